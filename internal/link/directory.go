@@ -1,0 +1,63 @@
+package link
+
+import "time"
+
+// Directory is the desired document control gives provisioning: every
+// environment and stamp devices may be sent to. Version only grows.
+type Directory struct {
+	Version      int64         `json:"version"`
+	Environments []Environment `json:"environments"`
+	Stamps       []Stamp       `json:"stamps"`
+}
+
+// Environment is what provisioning needs to know of one environment.
+type Environment struct {
+	Name         string    `json:"name"`
+	PromotesFrom string    `json:"promotesFrom,omitempty"`
+	AutoMove     *AutoMove `json:"autoMove,omitempty"`
+}
+
+// AutoMove is a rule that moves a device on once its checks pass.
+type AutoMove struct {
+	To string `json:"to"` // the environment passing devices go to
+	// Where is a query condition, for example "properties.reported.selfTest = 'ok'".
+	Where string `json:"where,omitempty"`
+	// MinMessages is how many telemetry messages the device must have sent here.
+	MinMessages int64 `json:"minMessages,omitempty"`
+	// Connected demands an open connection at the time of the check.
+	Connected bool `json:"connected,omitempty"`
+}
+
+// StampState says whether a stamp takes new devices.
+type StampState string
+
+// The states of a stamp that issue assignments: only an open one does.
+const (
+	StampOpen     StampState = "open"
+	StampDraining StampState = "draining" // keeps its devices, takes none
+	StampClosed   StampState = "closed"   // devices that register again are sent elsewhere
+)
+
+// Stamp is what provisioning needs to know of one stamp.
+type Stamp struct {
+	Name        string     `json:"name"`
+	Environment string     `json:"environment"`
+	Region      string     `json:"region"`
+	Host        string     `json:"host"`     // told to devices; with ":port" unless it is 8883
+	Capacity    int        `json:"capacity"` // devices at most
+	Weight      int        `json:"weight"`   // share of weighted allocation; 0 counts as 1
+	State       StampState `json:"state"`
+}
+
+// Observed is what a stamp tells of itself, every second or so.
+type Observed struct {
+	Stamp       string    `json:"stamp"`
+	At          time.Time `json:"at"`
+	Devices     int64     `json:"devices"`
+	Connected   int64     `json:"connected"`
+	Messages    uint64    `json:"messages"`  // telemetry accepted since the stamp was created
+	Rate        float64   `json:"rate"`      // telemetry messages per second, over the last seconds
+	Refused     uint64    `json:"refused"`   // connections refused since start
+	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
+	BytesStored uint64    `json:"bytesStored"`
+}

@@ -1,0 +1,310 @@
+package link
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Calls provisioning answers.
+var (
+	DirectoryPut      = Call[Directory, None]{"directory.put"}
+	ProvisioningInfo  = Call[None, Scope]{"scope"}
+	EnrollmentPut     = Call[PutEnrollment, Enrollment]{"enrollment.put"}
+	EnrollmentGet     = Call[EnrollmentRef, Enrollment]{"enrollment.get"}
+	EnrollmentDelete  = Call[EnrollmentRef, None]{"enrollment.delete"}
+	EnrollmentList    = Call[ListEnrollments, Enrollments]{"enrollment.list"}
+	RegistrationGet   = Call[RegistrationRef, Registration]{"registration.get"}
+	RegistrationList  = Call[ListRegistrations, Registrations]{"registration.list"}
+	RegistrationCount = Call[None, RegistrationCounts]{"registration.count"}
+	MoveStart         = Call[StartMove, Move]{"move.start"}
+	MoveGet           = Call[MoveRef, Move]{"move.get"}
+	MoveList          = Call[ListMoves, Moves]{"move.list"}
+	MoveDevices       = Call[ListMoveDevices, MovedDevices]{"move.devices"}
+)
+
+// Scope names the provisioning endpoint devices are built with.
+type Scope struct {
+	IDScope string `json:"idScope"`
+}
+
+// EnrollmentKind tells individual enrolments from groups.
+type EnrollmentKind string
+
+// The kinds, spelled as the resource kinds of `slipway apply`.
+const (
+	Individual EnrollmentKind = "Enrollment"
+	Group      EnrollmentKind = "EnrollmentGroup"
+)
+
+// Attestation is how a device proves who it is; exactly one part is set.
+type Attestation struct {
+	SymmetricKey *SymmetricKey `json:"symmetricKey,omitempty"`
+	X509         *X509         `json:"x509,omitempty"`
+}
+
+// SymmetricKey holds base64 keys of 16 to 64 bytes; missing ones are made.
+type SymmetricKey struct {
+	PrimaryKey   string `json:"primaryKey,omitempty"`
+	SecondaryKey string `json:"secondaryKey,omitempty"`
+}
+
+// X509 holds certificates as PEM. A group has CA; an individual enrolment has
+// Certificate (the leaf itself), Thumbprint (hex of SHA-1 or SHA-256), or CA.
+type X509 struct {
+	CA                   string `json:"ca,omitempty"`
+	SecondaryCA          string `json:"secondaryCA,omitempty"`
+	Certificate          string `json:"certificate,omitempty"`
+	SecondaryCertificate string `json:"secondaryCertificate,omitempty"`
+	Thumbprint           string `json:"thumbprint,omitempty"`
+	SecondaryThumbprint  string `json:"secondaryThumbprint,omitempty"`
+}
+
+// Allocation is how a stamp of the target environment is chosen.
+type Allocation struct {
+	Policy string   `json:"policy,omitempty"` // weighted (default), leastLoaded, hashed, static
+	Stamps []string `json:"stamps,omitempty"` // candidates; empty means all of the environment
+}
+
+// The allocation policies.
+const (
+	AllocateWeighted    = "weighted"    // by weight, the same stamp for the same id while the stamps stay the same
+	AllocateLeastLoaded = "leastLoaded" // the stamp with the lowest share of its capacity in use
+	AllocateHashed      = "hashed"      // as weighted, with every weight 1
+	AllocateStatic      = "static"      // exactly one stamp, named
+)
+
+// The re-provision policies: what happens to the twin when a device changes
+// its stamp by registering again.
+const (
+	ReprovisionMigrate = "migrate" // the twin goes along (default)
+	ReprovisionReset   = "reset"   // the initial twin is used again
+	ReprovisionNever   = "never"   // registering again never changes the stamp; an operator's move still does
+)
+
+// EnrollmentSpec is the declared part of an enrolment.
+type EnrollmentSpec struct {
+	DeviceID    string       `json:"deviceId,omitempty"` // individual only; default is the registration id
+	Environment string       `json:"environment"`
+	Disabled    bool         `json:"disabled,omitempty"`
+	Attestation Attestation  `json:"attestation"`
+	Allocation  *Allocation  `json:"allocation,omitempty"`
+	Reprovision string       `json:"reprovision,omitempty"`
+	InitialTwin *InitialTwin `json:"initialTwin,omitempty"`
+}
+
+// InitialTwin is what a new device's twin starts with.
+type InitialTwin struct {
+	Tags    json.RawMessage `json:"tags,omitempty"`
+	Desired json.RawMessage `json:"desired,omitempty"`
+}
+
+// Enrollment is a stored enrolment. Name is the registration id of an
+// individual one, the group's name otherwise.
+type Enrollment struct {
+	Kind      EnrollmentKind `json:"kind"`
+	Name      string         `json:"name"`
+	ETag      string         `json:"etag"`
+	Spec      EnrollmentSpec `json:"spec"`
+	Devices   int            `json:"devices"` // registrations made through it
+	CreatedAt time.Time      `json:"createdAt"`
+	UpdatedAt time.Time      `json:"updatedAt"`
+}
+
+// PutEnrollment creates or replaces an enrolment.
+type PutEnrollment struct {
+	Kind    EnrollmentKind `json:"kind"`
+	Name    string         `json:"name"`
+	IfMatch string         `json:"ifMatch,omitempty"` // ETag; "*" means it must exist; empty puts whatever is there
+	Spec    EnrollmentSpec `json:"spec"`
+	DryRun  bool           `json:"dryRun,omitempty"` // check and answer what would be stored, store nothing
+}
+
+// EnrollmentRef names one enrolment.
+type EnrollmentRef struct {
+	Kind    EnrollmentKind `json:"kind"`
+	Name    string         `json:"name"`
+	IfMatch string         `json:"ifMatch,omitempty"` // on delete
+}
+
+// ListEnrollments asks for a page in order of name.
+type ListEnrollments struct {
+	Kind  EnrollmentKind `json:"kind"`
+	After string         `json:"after,omitempty"`
+	Limit int            `json:"limit,omitempty"`
+}
+
+// Enrollments is a page.
+type Enrollments struct {
+	Items []Enrollment `json:"items"`
+	More  bool         `json:"more"`
+}
+
+// Phase is where a registration stands.
+type Phase string
+
+// The phases of a registration. A device is valid on a stamp only in
+// PhaseAssigned; between PhaseRemoving and PhaseCreating it is valid nowhere.
+const (
+	PhaseCreating Phase = "creating" // a place is taken on Stamp; the identity is being made there
+	PhaseAssigned Phase = "assigned" // the identity is on Stamp
+	PhaseRemoving Phase = "removing" // the identity is being taken off Stamp
+	PhaseWaiting  Phase = "waiting"  // on no stamp; the next registration assigns one of Environment
+)
+
+// Registration is the provisioning record of one device.
+type Registration struct {
+	RegistrationID string       `json:"registrationId"`
+	DeviceID       string       `json:"deviceId"`
+	Enrollment     string       `json:"enrollment"`
+	EnrollmentKind string       `json:"enrollmentKind"`
+	Environment    string       `json:"environment"`     // where it is or is going
+	Stamp          string       `json:"stamp,omitempty"` // where it is; empty while waiting
+	Phase          Phase        `json:"phase"`
+	Epoch          int64        `json:"epoch"`
+	AssignedAt     *time.Time   `json:"assignedAt,omitempty"`
+	CreatedAt      time.Time    `json:"createdAt"`
+	UpdatedAt      time.Time    `json:"updatedAt"`
+	Attempts       int          `json:"attempts,omitempty"` // failed tries of the present step
+	Problem        string       `json:"problem,omitempty"`  // why the last try failed
+	History        []Transition `json:"history,omitempty"`  // oldest first; only on get
+}
+
+// Transition is one line of a registration's log.
+type Transition struct {
+	At          time.Time `json:"at"`
+	Step        string    `json:"step"` // requested, removing, removed, creating, assigned, …
+	Environment string    `json:"environment,omitempty"`
+	Stamp       string    `json:"stamp,omitempty"`
+	Epoch       int64     `json:"epoch"`
+	Reason      string    `json:"reason,omitempty"`
+	Move        string    `json:"move,omitempty"`
+}
+
+// RegistrationRef names a device by its device id or registration id.
+type RegistrationRef struct {
+	DeviceID       string `json:"deviceId,omitempty"`
+	RegistrationID string `json:"registrationId,omitempty"`
+}
+
+// ListRegistrations asks for a page in order of device id.
+type ListRegistrations struct {
+	Environment string   `json:"environment,omitempty"`
+	Stamp       string   `json:"stamp,omitempty"`
+	Phase       Phase    `json:"phase,omitempty"`
+	Search      string   `json:"search,omitempty"` // part of a device id, letter case ignored
+	DeviceIDs   []string `json:"deviceIds,omitempty"`
+	After       string   `json:"after,omitempty"`
+	Limit       int      `json:"limit,omitempty"`
+}
+
+// Registrations is a page.
+type Registrations struct {
+	Items []Registration `json:"items"`
+	More  bool           `json:"more"`
+}
+
+// RegistrationCounts tells how many devices each stamp holds, and how many
+// wait for each environment.
+type RegistrationCounts struct {
+	ByStamp []StampCount `json:"byStamp"`
+	Waiting []EnvCount   `json:"waiting"`
+}
+
+// StampCount is a number of places taken on a stamp.
+type StampCount struct {
+	Stamp string `json:"stamp"`
+	Count int    `json:"count"`
+}
+
+// EnvCount is a number of devices waiting for an environment.
+type EnvCount struct {
+	Environment string `json:"environment"`
+	Count       int    `json:"count"`
+}
+
+// StartMove moves devices to another environment: those named, or those that
+// match Where on the stamps of every environment but the target. Key makes a
+// repeated request the same move.
+type StartMove struct {
+	Key     string   `json:"key,omitempty"`
+	To      string   `json:"to"`
+	Devices []string `json:"devices,omitempty"`
+	Where   string   `json:"where,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	Actor   string   `json:"actor,omitempty"`
+}
+
+// MoveState is where a move stands.
+type MoveState string
+
+// The states of a move. Selecting resolves Where; running takes devices off
+// their stamps; complete means each device has exactly one final state.
+const (
+	MoveSelecting MoveState = "selecting"
+	MoveRunning   MoveState = "running"
+	MoveComplete  MoveState = "complete"
+)
+
+// Move is a bulk move with its census. Every device of it is in exactly one
+// of the census's states, and they add up to Total.
+type Move struct {
+	ID         string     `json:"id"`
+	To         string     `json:"to"`
+	Where      string     `json:"where,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Actor      string     `json:"actor,omitempty"`
+	State      MoveState  `json:"state"`
+	Census     Census     `json:"census"`
+	CreatedAt  time.Time  `json:"createdAt"`
+	FinishedAt *time.Time `json:"finishedAt,omitempty"`
+}
+
+// Census counts a move's devices by state.
+type Census struct {
+	Total    int `json:"total"`
+	Pending  int `json:"pending"`  // not begun
+	Removing int `json:"removing"` // being taken off the old stamp
+	Waiting  int `json:"waiting"`  // off the old stamp; assigned at the next registration
+	Arrived  int `json:"arrived"`  // assigned in the target environment
+	Already  int `json:"already"`  // was there before
+	Failed   int `json:"failed"`   // not found, or superseded; the reason is with the device
+	// Returning is the part of Waiting that was connected when cut, and so is
+	// expected back without anybody's help.
+	Returning int `json:"returning"`
+}
+
+// MoveRef names a move.
+type MoveRef struct {
+	ID string `json:"id"`
+}
+
+// ListMoves asks for the newest moves.
+type ListMoves struct {
+	Limit int `json:"limit,omitempty"`
+}
+
+// Moves is a list, newest first.
+type Moves struct {
+	Items []Move `json:"items"`
+}
+
+// ListMoveDevices asks for a page of a move's devices in order of id.
+type ListMoveDevices struct {
+	ID    string `json:"id"`
+	State string `json:"state,omitempty"`
+	After string `json:"after,omitempty"`
+	Limit int    `json:"limit,omitempty"`
+}
+
+// MovedDevices is a page.
+type MovedDevices struct {
+	Items []MovedDevice `json:"items"`
+	More  bool          `json:"more"`
+}
+
+// MovedDevice is one device's part of a move.
+type MovedDevice struct {
+	DeviceID string `json:"deviceId"`
+	State    string `json:"state"` // pending, removing, waiting, arrived, already, failed
+	Problem  string `json:"problem,omitempty"`
+}

@@ -1,0 +1,230 @@
+package link
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Calls a stamp answers.
+var (
+	IdentityPut    = Call[PutIdentity, IdentityResult]{"identity.put"}
+	IdentityRemove = Call[RemoveIdentity, RemovedIdentity]{"identity.remove"}
+	DeviceGet      = Call[DeviceRef, Device]{"device.get"}
+	DeviceLookup   = Call[DeviceRefs, Devices]{"device.lookup"}
+	DeviceQuery    = Call[QueryDevices, Devices]{"device.query"}
+	TwinGet        = Call[DeviceRef, Twin]{"twin.get"}
+	TwinPatch      = Call[PatchTwin, Twin]{"twin.patch"}
+	TwinReplace    = Call[PatchTwin, Twin]{"twin.replace"}
+	MethodInvoke   = Call[InvokeMethod, MethodResult]{"method.invoke"}
+	MessageSend    = Call[SendMessage, QueuedMessage]{"message.send"}
+	MessageList    = Call[DeviceRef, QueuedMessages]{"message.list"}
+	MessagePurge   = Call[DeviceRef, Purged]{"message.purge"}
+	TelemetryRead  = Call[ReadLog, LogPage]{"telemetry.read"}
+	EventRead      = Call[ReadLog, LogPage]{"event.read"}
+	TelemetryWatch = Feed[WatchLog, LogRecord]{"telemetry.watch"}
+	EventWatch     = Feed[WatchLog, LogRecord]{"event.watch"}
+	StampObserve   = Call[None, Observed]{"observe"}
+)
+
+// AuthType says how a device proves itself to the hub.
+type AuthType string
+
+// The ways, named as on the hub's service API.
+const (
+	AuthSAS         AuthType = "sas"
+	AuthSelfSigned  AuthType = "selfSigned"
+	AuthCertificate AuthType = "certificateAuthority"
+)
+
+// Auth is a device's credentials at the hub.
+type Auth struct {
+	Type                AuthType `json:"type"`
+	PrimaryKey          []byte   `json:"primaryKey,omitempty"`
+	SecondaryKey        []byte   `json:"secondaryKey,omitempty"`
+	PrimaryThumbprint   string   `json:"primaryThumbprint,omitempty"` // hex of SHA-1 or SHA-256 over the DER leaf
+	SecondaryThumbprint string   `json:"secondaryThumbprint,omitempty"`
+	CA                  []byte   `json:"ca,omitempty"` // DER of the authority that signs the device's leaf
+}
+
+// TwinContent is the part of a twin that is carried by enrolments and moves.
+type TwinContent struct {
+	Tags     json.RawMessage `json:"tags,omitempty"`
+	Desired  json.RawMessage `json:"desired,omitempty"`
+	Reported json.RawMessage `json:"reported,omitempty"`
+}
+
+// PutIdentity creates a device on a stamp, or renews its credentials. Epoch is
+// the number of the assignment: a stamp refuses one older than it has seen for
+// the device, and takes the same one again without harm. Twin is used only
+// when the identity is created.
+type PutIdentity struct {
+	DeviceID   string       `json:"deviceId"`
+	Epoch      int64        `json:"epoch"`
+	Auth       Auth         `json:"auth"`
+	Enrollment string       `json:"enrollment"`
+	Twin       *TwinContent `json:"twin,omitempty"`
+}
+
+// IdentityResult tells whether the identity was made just now.
+type IdentityResult struct {
+	Created bool `json:"created"`
+}
+
+// RemoveIdentity takes a device off a stamp: connection cut, identity, twin
+// and queue gone, a tombstone in their place. Repeating it is harmless.
+type RemoveIdentity struct {
+	DeviceID string `json:"deviceId"`
+	Epoch    int64  `json:"epoch"` // the assignment that ends
+	Reason   string `json:"reason"`
+	To       string `json:"to,omitempty"` // where the device is meant to go
+}
+
+// RemovedIdentity is the receipt: what the twin was, and whether the device
+// was connected when it was cut.
+type RemovedIdentity struct {
+	Existed   bool         `json:"existed"`
+	Connected bool         `json:"connected"`
+	At        time.Time    `json:"at"`
+	Twin      *TwinContent `json:"twin,omitempty"`
+}
+
+// DeviceRef names one device of the stamp.
+type DeviceRef struct {
+	DeviceID string `json:"deviceId"`
+}
+
+// DeviceRefs names several, at most MaxPage.
+type DeviceRefs struct {
+	DeviceIDs []string `json:"deviceIds"`
+}
+
+// MaxPage is the most items one page of any list holds.
+const MaxPage = 1000
+
+// QueryDevices asks for devices matching a condition, in order of id.
+type QueryDevices struct {
+	Where string `json:"where,omitempty"` // query condition; empty matches all
+	After string `json:"after,omitempty"` // ids greater than this one only
+	Limit int    `json:"limit,omitempty"` // 1..MaxPage; 0 means MaxPage
+	// MinMessages and Connected narrow further; see AutoMove.
+	MinMessages int64 `json:"minMessages,omitempty"`
+	Connected   bool  `json:"connected,omitempty"`
+}
+
+// Devices is a page of devices; More says another page follows the last id.
+type Devices struct {
+	Items []Device `json:"items"`
+	More  bool     `json:"more"`
+}
+
+// Device is an identity with its state on one stamp.
+type Device struct {
+	DeviceID       string     `json:"deviceId"`
+	Stamp          string     `json:"stamp"`
+	Status         string     `json:"status"` // enabled, disabled
+	Connected      bool       `json:"connected"`
+	AuthType       AuthType   `json:"authType"`
+	Enrollment     string     `json:"enrollment"`
+	GenerationID   string     `json:"generationId"`
+	Epoch          int64      `json:"epoch"`
+	ModelID        string     `json:"modelId,omitempty"`
+	CreatedAt      time.Time  `json:"createdAt"`
+	ConnectedAt    *time.Time `json:"connectedAt,omitempty"` // last time the connection state changed
+	LastActivity   *time.Time `json:"lastActivity,omitempty"`
+	Messages       int64      `json:"messages"`       // telemetry accepted here
+	QueuedMessages int        `json:"queuedMessages"` // cloud-to-device messages waiting
+}
+
+// Twin is the full document as back ends see it: Document is the JSON text
+// {"deviceId","etag","version","tags","properties":{"desired","reported"}}.
+type Twin struct {
+	ETag     string          `json:"etag"`
+	Document json.RawMessage `json:"document"`
+}
+
+// PatchTwin merges into (or replaces) tags and desired properties.
+type PatchTwin struct {
+	DeviceID string          `json:"deviceId"`
+	IfMatch  string          `json:"ifMatch,omitempty"` // ETag; empty or "*" always matches
+	Patch    json.RawMessage `json:"patch"`             // {"tags":{…},"properties":{"desired":{…}}}
+}
+
+// InvokeMethod calls a direct method on a connected device.
+type InvokeMethod struct {
+	DeviceID        string          `json:"deviceId"`
+	Method          string          `json:"method"`
+	Payload         json.RawMessage `json:"payload,omitempty"`
+	ResponseTimeout time.Duration   `json:"responseTimeout,omitempty"` // 5 s … 300 s, default 30 s
+	ConnectTimeout  time.Duration   `json:"connectTimeout,omitempty"`  // 0 … 300 s
+}
+
+// MethodResult is the device's answer.
+type MethodResult struct {
+	Status  int             `json:"status"`
+	Payload json.RawMessage `json:"payload,omitempty"`
+}
+
+// SendMessage queues a cloud-to-device message.
+type SendMessage struct {
+	DeviceID      string            `json:"deviceId"`
+	Body          []byte            `json:"body"`
+	MessageID     string            `json:"messageId,omitempty"` // made when empty
+	CorrelationID string            `json:"correlationId,omitempty"`
+	ContentType   string            `json:"contentType,omitempty"`
+	Properties    map[string]string `json:"properties,omitempty"`
+	TTL           time.Duration     `json:"ttl,omitempty"` // 1 min … 48 h, default 1 h
+}
+
+// QueuedMessage is one message waiting for a device.
+type QueuedMessage struct {
+	MessageID  string    `json:"messageId"`
+	Sequence   int64     `json:"sequence"`
+	EnqueuedAt time.Time `json:"enqueuedAt"`
+	ExpiresAt  time.Time `json:"expiresAt"`
+	Deliveries int       `json:"deliveries"`
+	Size       int       `json:"size"`
+}
+
+// QueuedMessages is a device's queue, oldest first.
+type QueuedMessages struct {
+	Items []QueuedMessage `json:"items"`
+}
+
+// Purged tells how many messages were dropped.
+type Purged struct {
+	Total int `json:"total"`
+}
+
+// ReadLog asks for records of the telemetry or event log, oldest first.
+type ReadLog struct {
+	DeviceID string `json:"deviceId,omitempty"` // empty reads all devices
+	After    uint64 `json:"after,omitempty"`    // records with a greater sequence only
+	Last     bool   `json:"last,omitempty"`     // the newest Limit records instead
+	Limit    int    `json:"limit,omitempty"`    // 1..MaxPage, default 100
+}
+
+// LogPage is a page of records; More says that there were others.
+type LogPage struct {
+	Items []LogRecord `json:"items"`
+	More  bool        `json:"more"`
+}
+
+// WatchLog asks for records as they come, and first those after a sequence.
+type WatchLog struct {
+	DeviceID string `json:"deviceId,omitempty"`
+	After    uint64 `json:"after,omitempty"` // 0 means from now on
+}
+
+// LogRecord is one telemetry message or one event, as scripts see it.
+type LogRecord struct {
+	DeviceID         string            `json:"deviceId"`
+	Stamp            string            `json:"stamp"`
+	Sequence         uint64            `json:"sequence"`
+	EnqueuedTime     time.Time         `json:"enqueuedTime"`
+	Kind             string            `json:"kind,omitempty"` // of an event: connected, disconnected, refused, …
+	ContentType      string            `json:"contentType,omitempty"`
+	Properties       map[string]string `json:"properties"`
+	SystemProperties map[string]string `json:"systemProperties"`
+	Body             json.RawMessage   `json:"body,omitempty"`       // when the body is JSON
+	BodyBase64       []byte            `json:"bodyBase64,omitempty"` // otherwise
+}
