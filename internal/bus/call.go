@@ -1,0 +1,147 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+const (
+	defaultWait  = 10 * time.Second
+	waitHeader   = "Slipway-Wait-Ms" // how long the asker will wait
+	doneHeader   = "Slipway-Done"    // the last message of a feed
+	faultHeader  = "Slipway-Problem" // the body is a problem, not an answer
+	maxInService = 1024              // calls one Answer works on at once; more are refused as busy
+)
+
+// Answer serves a call under a peer's name until the connection closes.
+func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn func(context.Context, Req) (Resp, error)) error {
+	slots := make(chan struct{}, maxInService)
+	_, err := c.nc.Subscribe(subject(peer, call.Name), func(m *nats.Msg) {
+		select {
+		case slots <- struct{}{}:
+		default:
+			respond(m, nil, problem.New(problem.Busy, "%s is busy", peer).After(time.Second))
+			return
+		}
+		go func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(context.Background(), waitOf(m))
+			defer cancel()
+			var req Req
+			if err := json.Unmarshal(m.Data, &req); err != nil {
+				respond(m, nil, problem.New(problem.Invalid, "%s: the request cannot be read: %w", call.Name, err))
+				return
+			}
+			resp, err := fn(ctx, req)
+			respond(m, resp, err)
+		}()
+	})
+	return err
+}
+
+// Ask makes a call and waits for its answer, 10 s unless ctx says otherwise.
+// Problems come back as they were; a peer that is away is problem.NotReady,
+// one that does not answer in time problem.TimedOut.
+func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Call[Req, Resp], req Req) (Resp, error) {
+	var resp Resp
+	wait := defaultWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = time.Until(deadline)
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return resp, fmt.Errorf("%s: %w", call.Name, err)
+	}
+	m := nats.NewMsg(subject(peer, call.Name))
+	m.Data = body
+	m.Header.Set(waitHeader, strconv.FormatInt(wait.Milliseconds(), 10))
+	answer, err := c.nc.RequestMsgWithContext(ctx, m)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed):
+		return resp, problem.New(problem.NotReady, "%s is away; try again", peer)
+	case errors.Is(err, context.DeadlineExceeded):
+		return resp, problem.New(problem.TimedOut, "%s did not answer %s in time; try again", peer, call.Name)
+	case err != nil:
+		return resp, fmt.Errorf("%s: %w", call.Name, err)
+	}
+	if answer.Header.Get(faultHeader) != "" {
+		return resp, faultOf(answer)
+	}
+	return resp, json.Unmarshal(answer.Data, &resp)
+}
+
+// Tell publishes a document to whoever listens; nobody may.
+func Tell[T any](c *Conn, subject string, document T) error {
+	body, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	return c.nc.Publish(subject, body)
+}
+
+// Hear calls fn for each document told on a subject, one after another.
+// Documents that cannot be read are passed over: the next one replaces them.
+func Hear[T any](c *Conn, subject string, fn func(T)) error {
+	_, err := c.nc.Subscribe(subject, func(m *nats.Msg) {
+		var document T
+		if json.Unmarshal(m.Data, &document) == nil {
+			fn(document)
+		}
+	})
+	return err
+}
+
+func subject(peer, name string) string { return "call." + peer + "." + name }
+
+func waitOf(m *nats.Msg) time.Duration {
+	ms, err := strconv.ParseInt(m.Header.Get(waitHeader), 10, 64)
+	if err != nil || ms <= 0 {
+		return defaultWait
+	}
+	return min(time.Duration(ms)*time.Millisecond, 15*time.Minute)
+}
+
+// respond answers a request. Where that fails the asker runs into its own
+// deadline, so there is nothing better to do with the error.
+func respond(m *nats.Msg, answer any, err error) {
+	reply := nats.NewMsg(m.Reply)
+	if err == nil {
+		reply.Data, err = json.Marshal(answer)
+	}
+	if err != nil {
+		setFault(reply, err)
+	}
+	if m.RespondMsg(reply) != nil {
+		return
+	}
+}
+
+func setFault(m *nats.Msg, err error) {
+	body, failed := json.Marshal(problem.Of(err))
+	if failed != nil {
+		body = []byte(`{"kind":"internal","message":"an error that cannot be told"}`)
+	}
+	m.Header.Set(faultHeader, "1")
+	m.Data = body
+}
+
+func faultOf(m *nats.Msg) error {
+	var fault problem.Error
+	if err := json.Unmarshal(m.Data, &fault); err != nil {
+		return fmt.Errorf("unreadable problem: %w", err)
+	}
+	return &fault
+}

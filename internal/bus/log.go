@@ -1,0 +1,319 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// LogConfig describes a durable log.
+type LogConfig struct {
+	Name     string   // the stream's name
+	Subjects []string // what it keeps
+	MaxBytes int64    // required: the oldest records go beyond it
+	MaxAge   time.Duration
+}
+
+// Log is a stream used as an append-only log: one writer connection that keeps
+// the order of each caller, any number of readers.
+type Log struct {
+	name   string
+	conn   *Conn
+	stream jetstream.Stream
+	js     jetstream.JetStream
+
+	inbox string // acknowledgements arrive at inbox + number
+	acks  *nats.Subscription
+
+	mu      sync.Mutex
+	next    uint64
+	pending map[uint64]pendingAppend
+	free    *sync.Cond // fewer than maxPending
+	closed  bool
+}
+
+type pendingAppend struct {
+	done func(sequence uint64, err error)
+	at   time.Time
+}
+
+// Record is one entry of a log.
+type Record struct {
+	Subject  string
+	Sequence uint64
+	Time     time.Time
+	Data     []byte
+}
+
+const (
+	// maxPending is how many appends may wait for the stream's answer; the
+	// next caller waits, and with it the device that sent too fast.
+	maxPending = 8192
+	// appendLapse is when an unanswered append is given up.
+	appendLapse = 10 * time.Second
+)
+
+// OpenLog creates the stream or brings its limits up to date.
+func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
+	js, err := jetstream.New(c.nc)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: config.Name, Subjects: config.Subjects,
+		MaxBytes: config.MaxBytes, MaxAge: config.MaxAge,
+		Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
+		Duplicates: 100 * time.Millisecond, AllowDirect: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
+	}
+	l := &Log{name: config.Name, conn: c, stream: stream, js: js, pending: map[uint64]pendingAppend{}, inbox: c.nc.NewRespInbox() + "."}
+	l.free = sync.NewCond(&l.mu)
+	if l.acks, err = c.nc.Subscribe(l.inbox+"*", l.acknowledged); err != nil {
+		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
+	}
+	if err := l.acks.SetPendingLimits(-1, -1); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Append adds a record and calls done with its sequence once the stream holds
+// it, from a goroutine that must not be kept waiting. Appends of one caller
+// keep their order. data is not used after Append returns.
+func (l *Log) Append(subject string, data []byte, done func(sequence uint64, err error)) {
+	l.mu.Lock()
+	for len(l.pending) >= maxPending && !l.closed {
+		l.free.Wait()
+	}
+	if l.closed {
+		l.mu.Unlock()
+		done(0, problem.New(problem.NotReady, "the log %s is closed", l.name))
+		return
+	}
+	l.next++
+	n := l.next
+	l.pending[n] = pendingAppend{done, time.Now()}
+	l.mu.Unlock()
+	if err := l.conn.nc.PublishRequest(subject, l.inbox+strconv.FormatUint(n, 36), data); err != nil {
+		l.settle(n, 0, err)
+	}
+}
+
+// acknowledged takes the stream's answer: {"stream":"…","seq":n} or an error.
+func (l *Log) acknowledged(m *nats.Msg) {
+	n, err := strconv.ParseUint(m.Subject[len(l.inbox):], 36, 64)
+	if err != nil {
+		return
+	}
+	sequence, err := parseAck(m)
+	l.settle(n, sequence, err)
+}
+
+func (l *Log) settle(n, sequence uint64, err error) {
+	l.mu.Lock()
+	waiting, ok := l.pending[n]
+	delete(l.pending, n)
+	if len(l.pending) == maxPending-1 {
+		l.free.Broadcast()
+	}
+	l.mu.Unlock()
+	if ok {
+		waiting.done(sequence, err)
+	}
+}
+
+// Run gives up appends that are never answered, so that their callers learn
+// of it, until ctx ends; then it closes the log.
+func (l *Log) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.close()
+			return nil
+		case now := <-tick.C:
+			for _, n := range l.overdue(now) {
+				l.settle(n, 0, problem.New(problem.NotReady, "the log %s does not answer", l.name))
+			}
+		}
+	}
+}
+
+func (l *Log) overdue(now time.Time) (late []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n, waiting := range l.pending {
+		if now.Sub(waiting.at) > appendLapse {
+			late = append(late, n)
+		}
+	}
+	return late
+}
+
+func (l *Log) close() {
+	l.mu.Lock()
+	l.closed = true
+	left := l.pending
+	l.pending = map[uint64]pendingAppend{}
+	l.free.Broadcast()
+	l.mu.Unlock()
+	for _, waiting := range left {
+		waiting.done(0, problem.New(problem.NotReady, "the log %s is closing", l.name))
+	}
+}
+
+// parseAck reads the sequence out of a publish acknowledgement. The usual
+// answer is short and fixed in form, so it is read without a JSON decoder.
+func parseAck(m *nats.Msg) (uint64, error) {
+	if m.Header.Get("Status") == "503" {
+		return 0, problem.New(problem.NotReady, "the log is away")
+	}
+	text := string(m.Data)
+	if strings.Contains(text, `"error"`) {
+		return 0, fmt.Errorf("the log refused: %s", text)
+	}
+	const key = `"seq":`
+	at := strings.Index(text, key)
+	if at < 0 {
+		return 0, fmt.Errorf("the log answered %q", text)
+	}
+	var sequence uint64
+	for _, digit := range text[at+len(key):] {
+		if digit < '0' || digit > '9' {
+			break
+		}
+		sequence = sequence*10 + uint64(digit-'0')
+	}
+	return sequence, nil
+}
+
+// LogState tells how much a log holds.
+type LogState struct {
+	First, Last uint64
+	Bytes       uint64
+}
+
+// State asks the stream how much it holds.
+func (l *Log) State(ctx context.Context) (LogState, error) {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return LogState{}, fmt.Errorf("state of %s: %w", l.name, err)
+	}
+	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes}, nil
+}
+
+// Read returns up to limit records on a subject with a sequence above after,
+// oldest first, and whether there are more.
+func (l *Log) Read(ctx context.Context, subject string, after uint64, limit int) ([]Record, bool, error) {
+	var page []Record
+	for from := after + 1; len(page) <= limit; {
+		m, err := l.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return page, false, nil
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("read %s: %w", l.name, err)
+		}
+		page = append(page, Record{m.Subject, m.Sequence, m.Time, m.Data})
+		from = m.Sequence + 1
+	}
+	return page[:limit], true, nil
+}
+
+// Last returns the newest limit records on a subject, oldest first.
+func (l *Log) Last(ctx context.Context, subject string, limit int) ([]Record, error) {
+	state, err := l.State(ctx)
+	if err != nil || state.Last == 0 {
+		return nil, err
+	}
+	newest, err := l.stream.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", l.name, err)
+	}
+	// There is no reading backwards: widen the span until it holds enough.
+	for span := uint64(limit) * 4; ; span *= 8 {
+		from := uint64(0)
+		if newest.Sequence > span {
+			from = newest.Sequence - span
+		}
+		found, err := l.collect(ctx, subject, from, newest.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) >= limit || from < state.First {
+			return found[max(0, len(found)-limit):], nil
+		}
+	}
+}
+
+// collect reads every record on subject in (after, to].
+func (l *Log) collect(ctx context.Context, subject string, after, to uint64) ([]Record, error) {
+	var found []Record
+	done := errors.New("done")
+	if after >= to {
+		return nil, nil
+	}
+	err := l.Follow(ctx, subject, after, func(r Record) error {
+		if r.Sequence <= to {
+			found = append(found, r)
+		}
+		if r.Sequence >= to {
+			return done
+		}
+		return nil
+	})
+	if errors.Is(err, done) {
+		err = nil
+	}
+	return found, err
+}
+
+// Follow calls each for every record on a subject with a sequence above after,
+// and goes on with new ones until ctx ends or each fails.
+func (l *Log) Follow(ctx context.Context, subject string, after uint64, each func(Record) error) error {
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject},
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    after + 1,
+	})
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", l.name, err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(500))
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", l.name, err)
+	}
+	stop := context.AfterFunc(ctx, messages.Stop)
+	defer func() { stop(); messages.Stop() }()
+	for {
+		m, err := messages.Next()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("follow %s: %w", l.name, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", l.name, err)
+		}
+		if err := each(Record{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Data()}); err != nil {
+			return err
+		}
+	}
+}

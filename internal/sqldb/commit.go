@@ -1,0 +1,184 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// Tx is the transaction a change runs in.
+type Tx struct {
+	db    *DB
+	wrote bool
+}
+
+// change is one caller's part of a group.
+type change struct {
+	apply func(ctx context.Context, tx *Tx) error
+	err   error
+	done  chan struct{}
+	lead  chan struct{} // tells the caller to lead the next group
+}
+
+// Commit runs apply inside a transaction shared with other callers, and
+// returns when that is durable. An error from apply takes back what it wrote
+// and nothing else. apply may run more than once, so it must set whatever it
+// hands out each time it runs; it sees the changes of callers before it.
+// Once begun a change is not abandoned: ctx ending only ends the wait for a
+// place in a group.
+func (db *DB) Commit(ctx context.Context, apply func(ctx context.Context, tx *Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	mine := &change{apply: apply, done: make(chan struct{}), lead: make(chan struct{})}
+	db.mu.Lock()
+	db.queue = append(db.queue, mine)
+	leader := !db.leading
+	db.leading = true
+	db.mu.Unlock()
+	if !leader {
+		select {
+		case <-mine.done:
+			return asProblem(mine.err)
+		case <-mine.lead:
+		}
+	}
+	db.lead()
+	<-mine.done
+	return asProblem(mine.err)
+}
+
+// lead commits one group, to which the leader itself belongs, and hands over
+// to the first of those who came meanwhile.
+func (db *DB) lead() {
+	db.mu.Lock()
+	group := db.queue
+	if len(group) > maxGroup {
+		group = group[:maxGroup]
+	}
+	db.queue = db.queue[len(group):]
+	db.mu.Unlock()
+
+	db.commit(group)
+	for _, c := range group {
+		close(c.done)
+	}
+
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if len(db.queue) == 0 {
+		db.queue, db.leading = nil, false
+		return
+	}
+	close(db.queue[0].lead)
+}
+
+// commit makes the group durable. A change that fails after writing spoils
+// the transaction, so the others run again without it: rare, and cheaper than
+// a savepoint for each.
+func (db *DB) commit(group []*change) {
+	// No caller's context: one who leaves must not take the others' work along.
+	ctx := context.Background()
+	left := group
+	for len(left) > 0 {
+		spoiler, err := db.try(ctx, left)
+		if spoiler == nil {
+			if err != nil {
+				fail(left, err)
+			}
+			return
+		}
+		kept := make([]*change, 0, len(left)-1)
+		for _, c := range left {
+			if c != spoiler {
+				kept = append(kept, c)
+			}
+		}
+		left = kept
+	}
+}
+
+func fail(group []*change, err error) {
+	for _, c := range group {
+		c.err = err
+	}
+}
+
+func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err error) {
+	if _, err := db.writer.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	for _, c := range group {
+		tx := &Tx{db: db}
+		c.err = guarded(ctx, c, tx)
+		if c.err != nil && tx.wrote {
+			return c, db.rollback(ctx)
+		}
+	}
+	if _, err := db.writer.ExecContext(ctx, "COMMIT"); err != nil {
+		return nil, errors.Join(fmt.Errorf("commit: %w", err), db.rollback(ctx))
+	}
+	return nil, nil
+}
+
+func (db *DB) rollback(ctx context.Context) error {
+	_, err := db.writer.ExecContext(ctx, "ROLLBACK")
+	return err
+}
+
+func guarded(ctx context.Context, c *change, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			tx.wrote = true
+			err = fmt.Errorf("panic in a change: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return c.apply(ctx, tx)
+}
+
+// Exec runs a statement that writes and returns the number of rows it touched.
+func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	tx.wrote = true
+	statement, err := tx.db.prepared(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	result, err := statement.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// Query runs a query inside the transaction.
+func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	statement, err := tx.db.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return statement.QueryContext(ctx, args...)
+}
+
+// prepared returns the statement for a text, kept on the writing connection.
+func (db *DB) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
+	if known, ok := db.writeStatements[query]; ok {
+		return known, nil
+	}
+	if len(db.writeStatements) >= maxStatements {
+		for text, old := range db.writeStatements {
+			if err := old.Close(); err != nil {
+				return nil, err
+			}
+			delete(db.writeStatements, text)
+			break
+		}
+	}
+	statement, err := db.writer.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	db.writeStatements[query] = statement
+	return statement, nil
+}

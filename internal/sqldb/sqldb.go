@@ -1,0 +1,183 @@
+// Package sqldb opens, migrates, reads and commits to the SQL database of a
+// plane. It is the one home of database/sql and its drivers.
+//
+// Writes go through Commit, which gathers whatever callers bring while the
+// last commit ran into one durable transaction (group commit): each caller is
+// answered only after its change is on disk, and nobody waits for a timer.
+// Times are stored as UTC microseconds, documents as JSON text.
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite" // also registers the driver
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// DB is one plane's database: one writer, two readers. Two, because short
+// queries of this driver get slower on more.
+type DB struct {
+	readers *sql.DB
+	writers *sql.DB
+	writer  *sql.Conn // the one connection that writes, held by whoever leads a group
+
+	mu      sync.Mutex
+	queue   []*change
+	leading bool
+
+	writeStatements map[string]*sql.Stmt // used by the leader alone
+	readStatements  sync.Map             // query text to *sql.Stmt
+}
+
+// maxGroup bounds how many changes share a transaction, and so how long the
+// first of them waits for the last.
+const maxGroup = 512
+
+// settings are in the connection string so that every connection has them.
+const settings = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=cache_size(-16000)&_pragma=temp_store(MEMORY)"
+
+// Open opens the SQLite database in file, creating it when missing, and brings
+// its tables up to date with the goose migrations in migrations.
+func Open(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
+	readers, err := sql.Open("sqlite", "file:"+file+settings)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", file, err)
+	}
+	readers.SetMaxOpenConns(2)
+	readers.SetMaxIdleConns(2)
+	writers, err := sql.Open("sqlite", "file:"+file+settings)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), readers.Close())
+	}
+	writers.SetMaxOpenConns(1)
+	db := &DB{readers: readers, writers: writers, writeStatements: map[string]*sql.Stmt{}}
+	if err := migrate(ctx, writers, migrations); err != nil {
+		return nil, errors.Join(fmt.Errorf("migrate %s: %w", file, err), readers.Close(), writers.Close())
+	}
+	if db.writer, err = writers.Conn(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), readers.Close(), writers.Close())
+	}
+	return db, nil
+}
+
+func migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations)
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+// Close waits for the running commit and closes the database.
+func (db *DB) Close() error {
+	return errors.Join(db.writer.Close(), db.writers.Close(), db.readers.Close())
+}
+
+// Rows runs a read query and scans each row with scan.
+func Rows[T any](ctx context.Context, q Querier, scan func(*sql.Rows) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := q.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+// Row is Rows for a query of at most one row; found says whether it was there.
+func Row[T any](ctx context.Context, q Querier, scan func(*sql.Rows) (T, error), query string, args ...any) (one T, found bool, err error) {
+	all, err := Rows(ctx, q, scan, query, args...)
+	if err != nil || len(all) == 0 {
+		return one, false, err
+	}
+	return all[0], true, nil
+}
+
+// Querier is what reads need: a DB, or the Tx of a change.
+type Querier interface {
+	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// maxStatements bounds the prepared statements kept per connection side;
+// query texts beyond it, such as users' conditions, are prepared each time.
+const maxStatements = 200
+
+// Query runs a read query on one of the readers.
+func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if known, ok := db.readStatements.Load(query); ok {
+		return known.(*sql.Stmt).QueryContext(ctx, args...)
+	}
+	if len(query) > 1000 {
+		return db.readers.QueryContext(ctx, query, args...)
+	}
+	statement, err := db.readers.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if known, raced := db.readStatements.LoadOrStore(query, statement); raced {
+		defer statement.Close()
+		statement = known.(*sql.Stmt)
+	}
+	return statement.QueryContext(ctx, args...)
+}
+
+// QueryOnce runs a read query whose text will hardly come again, such as one
+// rendered from a user's condition.
+func (db *DB) QueryOnce(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return db.readers.QueryContext(ctx, query, args...)
+}
+
+// Backup writes a consistent copy of the database to file, which must not exist.
+func (db *DB) Backup(ctx context.Context, file string) error {
+	_, err := db.readers.ExecContext(ctx, "VACUUM INTO ?", file)
+	return err
+}
+
+// IsUnique reports whether err is a broken unique constraint.
+func IsUnique(err error) bool {
+	var broken *sqlite.Error
+	if !errors.As(err, &broken) {
+		return false
+	}
+	return broken.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || broken.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+}
+
+// Micros is t as the databases store it.
+func Micros(t time.Time) int64 { return t.UnixMicro() }
+
+// Time is the moment stored as us.
+func Time(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+// NullTime is the moment stored as us, nil when none is.
+func NullTime(us sql.NullInt64) *time.Time {
+	if !us.Valid {
+		return nil
+	}
+	t := Time(us.Int64)
+	return &t
+}
+
+// asProblem turns what the database says into the vocabulary callers know.
+func asProblem(err error) error {
+	if IsUnique(err) {
+		return problem.New(problem.Conflict, "that name is taken already: %w", err)
+	}
+	return err
+}
