@@ -1,0 +1,114 @@
+// Package allocation chooses the stamp a device is sent to. It is pure: the
+// same question always gets the same answer.
+package allocation
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// Candidate is a stamp with the number of places taken on it.
+type Candidate struct {
+	link.Stamp
+	Taken int
+}
+
+// Choose returns the stamp of the environment that the device goes to. Only
+// open stamps with room are chosen; the error says of each stamp why not.
+func Choose(id, environment string, rule link.Allocation, stamps []Candidate) (string, error) {
+	candidates, err := named(environment, rule, stamps)
+	if err != nil {
+		return "", err
+	}
+	var best Candidate
+	var why []string
+	for _, c := range candidates {
+		if reason := unfit(c); reason != "" {
+			why = append(why, c.Name+" "+reason)
+			continue
+		}
+		if best.Name == "" || better(rule.Policy, id, c, best) {
+			best = c
+		}
+	}
+	if best.Name == "" {
+		return "", nothingFits(environment, why)
+	}
+	return best.Name, nil
+}
+
+// named narrows stamps to those of the environment that the rule names.
+func named(environment string, rule link.Allocation, stamps []Candidate) ([]Candidate, error) {
+	if rule.Policy == link.AllocateStatic && len(rule.Stamps) != 1 {
+		return nil, problem.New(problem.NotReady, "the static allocation policy needs exactly one stamp, and %d are named", len(rule.Stamps))
+	}
+	var some []Candidate
+	for _, c := range stamps {
+		if c.Environment == environment && (len(rule.Stamps) == 0 || slices.Contains(rule.Stamps, c.Name)) {
+			some = append(some, c)
+		}
+	}
+	if len(some) == 0 && len(rule.Stamps) > 0 {
+		return nil, problem.New(problem.NotReady, "none of the allocation's stamps (%s) is in environment %q", strings.Join(rule.Stamps, ", "), environment)
+	}
+	return some, nil
+}
+
+// unfit says why a stamp takes no device, or nothing.
+func unfit(c Candidate) string {
+	switch {
+	case c.State != link.StampOpen:
+		return "is " + string(c.State)
+	case c.Taken >= c.Capacity:
+		return fmt.Sprintf("is full (%d of %d)", c.Taken, c.Capacity)
+	}
+	return ""
+}
+
+func nothingFits(environment string, why []string) error {
+	if len(why) == 0 {
+		return problem.New(problem.NotReady, "environment %q has no stamps", environment)
+	}
+	const most = 5
+	if len(why) > most {
+		why = append(why[:most:most], fmt.Sprintf("and %d more", len(why)-most))
+	}
+	return problem.New(problem.NotReady, "no stamp of environment %q takes a device: %s", environment, strings.Join(why, ", "))
+}
+
+// better reports whether a beats b under the policy; ties go to the name, so
+// the order of the stamps does not matter.
+func better(policy, id string, a, b Candidate) bool {
+	if policy == link.AllocateLeastLoaded {
+		// a.Taken/a.Capacity against b.Taken/b.Capacity, without rounding.
+		left, right := int64(a.Taken)*int64(b.Capacity), int64(b.Taken)*int64(a.Capacity)
+		if left != right {
+			return left < right
+		}
+	}
+	scoreA, scoreB := score(policy, id, a.Stamp), score(policy, id, b.Stamp)
+	if scoreA != scoreB {
+		return scoreA > scoreB
+	}
+	return a.Name < b.Name
+}
+
+// score is weighted rendezvous hashing: each stamp draws -w/ln(u) with a u of
+// its own for the id, and the highest wins. A stamp wins in proportion to its
+// weight, and one that comes or goes moves only its own share of the ids.
+func score(policy, id string, s link.Stamp) float64 {
+	weight := 1.0
+	if policy != link.AllocateHashed && s.Weight > 0 {
+		weight = float64(s.Weight)
+	}
+	sum := sha256.Sum256([]byte(strings.ToLower(id) + "\x00" + s.Name))
+	u := (float64(binary.BigEndian.Uint64(sum[:8])>>11) + 0.5) / (1 << 53)
+	return -weight / math.Log(u)
+}

@@ -1,0 +1,64 @@
+package enrollment
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+const columns = "kind, name, version, spec, created_at, updated_at"
+
+// stored is an enrolment with the number behind its ETag.
+type stored struct {
+	link.Enrollment
+	version int64
+}
+
+func scan(r *sql.Rows) (e stored, err error) {
+	var spec string
+	var created, updated int64
+	if err := r.Scan(&e.Kind, &e.Name, &e.version, &spec, &created, &updated); err != nil {
+		return e, err
+	}
+	if err := json.Unmarshal([]byte(spec), &e.Spec); err != nil {
+		return e, fmt.Errorf("enrolment %s: %w", e.Name, err)
+	}
+	e.ETag = etag(e.version)
+	e.CreatedAt, e.UpdatedAt = sqldb.Time(created), sqldb.Time(updated)
+	return e, nil
+}
+
+func load(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, name string) (stored, bool, error) {
+	return sqldb.Row(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key = ?", string(kind), Key(name))
+}
+
+// Load finds an enrolment, as a change's own transaction sees it.
+func Load(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, name string) (link.Enrollment, bool, error) {
+	e, found, err := load(ctx, q, kind, name)
+	return e.Enrollment, found, err
+}
+
+func list(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, after string, limit int) ([]stored, error) {
+	return sqldb.Rows(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key > ? ORDER BY name_key LIMIT ?",
+		string(kind), Key(after), limit)
+}
+
+func save(ctx context.Context, tx *sqldb.Tx, e stored) error {
+	spec, err := json.Marshal(e.Spec)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO enrollment (kind, name_key, name, version, spec, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)"+
+		" ON CONFLICT (kind, name_key) DO UPDATE SET version = excluded.version, spec = excluded.spec, updated_at = excluded.updated_at",
+		string(e.Kind), Key(e.Name), e.Name, e.version, string(spec), sqldb.Micros(e.CreatedAt), sqldb.Micros(e.UpdatedAt))
+	return err
+}
+
+func remove(ctx context.Context, tx *sqldb.Tx, kind link.EnrollmentKind, name string) error {
+	_, err := tx.Exec(ctx, "DELETE FROM enrollment WHERE kind = ? AND name_key = ?", string(kind), Key(name))
+	return err
+}
