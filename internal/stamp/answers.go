@@ -1,0 +1,144 @@
+package stamp
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// answer serves the calls of the other planes.
+func (s *Stamp) answer() error {
+	peer := link.StampPeer(s.name)
+	return errors.Join(
+		bus.Answer(s.link, peer, link.IdentityPut, s.hub.PutIdentity),
+		bus.Answer(s.link, peer, link.IdentityRemove, s.hub.RemoveIdentity),
+		bus.Answer(s.link, peer, link.DeviceGet, s.getDevice),
+		bus.Answer(s.link, peer, link.DeviceLookup, s.lookup),
+		bus.Answer(s.link, peer, link.DeviceQuery, s.query),
+		bus.Answer(s.link, peer, link.TwinGet, s.hub.Twin),
+		bus.Answer(s.link, peer, link.TwinPatch, s.hub.PatchTwin),
+		bus.Answer(s.link, peer, link.TwinReplace, s.hub.ReplaceTwin),
+		bus.Answer(s.link, peer, link.MethodInvoke, s.hub.Invoke),
+		bus.Answer(s.link, peer, link.MessageSend, s.hub.Send),
+		bus.Answer(s.link, peer, link.MessageList, s.queued),
+		bus.Answer(s.link, peer, link.MessagePurge, s.purge),
+		bus.Answer(s.link, peer, link.TelemetryRead, s.logs.ReadTelemetry),
+		bus.Answer(s.link, peer, link.EventRead, s.logs.ReadEvents),
+		bus.AnswerFeed(s.link, peer, link.TelemetryWatch, s.logs.WatchTelemetry),
+		bus.AnswerFeed(s.link, peer, link.EventWatch, s.logs.WatchEvents),
+		bus.Answer(s.link, peer, link.StampObserve, func(ctx context.Context, _ link.None) (link.Observed, error) { return s.observed(ctx) }),
+	)
+}
+
+func (s *Stamp) getDevice(ctx context.Context, ref link.DeviceRef) (link.Device, error) {
+	found, err := s.lookup(ctx, link.DeviceRefs{DeviceIDs: []string{ref.DeviceID}})
+	if err != nil {
+		return link.Device{}, err
+	}
+	if len(found.Items) == 0 {
+		return link.Device{}, problem.New(problem.NotFound, "device %s is not on stamp %s", ref.DeviceID, s.name)
+	}
+	return found.Items[0], nil
+}
+
+func (s *Stamp) lookup(ctx context.Context, refs link.DeviceRefs) (link.Devices, error) {
+	if len(refs.DeviceIDs) > link.MaxPage {
+		return link.Devices{}, problem.New(problem.Invalid, "at most %d devices can be looked up at once, not %d", link.MaxPage, len(refs.DeviceIDs)).At("deviceIds")
+	}
+	items, err := s.hub.Devices.Lookup(ctx, refs.DeviceIDs)
+	return s.overlay(link.Devices{Items: items}), err
+}
+
+func (s *Stamp) query(ctx context.Context, req link.QueryDevices) (link.Devices, error) {
+	page, err := s.hub.Devices.Query(ctx, req)
+	return s.overlay(page), err
+}
+
+func (s *Stamp) overlay(page link.Devices) link.Devices {
+	for i := range page.Items {
+		s.hub.Overlay(&page.Items[i])
+	}
+	return page
+}
+
+func (s *Stamp) queued(ctx context.Context, ref link.DeviceRef) (link.QueuedMessages, error) {
+	items, err := s.hub.Queues.List(ctx, ref.DeviceID, s.hub.Now())
+	return link.QueuedMessages{Items: items}, err
+}
+
+func (s *Stamp) purge(ctx context.Context, ref link.DeviceRef) (link.Purged, error) {
+	n, err := s.hub.Queues.Purge(ctx, ref.DeviceID)
+	return link.Purged{Total: int(n)}, err
+}
+
+// observeEvery is how often a stamp tells of itself.
+const observeEvery = time.Second
+
+// observe tells whoever listens how the stamp is, until ctx ends.
+func (s *Stamp) observe(ctx context.Context) error {
+	tick := time.NewTicker(observeEvery)
+	defer tick.Stop()
+	for {
+		o, err := s.observed(ctx)
+		if err == nil {
+			err = bus.Tell(s.link, link.ObservedSubject, o)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.logger.Warn("observation not told", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
+	devices, err := s.hub.Devices.Count(ctx)
+	if err != nil {
+		return link.Observed{}, err
+	}
+	messages, bytes, err := s.logs.Accepted(ctx)
+	if err != nil {
+		return link.Observed{}, err
+	}
+	now, counts := s.hub.Now(), s.hub.Counts()
+	return link.Observed{
+		Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
+		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
+		Refused: counts.Refused, Throttled: counts.Throttled, BytesStored: bytes,
+	}, nil
+}
+
+// rateMeter turns a counter into a rate, smoothed over some seconds.
+type rateMeter struct {
+	mu      sync.Mutex
+	at      time.Time
+	counted uint64
+	rate    float64
+}
+
+const rateMemory = 5 * time.Second
+
+func (m *rateMeter) observe(now time.Time, counter uint64) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	elapsed := now.Sub(m.at)
+	switch {
+	case m.at.IsZero():
+		m.at, m.counted = now, counter
+	case elapsed >= observeEvery/2:
+		fresh := float64(counter-m.counted) / elapsed.Seconds()
+		keep := math.Exp(-elapsed.Seconds() / rateMemory.Seconds())
+		m.rate = m.rate*keep + fresh*(1-keep)
+		m.at, m.counted = now, counter
+	}
+	return math.Round(m.rate*100) / 100
+}

@@ -1,0 +1,234 @@
+package device
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/twin"
+)
+
+// Devices are the identities of one stamp, in its database.
+type Devices struct {
+	db    *sqldb.DB
+	twins *twin.Store
+}
+
+// NewDevices returns the identities kept in db.
+func NewDevices(db *sqldb.DB, twins *twin.Store) *Devices { return &Devices{db, twins} }
+
+// CheckID refuses what the registry's rules do not allow as a device id.
+func CheckID(id string) error {
+	if id == "" || len(id) > 128 {
+		return problem.New(problem.Invalid, "a device id has 1 to 128 characters, not %d", len(id)).At("deviceId")
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-.+%_#*?!(),=@$':", c) >= 0) {
+			return problem.New(problem.Invalid, "a device id has letters, digits and -.+%%_#*?!(),=@$': only, not %q", c).At("deviceId")
+		}
+	}
+	return nil
+}
+
+// Put creates the identity with its twin, or renews its credentials when the
+// assignment is the one already here. An older assignment is refused.
+func (ds *Devices) Put(ctx context.Context, req link.PutIdentity, now time.Time) (created bool, err error) {
+	if err := CheckID(req.DeviceID); err != nil {
+		return false, err
+	}
+	err = ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		created = false
+		known, err := epochs(ctx, tx, req.DeviceID)
+		if err != nil {
+			return err
+		}
+		if req.Epoch < known.present || req.Epoch <= known.gone {
+			return problem.New(problem.Conflict, "assignment %d of device %s is over here", req.Epoch, req.DeviceID)
+		}
+		if req.Epoch == known.present {
+			return updateAuth(ctx, tx, req)
+		}
+		created = true
+		if known.present > 0 {
+			if _, err := tx.Exec(ctx, "DELETE FROM device WHERE device_id = ?", req.DeviceID); err != nil {
+				return err
+			}
+		}
+		if err := insertDevice(ctx, tx, req, now); err != nil {
+			return err
+		}
+		return ds.twins.Create(ctx, tx, req.DeviceID, req.Twin, now)
+	})
+	return created, err
+}
+
+// Remove takes the identity and its twin away and leaves a tombstone; the
+// receipt of a repeated removal is the first one's. Removing what was never
+// here leaves a tombstone too, so that a late Put cannot bring it in.
+func (ds *Devices) Remove(ctx context.Context, req link.RemoveIdentity, connected bool, now time.Time) (receipt link.RemovedIdentity, err error) {
+	err = ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		known, err := epochs(ctx, tx, req.DeviceID)
+		if err != nil {
+			return err
+		}
+		if known.present > req.Epoch {
+			return problem.New(problem.Conflict, "device %s has a newer assignment here (%d) than the one to end (%d)", req.DeviceID, known.present, req.Epoch)
+		}
+		if known.gone >= req.Epoch {
+			receipt, err = readTombstone(ctx, tx, req.DeviceID)
+			return err
+		}
+		receipt = link.RemovedIdentity{Existed: known.present > 0, Connected: connected, At: now}
+		if receipt.Existed {
+			content, err := ds.twins.Content(ctx, tx, req.DeviceID)
+			if err != nil {
+				return err
+			}
+			receipt.Twin = &content
+			if _, err := tx.Exec(ctx, "DELETE FROM device WHERE device_id = ?", req.DeviceID); err != nil {
+				return err
+			}
+		}
+		return writeTombstone(ctx, tx, req, receipt)
+	})
+	return receipt, err
+}
+
+// Get returns an identity with its credentials.
+func (ds *Devices) Get(ctx context.Context, id string) (Device, error) {
+	d, found, err := sqldb.Row(ctx, ds.db, scanDevice, selectDevice+" WHERE d.device_id = ?", id)
+	if err != nil {
+		return Device{}, fmt.Errorf("read device: %w", err)
+	}
+	if !found {
+		return Device{}, problem.New(problem.NotFound, "device %s is not on this stamp", id)
+	}
+	return d, nil
+}
+
+// Tombstone returns where a device that was here has gone, empty when unknown.
+func (ds *Devices) Tombstone(ctx context.Context, id string) (to string, err error) {
+	to, _, err = sqldb.Row(ctx, ds.db, scanText, "SELECT sent_to FROM tombstone WHERE device_id = ?", id)
+	return to, err
+}
+
+// SetSubscriptions stores what the device's persistent session listens to, so
+// that it survives the connection and the server.
+func (ds *Devices) SetSubscriptions(ctx context.Context, id, generation string, subscriptions uint32) error {
+	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE device SET subscriptions = ? WHERE device_id = ? AND generation_id = ?", subscriptions, id, generation)
+		return err
+	})
+}
+
+// Activity is what a device did since the last flush.
+type Activity struct {
+	DeviceID    string
+	Generation  string
+	Connected   bool
+	ConnectedAt time.Time // when Connected last changed
+	Last        time.Time
+	Messages    int64 // to add
+	ModelID     string
+}
+
+// Flush writes down activities in one change.
+func (ds *Devices) Flush(ctx context.Context, all []Activity) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, a := range all {
+			_, err := tx.Exec(ctx, `UPDATE device SET connected = ?, connected_at = ?, last_activity = ?, messages = messages + ?, model_id = ?
+				WHERE device_id = ? AND generation_id = ?`,
+				a.Connected, sqldb.Micros(a.ConnectedAt), sqldb.Micros(a.Last), a.Messages, a.ModelID, a.DeviceID, a.Generation)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ResetConnected notes at start that nobody is connected yet.
+func (ds *Devices) ResetConnected(ctx context.Context) error {
+	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE device SET connected = 0 WHERE connected = 1")
+		return err
+	})
+}
+
+// Count returns how many devices the stamp has.
+func (ds *Devices) Count(ctx context.Context) (int64, error) {
+	n, _, err := sqldb.Row(ctx, ds.db, scanInt, "SELECT count(*) FROM device")
+	return n, err
+}
+
+func newGeneration() string {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		panic(err) // crypto/rand never fails on supported systems
+	}
+	return hex.EncodeToString(b[:])
+}
+
+func insertDevice(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity, now time.Time) error {
+	ca, err := putCA(ctx, tx, req.Auth.CA)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO device (device_id, generation_id, epoch, status, enrollment, auth_type, primary_key, secondary_key,
+			primary_thumbprint, secondary_thumbprint, ca, model_id, subscriptions, connected, messages, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, ?)`,
+		req.DeviceID, newGeneration(), req.Epoch, Enabled, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
+		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, sqldb.Micros(now))
+	return err
+}
+
+func updateAuth(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
+	ca, err := putCA(ctx, tx, req.Auth.CA)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `UPDATE device SET enrollment = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
+			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ? WHERE device_id = ?`,
+		req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
+		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, req.DeviceID)
+	return err
+}
+
+// putCA stores an authority once, however many devices it signs for.
+func putCA(ctx context.Context, tx *sqldb.Tx, der []byte) (digest string, err error) {
+	if len(der) == 0 {
+		return "", nil
+	}
+	sum := sha256.Sum256(der)
+	digest = hex.EncodeToString(sum[:])
+	_, err = tx.Exec(ctx, "INSERT INTO ca (digest, der) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", digest, der)
+	return digest, err
+}
+
+func writeTombstone(ctx context.Context, tx *sqldb.Tx, req link.RemoveIdentity, receipt link.RemovedIdentity) error {
+	content := "null"
+	if receipt.Twin != nil {
+		text, err := json.Marshal(receipt.Twin)
+		if err != nil {
+			return err
+		}
+		content = string(text)
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO tombstone (device_id, epoch, at, reason, sent_to, connected, twin) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (device_id) DO UPDATE SET epoch = excluded.epoch, at = excluded.at, reason = excluded.reason,
+			sent_to = excluded.sent_to, connected = excluded.connected, twin = excluded.twin`,
+		req.DeviceID, req.Epoch, sqldb.Micros(receipt.At), req.Reason, req.To, receipt.Connected, content)
+	return err
+}

@@ -1,0 +1,121 @@
+package device
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"strings"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/query"
+)
+
+const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
+	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at
+	FROM device d LEFT JOIN ca c ON c.digest = d.ca`
+
+func scanDevice(rows *sql.Rows) (d Device, err error) {
+	var created int64
+	err = rows.Scan(&d.ID, &d.GenerationID, &d.Epoch, &d.Status, &d.Enrollment, &d.Auth.Type, &d.Auth.PrimaryKey, &d.Auth.SecondaryKey,
+		&d.Auth.PrimaryThumbprint, &d.Auth.SecondaryThumbprint, &d.Auth.CA, &d.ModelID, &d.Subscriptions, &created)
+	d.CreatedAt = sqldb.Time(created)
+	return d, err
+}
+
+func scanText(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }
+func scanInt(rows *sql.Rows) (n int64, err error)   { return n, rows.Scan(&n) }
+
+// known are the assignments a stamp has seen of a device; 0 means none.
+type known struct{ present, gone int64 }
+
+func epochs(ctx context.Context, tx *sqldb.Tx, id string) (k known, err error) {
+	k.present, _, err = sqldb.Row(ctx, tx, scanInt, "SELECT epoch FROM device WHERE device_id = ?", id)
+	if err != nil {
+		return k, err
+	}
+	k.gone, _, err = sqldb.Row(ctx, tx, scanInt, "SELECT epoch FROM tombstone WHERE device_id = ?", id)
+	return k, err
+}
+
+func readTombstone(ctx context.Context, tx *sqldb.Tx, id string) (link.RemovedIdentity, error) {
+	receipt, _, err := sqldb.Row(ctx, tx, func(rows *sql.Rows) (r link.RemovedIdentity, err error) {
+		var at int64
+		var content string
+		if err := rows.Scan(&at, &r.Connected, &content); err != nil {
+			return r, err
+		}
+		r.At = sqldb.Time(at)
+		err = json.Unmarshal([]byte(content), &r.Twin)
+		r.Existed = r.Twin != nil
+		return r, err
+	}, "SELECT at, connected, twin FROM tombstone WHERE device_id = ?", id)
+	return receipt, err
+}
+
+// columns are where conditions find what they speak of.
+var columns = query.Columns{
+	DeviceID: "d.device_id", Status: "d.status", Connected: "d.connected", LastActivity: "d.last_activity",
+	Enrollment: "d.enrollment", Tags: "t.tags", Desired: "t.desired", Reported: "t.reported",
+}
+
+const selectSummary = `SELECT d.device_id, d.status, d.connected, d.auth_type, d.enrollment, d.generation_id, d.epoch, d.model_id,
+	d.created_at, d.connected_at, d.last_activity, d.messages, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)
+	FROM device d JOIN twin t ON t.device_id = d.device_id`
+
+func scanSummary(rows *sql.Rows) (d link.Device, err error) {
+	var created int64
+	var connected, active sql.NullInt64
+	err = rows.Scan(&d.DeviceID, &d.Status, &d.Connected, &d.AuthType, &d.Enrollment, &d.GenerationID, &d.Epoch, &d.ModelID,
+		&created, &connected, &active, &d.Messages, &d.QueuedMessages)
+	d.CreatedAt, d.ConnectedAt, d.LastActivity = sqldb.Time(created), sqldb.NullTime(connected), sqldb.NullTime(active)
+	return d, err
+}
+
+// Lookup returns those of the ids that are here, in order of id.
+func (ds *Devices) Lookup(ctx context.Context, ids []string) ([]link.Device, error) {
+	text, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	return sqldb.Rows(ctx, ds.db, scanSummary, selectSummary+" WHERE d.device_id IN (SELECT value FROM json_each(?)) ORDER BY d.device_id", string(text))
+}
+
+// Query returns a page of devices that match a condition, in order of id.
+func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.Devices, err error) {
+	limit := req.Limit
+	if limit <= 0 || limit > link.MaxPage {
+		limit = link.MaxPage
+	}
+	where, args := []string{"d.device_id > ?"}, []any{req.After}
+	if req.MinMessages > 0 {
+		where, args = append(where, "d.messages >= ?"), append(args, req.MinMessages)
+	}
+	if req.Connected {
+		where = append(where, "d.connected = 1")
+	}
+	if req.Where != "" {
+		condition, err := query.Parse(req.Where)
+		if err != nil {
+			return page, err
+		}
+		text, values := condition.SQLite(columns)
+		where, args = append(where, "("+text+")"), append(args, values...)
+	}
+	rows, err := ds.db.QueryOnce(ctx, selectSummary+" WHERE "+strings.Join(where, " AND ")+" ORDER BY d.device_id LIMIT ?", append(args, limit+1)...)
+	if err != nil {
+		return page, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		d, err := scanSummary(rows)
+		if err != nil {
+			return page, err
+		}
+		page.Items = append(page.Items, d)
+	}
+	if len(page.Items) > limit {
+		page.Items, page.More = page.Items[:limit], true
+	}
+	return page, rows.Err()
+}

@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+)
+
+// maxOutstanding is how many commands may wait for a device's PUBACK.
+const maxOutstanding = 16
+
+// Send queues a cloud-to-device message and hands it over if the device listens.
+func (h *Hub) Send(ctx context.Context, m link.SendMessage) (link.QueuedMessage, error) {
+	queued, err := h.Queues.Send(ctx, m, h.Now())
+	if err != nil {
+		return queued, err
+	}
+	h.Logs.Note(telemetry.Event{DeviceID: m.DeviceID, Kind: "messageQueued", Details: map[string]string{"messageId": queued.MessageID}})
+	if s := h.session(m.DeviceID); s != nil {
+		s.pump()
+	}
+	return queued, nil
+}
+
+// pump hands waiting commands over. One runs at a time; a call meanwhile makes
+// it look again.
+func (s *Session) pump() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pumping {
+		s.pumpAgain = true
+		return
+	}
+	s.pumping = true
+	go s.runPump()
+}
+
+func (s *Session) runPump() {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		more, err := s.handOver(ctx)
+		if err != nil {
+			s.hub.Logger.Error("commands could not be handed over", "device", s.DeviceID, "error", err)
+		}
+		s.mu.Lock()
+		if err != nil || !more && !s.pumpAgain {
+			s.pumping = false
+			s.mu.Unlock()
+			return
+		}
+		s.pumpAgain = false
+		s.mu.Unlock()
+	}
+}
+
+// handOver sends as many commands as the device may still be given.
+func (s *Session) handOver(ctx context.Context) (more bool, err error) {
+	qos, listening := s.Subscribed(Commands)
+	s.mu.Lock()
+	after, room := s.sent, maxOutstanding-s.outstanding
+	s.mu.Unlock()
+	if !listening || room <= 0 || s.over() {
+		return false, nil
+	}
+	waiting, err := s.hub.Queues.After(ctx, s.DeviceID, after, room, s.hub.Now())
+	if err != nil || len(waiting) == 0 {
+		return false, err
+	}
+	first, last := waiting[0].Sequence, waiting[len(waiting)-1].Sequence
+	if err := s.hub.Queues.Sent(ctx, s.DeviceID, first, last); err != nil {
+		return false, err
+	}
+	for _, m := range waiting {
+		s.mu.Lock()
+		s.sent = m.Sequence
+		if qos > 0 {
+			s.outstanding++
+		}
+		s.mu.Unlock()
+		s.downlink.Message(m, qos)
+		if qos == 0 {
+			// Nothing will come back, so handing it over is all there is to wait for.
+			if err := s.complete(ctx, m.Sequence); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// Completed notes that the device acknowledged a command.
+func (s *Session) Completed(ctx context.Context, sequence int64) error {
+	s.mu.Lock()
+	s.outstanding--
+	s.mu.Unlock()
+	if err := s.complete(ctx, sequence); err != nil {
+		return err
+	}
+	s.pump()
+	return nil
+}
+
+func (s *Session) complete(ctx context.Context, sequence int64) error {
+	return s.hub.Queues.Complete(ctx, s.DeviceID, sequence)
+}

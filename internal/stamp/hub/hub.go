@@ -1,0 +1,348 @@
+// Package hub is the device-facing heart of a stamp: who is connected, what
+// they may say, and what waits for them. It knows no wire protocol; the edges
+// translate.
+package hub
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/command"
+	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/twin"
+)
+
+// Limits bound what a hub takes on.
+type Limits struct {
+	ConnectRate  float64 // connections admitted per second
+	ConnectBurst int
+	// Takeovers is how often an identity may take over its own connection
+	// within TakeoverWindow before it is told to come back later: two clients
+	// with one identity would otherwise fight as fast as the network allows.
+	Takeovers      int
+	TakeoverWindow time.Duration
+	Window         int // telemetry messages of one connection that may wait for the log
+}
+
+// DefaultLimits suit one machine.
+var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256}
+
+// Parts are what a hub is made of.
+type Parts struct {
+	Stamp   string
+	Hosts   func() []string // the names this hub answers to
+	Devices *device.Devices
+	Twins   *twin.Store
+	Queues  *command.Queues
+	Logs    *telemetry.Logs
+	Limits  Limits
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+// stripes is how many locks the devices share. A device's lock is held while
+// it connects, moves away or gets new desired properties, so that these do
+// not overtake one another.
+const stripes = 1024
+
+// Hub holds the sessions of one stamp.
+type Hub struct {
+	Parts
+	locks     [stripes]sync.Mutex
+	admission *rate.Limiter
+	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
+
+	mu       sync.RWMutex
+	sessions map[string]*Session
+	arrival  chan struct{}              // closed and replaced when a device starts to take methods
+	settled  map[string]device.Activity // of sessions that ended, for the next flush
+	damp     map[string]takeovers
+	closing  bool
+
+	waiters                      atomic.Int64 // method callers waiting for a device
+	accepted, refused, throttled atomic.Uint64
+}
+
+// takeovers counts how often an identity took over lately.
+type takeovers struct {
+	since time.Time
+	n     int
+}
+
+// New returns a hub without sessions.
+func New(p Parts) *Hub {
+	return &Hub{
+		Parts:     p,
+		admission: rate.NewLimiter(rate.Limit(p.Limits.ConnectRate), p.Limits.ConnectBurst),
+		refusals:  rate.NewLimiter(50, 100),
+		sessions:  map[string]*Session{},
+		arrival:   make(chan struct{}),
+		settled:   map[string]device.Activity{},
+		damp:      map[string]takeovers{},
+	}
+}
+
+// lock holds a device still; the result lets it go.
+func (h *Hub) lock(id string) func() {
+	hash := uint32(2166136261)
+	for i := range len(id) {
+		hash = (hash ^ uint32(id[i])) * 16777619
+	}
+	mu := &h.locks[hash%stripes]
+	mu.Lock()
+	return mu.Unlock
+}
+
+// Arrival is a connection that asks to be let in.
+type Arrival struct {
+	device.Credentials
+	CleanSession bool
+	ModelID      string
+	Remote       string
+	Protocol     string
+}
+
+// Connect lets a device in: authenticated, admitted, an older connection of
+// the same identity cut. problem.Busy and problem.NotReady mean "come back
+// later", anything else "not here".
+func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Session, error) {
+	if !h.admission.Allow() {
+		h.throttled.Add(1)
+		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; try again later", h.Limits.ConnectRate)
+	}
+	s, previous, err := h.admit(ctx, a, downlink)
+	if err != nil {
+		h.noteRefusal(ctx, a, err)
+		return nil, err
+	}
+	if previous != nil {
+		previous.cut("taken over by a new connection")
+	}
+	if a.CleanSession && s.subscriptions.Load() != 0 {
+		if err := h.Devices.SetSubscriptions(ctx, s.DeviceID, s.origin.Generation, 0); err != nil {
+			s.End("the session could not be reset")
+			return nil, err
+		}
+		s.subscriptions.Store(0)
+	}
+	h.Logs.Note(telemetry.Event{DeviceID: s.DeviceID, Kind: "connected", Details: map[string]string{"remote": a.Remote, "protocol": a.Protocol}})
+	return s, nil
+}
+
+// admit authenticates and registers in one step under the device's lock: a
+// removal either comes first, and the identity is not found, or finds the
+// session to cut.
+func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previous *Session, err error) {
+	defer h.lock(a.DeviceID)()
+	d, err := h.Devices.Get(ctx, a.DeviceID)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := h.Now()
+	a.Hosts = h.Hosts()
+	proof, err := d.Authenticate(a.Credentials, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	s = h.newSession(d, a, proof, downlink, now)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return nil, nil, problem.New(problem.NotReady, "the stamp is stopping; try again later")
+	}
+	previous = h.sessions[d.ID]
+	if previous != nil && h.fighting(d.ID, now) {
+		h.throttled.Add(1)
+		return nil, nil, problem.New(problem.Busy, "device %s takes over its own connection again and again; do two clients share its identity?", d.ID)
+	}
+	h.sessions[d.ID] = s
+	s.watchExpiry(proof.Expires, now)
+	return s, previous, nil
+}
+
+// fighting reports whether an identity has taken over too often of late.
+func (h *Hub) fighting(id string, now time.Time) bool {
+	t := h.damp[id]
+	if now.Sub(t.since) > h.Limits.TakeoverWindow {
+		t = takeovers{since: now}
+	}
+	t.n++
+	h.damp[id] = t
+	return t.n > h.Limits.Takeovers
+}
+
+func (h *Hub) noteRefusal(ctx context.Context, a Arrival, err error) {
+	if problem.Is(err, problem.Busy) || problem.Is(err, problem.NotReady) {
+		return
+	}
+	h.refused.Add(1)
+	if device.CheckID(a.DeviceID) != nil || !h.refusals.Allow() {
+		return
+	}
+	details := map[string]string{"reason": problem.Of(err).Message, "remote": a.Remote}
+	if to, err := h.Devices.Tombstone(ctx, a.DeviceID); err == nil && to != "" {
+		details["movedTo"] = to
+	}
+	h.Logs.Note(telemetry.Event{DeviceID: a.DeviceID, Kind: "refused", Details: details})
+}
+
+// session returns the live session of a device, nil when there is none.
+func (h *Hub) session(id string) *Session {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.sessions[id]
+}
+
+// PutIdentity creates a device or renews its credentials. New credentials do
+// not cut a connection made with the old ones.
+func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.IdentityResult, error) {
+	defer h.lock(req.DeviceID)()
+	created, err := h.Devices.Put(ctx, req, h.Now())
+	if err == nil && created {
+		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "provisioned", Details: map[string]string{"enrollment": req.Enrollment}})
+	}
+	return link.IdentityResult{Created: created}, err
+}
+
+// RemoveIdentity takes a device off the stamp. The connection is cut before
+// the identity goes, so that nothing it still says counts.
+func (h *Hub) RemoveIdentity(ctx context.Context, req link.RemoveIdentity) (link.RemovedIdentity, error) {
+	defer h.lock(req.DeviceID)()
+	live := h.session(req.DeviceID)
+	if live != nil && live.epoch <= req.Epoch {
+		live.cut("removed: " + req.Reason)
+	}
+	receipt, err := h.Devices.Remove(ctx, req, live != nil, h.Now())
+	if err == nil && receipt.Existed {
+		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "removed", Details: map[string]string{"reason": req.Reason, "to": req.To}})
+	}
+	return receipt, err
+}
+
+// Overlay brings what the database last knew of a device up to the moment.
+func (h *Hub) Overlay(d *link.Device) {
+	d.Stamp = h.Stamp
+	s := h.session(d.DeviceID)
+	d.Connected = s != nil
+	if s == nil {
+		return
+	}
+	d.Messages += s.unflushed()
+	since, last := s.since, time.UnixMicro(s.last.Load()).UTC()
+	d.ConnectedAt, d.LastActivity = &since, &last
+}
+
+// Counts are what the hub counts.
+type Counts struct {
+	Connected                    int64
+	Accepted, Refused, Throttled uint64
+}
+
+// Counts returns the counters since start.
+func (h *Hub) Counts() Counts {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return Counts{int64(len(h.sessions)), h.accepted.Load(), h.refused.Load(), h.throttled.Load()}
+}
+
+// CutAll drops every connection, as a network fault would, and returns how many.
+func (h *Hub) CutAll(reason string) int {
+	h.mu.RLock()
+	all := make([]*Session, 0, len(h.sessions))
+	for _, s := range h.sessions {
+		all = append(all, s)
+	}
+	h.mu.RUnlock()
+	for _, s := range all {
+		s.cut(reason)
+	}
+	return len(all)
+}
+
+const (
+	flushConnections = time.Second     // how long the database may be behind on who is connected
+	flushActivity    = 5 * time.Second // and on the rest
+	flushChunk       = 500
+	sweepEvery       = time.Minute
+)
+
+// Run writes down what devices do and drops what expired, until ctx ends; then
+// it lets nobody in, cuts everyone and writes down the rest.
+func (h *Hub) Run(ctx context.Context) error {
+	flush, sweep := time.NewTicker(flushConnections), time.NewTicker(sweepEvery)
+	defer flush.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return h.shutDown()
+		case <-flush.C:
+			if err := h.flush(ctx, false); err != nil {
+				h.Logger.Error("activity could not be written", "error", err)
+			}
+		case <-sweep.C:
+			h.sweep(ctx)
+		}
+	}
+}
+
+func (h *Hub) sweep(ctx context.Context) {
+	now := h.Now()
+	if err := h.Queues.Expire(ctx, now); err != nil {
+		h.Logger.Error("expired messages could not be dropped", "error", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, t := range h.damp {
+		if now.Sub(t.since) > h.Limits.TakeoverWindow {
+			delete(h.damp, id)
+		}
+	}
+}
+
+func (h *Hub) shutDown() error {
+	h.mu.Lock()
+	h.closing = true
+	h.mu.Unlock()
+	h.CutAll("the stamp is stopping")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return h.flush(ctx, true)
+}
+
+// flush writes activities down, those of ended and new sessions at once, the
+// others when they are due.
+func (h *Hub) flush(ctx context.Context, everything bool) error {
+	now := h.Now()
+	h.mu.Lock()
+	settled := h.settled
+	h.settled = map[string]device.Activity{}
+	due := make([]device.Activity, 0, len(settled))
+	for id, s := range h.sessions {
+		if a, ok := s.activity(now, everything); ok {
+			a.Messages += settled[id].Messages
+			delete(settled, id)
+			due = append(due, a)
+		}
+	}
+	h.mu.Unlock()
+	for _, a := range settled {
+		due = append(due, a)
+	}
+	for len(due) > 0 {
+		chunk := due[:min(flushChunk, len(due))]
+		if err := h.Devices.Flush(ctx, chunk); err != nil {
+			return err
+		}
+		due = due[len(chunk):]
+	}
+	return nil
+}

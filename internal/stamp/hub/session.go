@@ -1,0 +1,225 @@
+package hub
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/command"
+	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+)
+
+// Downlink is a connection as the hub sees it. Its methods do not block.
+type Downlink interface {
+	// Desired tells of new desired properties.
+	Desired(version int64, patch []byte, qos byte)
+	// Method asks the device to run a direct method.
+	Method(rid, method string, payload []byte, qos byte)
+	// Message hands over a cloud-to-device message.
+	Message(m command.Message, qos byte)
+	// Cut drops the connection without a word.
+	Cut()
+}
+
+// Topic is one of the things a device can listen to.
+type Topic uint8
+
+// What a device can listen to.
+const (
+	TwinResponses Topic = iota
+	DesiredChanges
+	Methods
+	Commands
+	topics
+)
+
+// Session is one connected device.
+type Session struct {
+	DeviceID string
+
+	hub        *Hub
+	downlink   Downlink
+	epoch      int64
+	origin     telemetry.Origin
+	persistent bool
+	since      time.Time
+	expiry     *time.Timer
+
+	subscriptions atomic.Uint32 // two bits a topic: 0 not, 1 at QoS 0, 2 at QoS 1
+	last          atomic.Int64  // µs of the last thing the device said
+	messages      atomic.Int64  // accepted and not yet flushed
+	window        chan struct{} // a place for each message waiting for the log
+	ended         chan struct{} // closed when the session is over
+	end           sync.Once
+
+	mu          sync.Mutex
+	methods     map[string]chan MethodResponse
+	nextMethod  uint64
+	pumping     bool
+	pumpAgain   bool
+	sent        int64 // sequence of the last command handed over
+	outstanding int   // commands handed over and not acknowledged
+
+	flushed   time.Time // guarded by hub.mu
+	flushedAt int64
+}
+
+func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlink Downlink, now time.Time) *Session {
+	model := a.ModelID
+	if model == "" {
+		model = d.ModelID
+	}
+	s := &Session{
+		DeviceID: d.ID, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now,
+		origin: telemetry.Origin{DeviceID: d.ID, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: model},
+		window: make(chan struct{}, h.Limits.Window),
+		ended:  make(chan struct{}),
+	}
+	s.subscriptions.Store(d.Subscriptions)
+	s.last.Store(now.UnixMicro())
+	return s
+}
+
+// watchExpiry cuts the connection when what it proved itself with runs out.
+func (s *Session) watchExpiry(at, now time.Time) {
+	if !at.IsZero() {
+		s.expiry = time.AfterFunc(at.Sub(now), func() { s.cut("its token or certificate expired") })
+	}
+}
+
+// cut ends the session and drops its connection.
+func (s *Session) cut(reason string) {
+	s.End(reason)
+	s.downlink.Cut()
+}
+
+// End notes that the connection is gone. Only the first call counts.
+func (s *Session) End(reason string) {
+	s.end.Do(func() {
+		close(s.ended)
+		if s.expiry != nil {
+			s.expiry.Stop()
+		}
+		s.hub.forget(s)
+		s.hub.Logs.Note(telemetry.Event{DeviceID: s.DeviceID, Kind: "disconnected", Details: map[string]string{"reason": reason}})
+	})
+}
+
+// over reports whether the session has ended.
+func (s *Session) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// forget takes a session off the hub, keeping what it has still to write down.
+func (h *Hub) forget(s *Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	current := h.sessions[s.DeviceID] == s
+	if current {
+		delete(h.sessions, s.DeviceID)
+	}
+	a := h.settled[s.DeviceID]
+	h.settled[s.DeviceID] = device.Activity{
+		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,
+		Connected: !current && h.sessions[s.DeviceID] != nil, ConnectedAt: h.Now(),
+		Last: time.UnixMicro(s.last.Load()), Messages: a.Messages + s.messages.Swap(0),
+	}
+}
+
+// activity returns what is due to be written down of a live session.
+func (s *Session) activity(now time.Time, everything bool) (device.Activity, bool) {
+	last := s.last.Load()
+	fresh := s.flushed.IsZero()
+	if !fresh && !everything && (last == s.flushedAt || now.Sub(s.flushed) < flushActivity) {
+		return device.Activity{}, false
+	}
+	s.flushed, s.flushedAt = now, last
+	return device.Activity{
+		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,
+		Connected: true, ConnectedAt: s.since, Last: time.UnixMicro(last), Messages: s.messages.Swap(0),
+	}, true
+}
+
+func (s *Session) unflushed() int64 { return s.messages.Load() }
+
+// Alive notes that the device said something at now.
+func (s *Session) Alive(now time.Time) { s.last.Store(now.UnixMicro()) }
+
+// Publish appends telemetry and calls done when the log holds it. It waits
+// while too many messages of this connection are on their way, which slows a
+// device down to what the log bears. body is not used after Publish returns.
+func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
+	if err := telemetry.Check(bag, body); err != nil {
+		return err
+	}
+	select {
+	case s.window <- struct{}{}:
+	case <-s.ended:
+		return problem.New(problem.NotReady, "the session is over")
+	}
+	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
+		<-s.window
+		if err == nil {
+			s.messages.Add(1)
+			s.hub.accepted.Add(1)
+		}
+		done(err)
+	})
+	return nil
+}
+
+// Subscribed returns whether the device listens to a topic, and the QoS.
+func (s *Session) Subscribed(t Topic) (qos byte, ok bool) {
+	bits := s.subscriptions.Load() >> (2 * t) & 3
+	return byte(bits) - 1, bits != 0
+}
+
+// Subscribe notes what the device listens to, durably if its session is
+// persistent, and starts what waited for it.
+func (s *Session) Subscribe(ctx context.Context, t Topic, qos byte) error {
+	return s.setSubscription(ctx, t, uint32(qos)+1)
+}
+
+// Unsubscribe is the reverse of Subscribe.
+func (s *Session) Unsubscribe(ctx context.Context, t Topic) error {
+	return s.setSubscription(ctx, t, 0)
+}
+
+func (s *Session) setSubscription(ctx context.Context, t Topic, bits uint32) error {
+	before := s.subscriptions.Load()
+	after := before&^(3<<(2*t)) | bits<<(2*t)
+	if after != before && s.persistent {
+		if err := s.hub.Devices.SetSubscriptions(ctx, s.DeviceID, s.origin.Generation, after); err != nil {
+			return err
+		}
+	}
+	s.subscriptions.Store(after)
+	return nil
+}
+
+// Ready starts what a new subscription, or the start of the session, sets free.
+func (s *Session) Ready() {
+	if _, ok := s.Subscribed(Methods); ok {
+		s.hub.arrived()
+	}
+	s.pump()
+}
+
+// newRID names a method call within the session.
+func (s *Session) newRID() string {
+	s.nextMethod++
+	return strconv.FormatUint(s.nextMethod, 16)
+}
+
+// Resumed reports whether the connection continues a persistent session that
+// listens to something.
+func (s *Session) Resumed() bool { return s.persistent && s.subscriptions.Load() != 0 }

@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/twin"
+)
+
+// errOver tells a request that its session was cut meanwhile; nobody reads it.
+var errOver = problem.New(problem.NotReady, "the session is over")
+
+// DeviceTwin returns the twin as its device sees it.
+func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
+	t, err := h.Twins.Get(ctx, s.DeviceID)
+	if err != nil {
+		return nil, err
+	}
+	return t.DeviceView()
+}
+
+// Report merges a patch into the reported properties and returns their new
+// version. A session that was cut reports nothing any more.
+func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int64, err error) {
+	now := h.Now()
+	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) {
+		if s.over() {
+			return t, errOver
+		}
+		return t.PatchReported(patch, now)
+	})
+	return t.Reported.Version, err
+}
+
+// Twin returns the twin as back ends see it.
+func (h *Hub) Twin(ctx context.Context, ref link.DeviceRef) (link.Twin, error) {
+	t, err := h.Twins.Get(ctx, ref.DeviceID)
+	if err != nil {
+		return link.Twin{}, err
+	}
+	return shown(t)
+}
+
+func shown(t twin.Twin) (link.Twin, error) {
+	view, err := t.ServiceView()
+	return link.Twin{ETag: t.ETag(), Document: view}, err
+}
+
+// PatchTwin merges a back end's patch of tags and desired properties, and
+// tells the device of the latter.
+func (h *Hub) PatchTwin(ctx context.Context, req link.PatchTwin) (link.Twin, error) {
+	return h.change(ctx, req, twin.Twin.Patch)
+}
+
+// ReplaceTwin replaces tags and desired properties.
+func (h *Hub) ReplaceTwin(ctx context.Context, req link.PatchTwin) (link.Twin, error) {
+	return h.change(ctx, req, twin.Twin.Replace)
+}
+
+// change applies a back end's change under the device's lock, so that
+// notifications leave in the order of the versions they carry.
+func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change) (link.Twin, error) {
+	defer h.lock(req.DeviceID)()
+	now := h.Now()
+	var notice []byte
+	var before int64
+	t, err := h.Twins.Update(ctx, req.DeviceID, req.IfMatch, func(t twin.Twin) (changed twin.Twin, err error) {
+		before = t.Desired.Version
+		changed, notice, err = apply(t, req.Patch, now)
+		return changed, err
+	})
+	if err != nil {
+		return link.Twin{}, err
+	}
+	if t.Desired.Version != before {
+		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "desiredChanged", Details: map[string]string{"version": strconv.FormatInt(t.Desired.Version, 10)}})
+		if s := h.session(req.DeviceID); s != nil {
+			if qos, ok := s.Subscribed(DesiredChanges); ok {
+				s.downlink.Desired(t.Desired.Version, notice, qos)
+			}
+		}
+	}
+	return shown(t)
+}

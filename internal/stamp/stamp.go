@@ -1,0 +1,132 @@
+// Package stamp builds a deployment stamp, one scale unit of an environment,
+// and runs it: a hub for its devices, their twins and queues, and its own
+// durable log. A stamp has its own database, its own log and its own keys; a
+// stamp lost, slow or compromised touches no other.
+package stamp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/command"
+	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/hubmqtt"
+	"github.com/slipway/slipway/internal/stamp/migrations"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/twin"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// Options are what a stamp is built from.
+type Options struct {
+	Name      string
+	Dir       string    // its database and log
+	Link      *bus.Conn // to the other planes
+	Limits    hub.Limits
+	Retention telemetry.Retention
+	Logger    *slog.Logger
+	Now       func() time.Time
+}
+
+// Stamp is one scale unit.
+type Stamp struct {
+	name   string
+	link   *bus.Conn
+	db     *sqldb.DB
+	server *bus.Server
+	own    *bus.Conn
+	logs   *telemetry.Logs
+	hub    *hub.Hub
+	edge   *hubmqtt.Edge
+	hosts  atomic.Pointer[[]string]
+	rate   rateMeter
+	logger *slog.Logger
+}
+
+// New opens the stamp's database and log. It serves nobody before Run.
+func New(ctx context.Context, o Options) (*Stamp, error) {
+	logger := o.Logger.With("stamp", o.Name)
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("stamp %s: %w", o.Name, err)
+	}
+	s := &Stamp{name: o.Name, link: o.Link, logger: logger}
+	s.hosts.Store(&[]string{})
+	if err := s.open(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
+	twins := twin.NewStore(s.db)
+	devices := device.NewDevices(s.db, twins)
+	if err := devices.ResetConnected(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
+	s.hub = hub.New(hub.Parts{
+		Stamp: o.Name, Hosts: func() []string { return *s.hosts.Load() },
+		Devices: devices, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
+		Limits: o.Limits, Logger: logger, Now: o.Now,
+	})
+	s.edge = hubmqtt.New(s.hub, logger)
+	return s, nil
+}
+
+func (s *Stamp) open(ctx context.Context, o Options) (err error) {
+	if s.db, err = sqldb.Open(ctx, filepath.Join(o.Dir, "stamp.db"), migrations.FS); err != nil {
+		return err
+	}
+	s.server, err = bus.Start(ctx, bus.Options{Name: "stamp-" + o.Name, Dir: filepath.Join(o.Dir, "jetstream"), Logger: s.logger})
+	if err != nil {
+		return err
+	}
+	if s.own, err = s.server.Connect(o.Name); err != nil {
+		return err
+	}
+	s.logs, err = telemetry.Open(ctx, s.own, o.Name, o.Retention, s.logger)
+	return err
+}
+
+// SetHosts says by which names devices reach the stamp; tokens must be for one
+// of them.
+func (s *Stamp) SetHosts(hosts []string) { s.hosts.Store(&hosts) }
+
+// Serve speaks with one device until its connection ends.
+func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user hubmqtt.User) {
+	s.edge.Serve(ctx, conn, connect, user)
+}
+
+// Run answers the other planes and looks after devices until ctx ends.
+func (s *Stamp) Run(ctx context.Context) error {
+	if err := s.answer(); err != nil {
+		return err
+	}
+	// The logs outlive the hub, which still writes while it shuts down.
+	logs, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	logging := make(chan error, 1)
+	go func() { logging <- s.logs.Run(logs) }()
+	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe})
+	stop()
+	return errors.Join(err, <-logging)
+}
+
+// Close closes the log and the database.
+func (s *Stamp) Close() error {
+	if s.own != nil {
+		s.own.Close()
+	}
+	if s.server != nil {
+		s.server.Stop()
+	}
+	if s.db != nil {
+		return s.db.Close()
+	}
+	return nil
+}
