@@ -1,0 +1,378 @@
+// Package up assembles a whole installation in one process: control,
+// provisioning and every stamp, over one data directory, behind shared
+// listeners. It is what `slipway up` runs; the planes are the same ones that
+// run alone elsewhere.
+package up
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control"
+	"github.com/slipway/slipway/internal/devca"
+	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/provisioning"
+	"github.com/slipway/slipway/internal/stamp/hubmqtt"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// Options are the flags of `slipway up`.
+type Options struct {
+	Data      string   // directory of everything that must survive a restart
+	Demo      int      // simulated devices
+	Files     []string // resources to apply at start
+	HTTP      string   // console and API without TLS; on loopback unless a host is named
+	HTTPS     string   // console, API and device HTTPS
+	MQTTS     string   // device MQTT
+	ReadyFile string   // where to write Ready as JSON
+	Logger    *slog.Logger
+	Ready     func(Ready)
+}
+
+// Ready tells where everything is, in the shape scripts rely on.
+type Ready struct {
+	Console      string         `json:"console"`
+	API          string         `json:"api"`
+	AdminToken   string         `json:"adminToken"`
+	CA           string         `json:"ca"`
+	Provisioning ReadyProvision `json:"provisioning"`
+	Stamps       []ReadyStamp   `json:"stamps"`
+	FirstStart   bool           `json:"firstStart"`
+	DataDir      string         `json:"dataDir"`
+	Demo         int            `json:"demo"`
+	TokenFile    string         `json:"tokenFile"`
+}
+
+// ReadyProvision is where devices register.
+type ReadyProvision struct {
+	Host    string `json:"host"`
+	MQTTS   int    `json:"mqtts"`
+	HTTPS   int    `json:"https"`
+	IDScope string `json:"idScope"`
+}
+
+// ReadyStamp is where a stamp's devices connect.
+type ReadyStamp struct {
+	Name        string `json:"name"`
+	Environment string `json:"environment"`
+	Region      string `json:"region"`
+	Host        string `json:"host"`
+	MQTTS       int    `json:"mqtts"`
+	HTTPS       int    `json:"https"`
+}
+
+// Run starts the installation, calls o.Ready when devices can register and
+// people can log in, and runs it until ctx ends.
+func Run(ctx context.Context, o Options) (err error) {
+	unlock, err := lockData(o.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	in := &installation{Options: o}
+	defer func() { err = errors.Join(err, in.close()) }()
+	if err := in.build(ctx); err != nil {
+		return err
+	}
+	return tasks.Run(ctx,
+		tasks.Task{Name: "entrance", Run: in.entrance.Run},
+		tasks.Task{Name: "http", Run: in.serveHTTP},
+		tasks.Task{Name: "stamps", Run: in.stamps.Run},
+		tasks.Task{Name: "provisioning", Run: in.provisioning.Run},
+		tasks.Task{Name: "control", Run: in.control.Run},
+		tasks.Task{Name: "ready", Run: in.becomeReady},
+	)
+}
+
+// lockData makes sure that one process at a time works on the data directory;
+// nothing else would stop a second one from damaging the logs.
+func lockData(dir string) (unlock func() error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	held, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
+	}
+	if !held {
+		return nil, problem.New(problem.Conflict, "another slipway runs on the data directory %s; stop it or choose another with --data", dir)
+	}
+	return lock.Unlock, nil
+}
+
+// installation is everything `up` runs, in the order it was built.
+type installation struct {
+	Options
+	ca           *devca.Authority
+	link         *bus.Server
+	conns        []*bus.Conn
+	entrance     *entrance.Entrance
+	provisioning *provisioning.Plane
+	stamps       *localStamps
+	control      *control.Plane
+	http         net.Listener
+	mqttHost     string
+	mqttPort     int
+	httpsPort    int
+	token        string
+	first        bool
+}
+
+const loopback = "127.0.0.1"
+
+func (in *installation) build(ctx context.Context) (err error) {
+	if in.ca, err = devca.Open(in.Data, time.Now); err != nil {
+		return err
+	}
+	in.ca.Name("localhost", loopback)
+	if in.link, err = bus.Start(ctx, bus.Options{Name: "link", Logger: in.Logger}); err != nil {
+		return err
+	}
+	in.entrance = entrance.New(entrance.Options{
+		TLS: in.ca.ServerTLS(), MQTT: in.route, HTTPS: http.HandlerFunc(in.serveHTTPS), Logger: in.Logger.With("part", "entrance"),
+	})
+	if err := in.listen(); err != nil {
+		return err
+	}
+	if err := in.buildProvisioning(ctx); err != nil {
+		return err
+	}
+	if in.stamps, err = in.newLocalStamps(); err != nil {
+		return err
+	}
+	return in.buildControl(ctx)
+}
+
+// listen binds the ports of provisioning, control and console. An HTTPS or
+// MQTT address without a host means loopback: beyond it, name one.
+func (in *installation) listen() error {
+	host, mqttPort, err := splitAddress("--mqtts", in.MQTTS)
+	if err != nil {
+		return err
+	}
+	_, httpsPort, err := splitAddress("--https", in.HTTPS)
+	if err != nil {
+		return err
+	}
+	in.mqttHost = host
+	if host != loopback {
+		in.ca.Name(host)
+	}
+	if in.mqttPort, in.httpsPort, err = in.entrance.Listen(host, mqttPort, httpsPort); err != nil {
+		return err
+	}
+	plainHost, plainPort, err := splitAddress("--http", in.HTTP)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(plainHost); plainHost != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return problem.New(problem.Invalid, "the address is not TLS, so it must be on loopback, not on %s; use --https for other machines", plainHost).At("--http")
+	}
+	if in.http, err = net.Listen("tcp", net.JoinHostPort(plainHost, strconv.Itoa(plainPort))); err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	return nil
+}
+
+func splitAddress(flag, address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, problem.New(problem.Invalid, "an address reads host:port or :port, not %q", address).At(flag)
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, problem.New(problem.Invalid, "a port is a number from 0 to 65535, not %q", text).At(flag)
+	}
+	if host == "" {
+		host = loopback
+	}
+	return host, port, nil
+}
+
+func (in *installation) connect(name string) (*bus.Conn, error) {
+	conn, err := in.link.Connect(name)
+	if err == nil {
+		in.conns = append(in.conns, conn)
+	}
+	return conn, err
+}
+
+func (in *installation) buildProvisioning(ctx context.Context) error {
+	conn, err := in.connect("provisioning")
+	if err != nil {
+		return err
+	}
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning")})
+	return err
+}
+
+func (in *installation) buildControl(ctx context.Context) error {
+	conn, err := in.connect("control")
+	if err != nil {
+		return err
+	}
+	in.control, err = control.New(ctx, control.Options{Dir: filepath.Join(in.Data, "control"), Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control")})
+	if err != nil {
+		return err
+	}
+	return in.keepToken()
+}
+
+// TokenFile is the name of the file in the data directory that holds the token
+// made at first start.
+const TokenFile = "admin-token"
+
+// keepToken writes the first token down for the owner of the data directory.
+func (in *installation) keepToken() error {
+	file := filepath.Join(in.Data, TokenFile)
+	if in.token = in.control.AdminToken(); in.token != "" {
+		in.first = true
+		return os.WriteFile(file, []byte(in.token+"\n"), 0o600)
+	}
+	kept, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	in.token = strings.TrimSpace(string(kept))
+	return err
+}
+
+// route finds whom a CONNECT is for: provisioning when its user name says so,
+// otherwise the stamp whose host it names.
+func (in *installation) route(connect *mqtt.Connect) (entrance.Serve, bool) {
+	if parts := strings.SplitN(connect.Username, "/", 3); len(parts) == 3 && strings.EqualFold(parts[1], "registrations") {
+		return in.provisioning.ServeMQTT, true
+	}
+	user, err := hubmqtt.ParseUser(connect.Username)
+	if err != nil {
+		return nil, false
+	}
+	local := in.stamps.byHost(user.Host)
+	if local == nil {
+		return nil, false
+	}
+	return func(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect) {
+		local.stamp.Serve(ctx, conn, connect, user)
+	}, true
+}
+
+// serveHTTPS tells the planes apart by path; devices' paths begin with the
+// id scope.
+func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
+	if scope := "/" + in.provisioning.IDScope() + "/"; len(r.URL.Path) > len(scope) && strings.EqualFold(r.URL.Path[:len(scope)], scope) {
+		in.provisioning.HTTPHandler().ServeHTTP(w, r)
+		return
+	}
+	in.servePeople(w, r)
+}
+
+// servePeople serves API and console.
+func (in *installation) servePeople(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/") {
+		in.control.APIHandler().ServeHTTP(w, r)
+		return
+	}
+	in.control.ConsoleHandler().ServeHTTP(w, r)
+}
+
+func (in *installation) serveHTTP(ctx context.Context) error {
+	server := &http.Server{
+		Handler: http.HandlerFunc(in.servePeople), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(in.Logger.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if err := server.Close(); err != nil {
+			in.Logger.Debug("http closed", "error", err)
+		}
+	})
+	defer stop()
+	if err := server.Serve(in.http); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// becomeReady applies what the first start or the flags ask for, says that the
+// installation is ready, and runs the demo fleet.
+func (in *installation) becomeReady(ctx context.Context) error {
+	if err := in.applyBlueprint(ctx); err != nil {
+		return err
+	}
+	ready := in.describe()
+	if err := writeReady(filepath.Join(in.Data, "ready.json"), ready); err != nil {
+		return err
+	}
+	if in.ReadyFile != "" {
+		if err := writeReady(in.ReadyFile, ready); err != nil {
+			return err
+		}
+	}
+	if in.Ready != nil {
+		in.Ready(ready)
+	}
+	return in.runDemo(ctx)
+}
+
+func (in *installation) describe() Ready {
+	ready := Ready{
+		Console: "http://" + in.http.Addr().String(), API: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.httpsPort)),
+		AdminToken: in.token, CA: in.ca.File(), FirstStart: in.first, DataDir: in.Data, Demo: in.Demo, TokenFile: filepath.Join(in.Data, TokenFile),
+		Provisioning: ReadyProvision{in.mqttHost, in.mqttPort, in.httpsPort, in.provisioning.IDScope()},
+	}
+	for _, local := range in.stamps.all() {
+		ready.Stamps = append(ready.Stamps, ReadyStamp{local.spec.Name, local.spec.Environment, local.spec.Region, local.host, local.mqttPort, local.httpsPort})
+	}
+	return ready
+}
+
+// writeReady writes the file whole or not at all, as scripts wait for it.
+func writeReady(file string, ready Ready) error {
+	text, err := json.MarshalIndent(ready, "", "  ")
+	if err != nil {
+		return err
+	}
+	draft := file + ".tmp"
+	if err := os.WriteFile(draft, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("ready file: %w", err)
+	}
+	return os.Rename(draft, file)
+}
+
+func (in *installation) close() error {
+	var failures []error
+	if in.control != nil {
+		failures = append(failures, in.control.Close())
+	}
+	if in.provisioning != nil {
+		failures = append(failures, in.provisioning.Close())
+	}
+	if in.stamps != nil {
+		failures = append(failures, in.stamps.close())
+	}
+	for _, conn := range in.conns {
+		conn.Close()
+	}
+	if in.link != nil {
+		in.link.Stop()
+	}
+	if err := os.Remove(filepath.Join(in.Data, "ready.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}
