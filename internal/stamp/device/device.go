@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func (d Device) Authenticate(c Credentials, now time.Time) (Proof, error) {
 func (d Device) authenticateToken(c Credentials, now time.Time) (Proof, error) {
 	token, err := sastoken.Parse(c.Token)
 	if err != nil {
-		return Proof{}, err
+		return Proof{}, problem.New(problem.Unauthenticated, "the token cannot be read: %w", err)
 	}
 	covered := false
 	for _, host := range c.Hosts {
@@ -77,7 +78,7 @@ func (d Device) authenticateToken(c Credentials, now time.Time) (Proof, error) {
 	if !covered {
 		return Proof{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this device on this hub", token.Resource)
 	}
-	var failure error
+	failure := errors.New("it has no key")
 	for _, key := range [][]byte{d.Auth.PrimaryKey, d.Auth.SecondaryKey} {
 		if len(key) == 0 {
 			continue
@@ -86,10 +87,7 @@ func (d Device) authenticateToken(c Credentials, now time.Time) (Proof, error) {
 			return Proof{`{"scope":"device","type":"sas","issuer":"iothub"}`, token.Expiry.Add(Skew)}, nil
 		}
 	}
-	if failure == nil {
-		failure = problem.New(problem.Unauthenticated, "device %s has no key", d.ID)
-	}
-	return Proof{}, failure
+	return Proof{}, problem.New(problem.Unauthenticated, "the token is not valid for device %s: %w", d.ID, failure)
 }
 
 const x509Method = `{"scope":"device","type":"x509","issuer":"iothub"}`

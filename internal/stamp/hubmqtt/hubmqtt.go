@@ -43,12 +43,21 @@ func ParseUser(name string) (User, error) {
 	if !strings.HasPrefix(query, "?") && query != "" && !strings.HasPrefix(query, "api-version") {
 		return User{}, problem.New(problem.Invalid, "modules do not connect to this hub")
 	}
-	values, err := url.ParseQuery(strings.TrimPrefix(query, "?"))
-	if err != nil {
-		return User{}, problem.New(problem.Invalid, "the user name's query is malformed: %w", err)
+	u := User{Host: host, DeviceID: id}
+	for field := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
+		// Not a URL's query: model ids come with a bare semicolon too.
+		if model, ok := strings.CutPrefix(field, "model-id="); ok {
+			text, err := url.PathUnescape(model)
+			if err != nil || len(text) > maxModelID {
+				return User{}, problem.New(problem.Invalid, "the model id %q is malformed or longer than %d bytes", model, maxModelID)
+			}
+			u.ModelID = text
+		}
 	}
-	return User{Host: host, DeviceID: id, ModelID: values.Get("model-id")}, nil
+	return u, nil
 }
+
+const maxModelID = 256
 
 // Edge serves hub connections.
 type Edge struct {
