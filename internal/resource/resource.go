@@ -1,0 +1,178 @@
+// Package resource is the declarative form of what people decide: documents
+// with apiVersion, kind, metadata and spec, as `slipway apply` reads and the
+// API serves them. Decoding is strict, and every complaint names its line.
+package resource
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// APIVersion is the version of all kinds.
+const APIVersion = "slipway/v1"
+
+// The kinds.
+const (
+	KindEnvironment     = "Environment"
+	KindStamp           = "Stamp"
+	KindEnrollmentGroup = "EnrollmentGroup"
+	KindEnrollment      = "Enrollment"
+)
+
+// Kinds are all kinds in the order in which they must be applied.
+var Kinds = []string{KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment}
+
+// Plural is a kind's collection in the API's paths.
+var Plural = map[string]string{
+	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments",
+}
+
+// Metadata names a resource. ETag and the times are the server's to say.
+type Metadata struct {
+	Name      string     `json:"name" doc:"Unique among the resources of its kind"`
+	ETag      string     `json:"etag,omitempty" doc:"Version of the stored resource; read only"`
+	CreatedAt *time.Time `json:"createdAt,omitempty" doc:"Read only"`
+	UpdatedAt *time.Time `json:"updatedAt,omitempty" doc:"Read only"`
+}
+
+// Resource is a document of any kind, checked against its kind's form.
+type Resource struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Metadata   Metadata        `json:"metadata"`
+	Spec       json.RawMessage `json:"spec"`
+}
+
+// EnvironmentSpec declares an environment.
+type EnvironmentSpec struct {
+	DisplayName  string         `json:"displayName,omitempty" maxLength:"100" doc:"Name shown to people"`
+	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
+	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
+}
+
+// StampSpec declares a stamp.
+type StampSpec struct {
+	Environment string          `json:"environment" doc:"Environment it belongs to"`
+	Region      string          `json:"region" doc:"Where it is"`
+	Capacity    int             `json:"capacity,omitempty" doc:"Devices at most; default 10000"`
+	Weight      int             `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
+	State       link.StampState `json:"state,omitempty" doc:"open, draining or closed; default open"`
+	Host        string          `json:"host,omitempty" doc:"Public host name; default an address of its own on this machine"`
+}
+
+// Object is a resource of one kind as the API serves it.
+type Object[Spec, Status any] struct {
+	APIVersion string   `json:"apiVersion" enum:"slipway/v1"`
+	Kind       string   `json:"kind"`
+	Metadata   Metadata `json:"metadata"`
+	Spec       Spec     `json:"spec"`
+	Status     *Status  `json:"status,omitempty" doc:"What is so; read only"`
+}
+
+// EnvironmentStatus is what is so of an environment.
+type EnvironmentStatus struct {
+	Stamps  []string `json:"stamps"`
+	Devices int      `json:"devices" doc:"Places taken on its stamps"`
+	Waiting int      `json:"waiting" doc:"Devices that will be assigned here at their next registration"`
+}
+
+// StampStatus is what is so of a stamp.
+type StampStatus struct {
+	Host      string     `json:"host" doc:"What devices are told"`
+	Assigned  int        `json:"assigned" doc:"Places taken"`
+	Connected int64      `json:"connected"`
+	Rate      float64    `json:"rate" doc:"Telemetry messages per second"`
+	Messages  uint64     `json:"messages" doc:"Telemetry messages since the stamp was created"`
+	SeenAt    *time.Time `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
+	Problem   string     `json:"problem,omitempty" doc:"Why it could not be started"`
+}
+
+// EnrollmentStatus is what is so of an enrolment.
+type EnrollmentStatus struct {
+	Devices int `json:"devices" doc:"Registrations made through it"`
+}
+
+// The four kinds.
+type (
+	Environment = Object[EnvironmentSpec, EnvironmentStatus]
+	Stamp       = Object[StampSpec, StampStatus]
+	Enrollment  = Object[link.EnrollmentSpec, EnrollmentStatus]
+)
+
+var (
+	name           = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	enrollmentName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._:-]{0,126}[A-Za-z0-9-])?$`)
+	hostName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
+)
+
+// CheckName holds a name against its kind's rule.
+func CheckName(kind, text string) error {
+	switch kind {
+	case KindEnvironment, KindStamp:
+		if !name.MatchString(text) {
+			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
+		}
+	default:
+		if !enrollmentName.MatchString(text) {
+			return problem.New(problem.Invalid, "an enrolment's name has 1 to 128 of letters, digits and '-._:', and ends in a letter, a digit or '-', which %q does not", text).At("metadata.name")
+		}
+	}
+	return nil
+}
+
+// Check holds an environment's spec against the rules that need no other
+// resource.
+func (s EnvironmentSpec) Check(self string) error {
+	if s.PromotesFrom == self {
+		return problem.New(problem.Invalid, "an environment cannot promote from itself").At("spec.promotesFrom")
+	}
+	rule := s.AutoMove
+	if rule == nil {
+		return nil
+	}
+	switch {
+	case rule.To == "" || rule.To == self:
+		return problem.New(problem.Invalid, "the rule must name another environment to move devices to").At("spec.autoMove.to")
+	case rule.MinMessages < 0:
+		return problem.New(problem.Invalid, "the number of messages must not be negative").At("spec.autoMove.minMessages")
+	case rule.Where == "" && rule.MinMessages == 0 && !rule.Connected:
+		return problem.New(problem.Invalid, "the rule needs a check: where, minMessages or connected").At("spec.autoMove")
+	}
+	return nil
+}
+
+// MaxCapacity is the most devices a stamp may be declared for.
+const MaxCapacity = 1_000_000
+
+// Check holds a stamp's spec against the rules and returns it with defaults.
+func (s StampSpec) Check() (StampSpec, error) {
+	if s.Capacity == 0 {
+		s.Capacity = 10_000
+	}
+	if s.Weight == 0 {
+		s.Weight = 1
+	}
+	if s.State == "" {
+		s.State = link.StampOpen
+	}
+	switch {
+	case s.Environment == "":
+		return s, problem.New(problem.Invalid, "a stamp belongs to an environment; name it").At("spec.environment")
+	case s.Region == "" || len(s.Region) > 63:
+		return s, problem.New(problem.Invalid, "a stamp's region has 1 to 63 characters").At("spec.region")
+	case s.Capacity < 1 || s.Capacity > MaxCapacity:
+		return s, problem.New(problem.Invalid, "a stamp's capacity is 1 to %d devices, not %d", MaxCapacity, s.Capacity).At("spec.capacity")
+	case s.Weight < 1 || s.Weight > 1000:
+		return s, problem.New(problem.Invalid, "a stamp's weight is 1 to 1000, not %d", s.Weight).At("spec.weight")
+	case !slices.Contains([]link.StampState{link.StampOpen, link.StampDraining, link.StampClosed}, s.State):
+		return s, problem.New(problem.Invalid, "a stamp's state is open, draining or closed, not %q", s.State).At("spec.state")
+	case s.Host != "" && !hostName.MatchString(s.Host):
+		return s, problem.New(problem.Invalid, "%q is not a host name; the port is the server's setting", s.Host).At("spec.host")
+	}
+	return s, nil
+}
