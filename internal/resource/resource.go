@@ -176,3 +176,6 @@ func (s StampSpec) Check() (StampSpec, error) {
 	}
 	return s, nil
 }
+
+// SpecOf reads a resource's spec, which Decode has checked, as its kind's form.
+func SpecOf[Spec any](r Resource) (spec Spec, err error) { return spec, json.Unmarshal(r.Spec, &spec) }

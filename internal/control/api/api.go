@@ -1,0 +1,205 @@
+// Package api is control over HTTP: JSON in and out, described by OpenAPI 3.1,
+// failures as problem+json (RFC 9457). A handler decodes, calls one method of
+// one subject, and encodes.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// Options are the subjects the API speaks for.
+type Options struct {
+	Access       *access.Access
+	Audit        *audit.Log
+	Environments *environment.Environments
+	Fleet        *fleet.Fleet
+	Logger       *slog.Logger
+	Version      string
+}
+
+// api holds the subjects for the handlers.
+type api struct {
+	Options
+	huma    huma.API
+	streams chan struct{} // a place for each stream being followed
+}
+
+const (
+	maxBody    = 1 << 20
+	maxStreams = 200
+)
+
+var setErrors sync.Once
+
+// New returns the handler of everything under /api/, /healthz and /readyz.
+func New(o Options) http.Handler {
+	setErrors.Do(func() { huma.NewError = newProblem })
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Slipway", o.Version)
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/api/openapi", "", ""
+	config.CreateHooks = nil // no $schema members in answers
+	config.Info.Description = "Environments, stamps, enrolments and devices of one installation."
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	config.Security = []map[string][]string{{"token": {}}}
+	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
+	a.resources()
+	a.devices()
+	a.logs()
+	a.moves()
+	a.admin()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, r, problem.New(problem.NotFound, "there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
+	})
+	return a.log(a.authenticate(http.MaxBytesHandler(mux, maxBody)))
+}
+
+func reply(w http.ResponseWriter, r *http.Request, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if _, err := w.Write([]byte(text)); err != nil {
+		slog.Debug("answer not delivered", "path", r.URL.Path, "error", err)
+	}
+}
+
+// ready says whether provisioning can be reached.
+func (a *api) ready(w http.ResponseWriter, r *http.Request) {
+	if _, err := a.Fleet.Scope(r.Context()); err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	reply(w, r, "ready\n")
+}
+
+// actorKey is where authenticate leaves the actor for its handlers.
+type actorKey struct{}
+
+func actorOf(ctx context.Context) access.Actor {
+	actor, _ := ctx.Value(actorKey{}).(access.Actor)
+	return actor
+}
+
+// public are the paths anybody may read.
+func public(path string) bool {
+	return path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/api/openapi")
+}
+
+// authenticate lets only bearers of a token past.
+func (a *api) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Cache-Control", "no-store")
+		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		if public(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") || token == "" {
+			header.Set("WWW-Authenticate", `Bearer realm="slipway"`)
+			writeProblem(w, r, problem.New(problem.Unauthenticated, "send a token: Authorization: Bearer slp_…"))
+			return
+		}
+		actor, err := a.Access.Authenticate(r.Context(), strings.TrimSpace(token), remote(r))
+		if err != nil {
+			header.Set("WWW-Authenticate", `Bearer realm="slipway", error="invalid_token"`)
+			writeProblem(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, actor)))
+	})
+}
+
+func remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// log writes one line a request.
+func (a *api) log(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start, recorder := time.Now(), &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(recorder, r)
+		a.Logger.Debug("request", "method", r.Method, "path", r.URL.Path, "status", recorder.status, "took", time.Since(start), "remote", remote(r))
+	})
+}
+
+// statusRecorder remembers the status for the log.
+type statusRecorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader notes the status on its way.
+func (s *statusRecorder) WriteHeader(status int) {
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach what is underneath.
+func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// route registers an operation. Failures are translated once, here.
+func route[In, Out any](a *api, method, path, id, summary string, handle func(context.Context, *In) (*Out, error)) {
+	tag, _, _ := strings.Cut(strings.TrimPrefix(path, "/api/v1/"), "/")
+	huma.Register(a.huma, huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: maxBody,
+	}, func(ctx context.Context, in *In) (*Out, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			a.logInternal(id, err)
+			return nil, statusOf(err)
+		}
+		return out, nil
+	})
+}
+
+// logInternal keeps the whole of a fault that the answer only hints at.
+func (a *api) logInternal(id string, err error) {
+	if problem.Is(err, problem.Internal) {
+		a.Logger.Error("request failed", "operation", id, "error", err)
+	}
+}
+
+// body is an answer.
+type body[T any] struct{ Body T }
+
+// tagged is an answer with an ETag.
+type tagged[T any] struct {
+	ETag string `header:"ETag"`
+	Body T
+}
+
+func quote(etag string) string { return `"` + etag + `"` }
+
+// list is a page of anything.
+type list[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty" doc:"Value of after for the next page; absent on the last"`
+}
+
+func listOf[T any](items []T, next string) *body[list[T]] {
+	if items == nil {
+		items = []T{}
+	}
+	return &body[list[T]]{list[T]{items, next}}
+}

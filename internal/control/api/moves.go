@@ -1,0 +1,110 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+type startMove struct {
+	Key  string `header:"Idempotency-Key" maxLength:"100" doc:"The same key makes a repeated request the same move"`
+	Body struct {
+		To      string   `json:"to" doc:"Target environment"`
+		Devices []string `json:"devices,omitempty" maxItems:"10000"`
+		Where   string   `json:"where,omitempty" maxLength:"8192" doc:"Condition that selects devices, instead of a list"`
+		Reason  string   `json:"reason,omitempty" maxLength:"500"`
+	}
+}
+
+type moveID struct {
+	ID string `path:"id"`
+}
+
+type pageOf struct {
+	After string `query:"after"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000"`
+}
+
+type listMoveDevices struct {
+	moveID
+	pageOf
+	State string `query:"state" enum:"pending,removing,waiting,arrived,already,failed"`
+}
+
+// moves registers moves between environments.
+func (a *api) moves() {
+	route(a, "POST", "/api/v1/moves", "startMove", "Move devices to another environment", func(ctx context.Context, in *startMove) (*body[link.Move], error) {
+		if (len(in.Body.Devices) == 0) == (in.Body.Where == "") {
+			return nil, problem.New(problem.Invalid, "name devices or give a condition, one of the two").At("devices")
+		}
+		m, err := a.Fleet.StartMove(ctx, actorOf(ctx), link.StartMove{Key: in.Key, To: in.Body.To, Devices: in.Body.Devices, Where: in.Body.Where, Reason: in.Body.Reason})
+		return &body[link.Move]{m}, err
+	})
+	route(a, "GET", "/api/v1/moves", "listMoves", "The newest moves", func(ctx context.Context, in *struct {
+		Limit int `query:"limit" minimum:"1" maximum:"1000"`
+	}) (*body[list[link.Move]], error) {
+		moves, err := a.Fleet.Moves(ctx, in.Limit)
+		return listOf(moves.Items, ""), err
+	})
+	route(a, "GET", "/api/v1/moves/{id}", "getMove", "A move with its census", func(ctx context.Context, in *moveID) (*body[link.Move], error) {
+		m, err := a.Fleet.Move(ctx, in.ID)
+		return &body[link.Move]{m}, err
+	})
+	route(a, "GET", "/api/v1/moves/{id}/devices", "listMoveDevices", "A move's devices in order of id", func(ctx context.Context, in *listMoveDevices) (*body[list[link.MovedDevice]], error) {
+		page, err := a.Fleet.MoveDevices(ctx, link.ListMoveDevices{ID: in.ID, State: in.State, After: in.After, Limit: in.Limit})
+		next := ""
+		if page.More && len(page.Items) > 0 {
+			next = page.Items[len(page.Items)-1].DeviceID
+		}
+		return listOf(page.Items, next), err
+	})
+}
+
+type createToken struct {
+	Body struct {
+		Name             string `json:"name" minLength:"1" maxLength:"100"`
+		ExpiresInSeconds int64  `json:"expiresInSeconds,omitempty" minimum:"0" doc:"0: never"`
+	}
+}
+
+// newToken shows a token's secret, once.
+type newToken struct {
+	access.Token
+	Secret string `json:"token" doc:"Shown once"`
+}
+
+type listAudit struct {
+	Before int64 `query:"before" doc:"Entries older than this sequence"`
+	Limit  int   `query:"limit" minimum:"1" maximum:"1000"`
+}
+
+// admin registers tokens, the audit log and the id scope.
+func (a *api) admin() {
+	route(a, "GET", "/api/v1/tokens", "listTokens", "API tokens, without their secrets", func(ctx context.Context, _ *nothing) (*body[list[access.Token]], error) {
+		all, err := a.Access.List(ctx)
+		return listOf(all, ""), err
+	})
+	route(a, "POST", "/api/v1/tokens", "createToken", "Make an API token", func(ctx context.Context, in *createToken) (*body[newToken], error) {
+		t, secret, err := a.Access.Create(ctx, actorOf(ctx), in.Body.Name, time.Duration(in.Body.ExpiresInSeconds)*time.Second)
+		return &body[newToken]{newToken{t, secret}}, err
+	})
+	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *moveID) (*nothing, error) {
+		return &nothing{}, a.Access.Revoke(ctx, actorOf(ctx), in.ID)
+	})
+	route(a, "GET", "/api/v1/audit", "listAudit", "Who did what, newest first", func(ctx context.Context, in *listAudit) (*body[list[audit.Entry]], error) {
+		limit := in.Limit
+		if limit == 0 {
+			limit = 100
+		}
+		entries, err := a.Audit.List(ctx, in.Before, limit)
+		return listOf(entries, ""), err
+	})
+	route(a, "GET", "/api/v1/scope", "getScope", "The id scope devices register with", func(ctx context.Context, _ *nothing) (*body[link.Scope], error) {
+		scope, err := a.Fleet.Scope(ctx)
+		return &body[link.Scope]{scope}, err
+	})
+}

@@ -1,0 +1,171 @@
+// Package control builds the plane where people decide: environments and
+// stamps, who may ask, what was asked, and the API and console over it.
+// Devices do not need it: they register, connect and send while it is down.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/api"
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/console"
+	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// Options are what control is built from.
+type Options struct {
+	Dir    string    // its database
+	Conn   *bus.Conn // to the other planes
+	Driver environment.Driver
+	Logger *slog.Logger
+}
+
+// Plane is the control plane.
+type Plane struct {
+	db           *sqldb.DB
+	environments *environment.Environments
+	fleet        *fleet.Fleet
+	api, console http.Handler
+	adminToken   string
+	logger       *slog.Logger
+}
+
+// Version is the version of this build.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// New opens control's database. It looks after nothing before Run.
+func New(ctx context.Context, o Options) (*Plane, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	db, err := sqldb.Open(ctx, filepath.Join(o.Dir, "control.db"), migrations.FS)
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	p := &Plane{db: db, logger: o.Logger}
+	log := audit.NewLog(db, time.Now)
+	people := access.New(db, log, time.Now)
+	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	if p.adminToken, err = people.Bootstrap(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.fleet = fleet.New(o.Conn, p.environments, log, time.Now)
+	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version()})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger})
+	return p, nil
+}
+
+// APIHandler serves /api/, /healthz and /readyz.
+func (p *Plane) APIHandler() http.Handler { return p.api }
+
+// ConsoleHandler serves everything else.
+func (p *Plane) ConsoleHandler() http.Handler { return p.console }
+
+// AdminToken is the token made at the very first start, empty later.
+func (p *Plane) AdminToken() string { return p.adminToken }
+
+// Run looks after stamps and the directory until ctx ends.
+func (p *Plane) Run(ctx context.Context) error { return p.environments.Run(ctx) }
+
+// Close closes the database.
+func (p *Plane) Close() error { return p.db.Close() }
+
+// Settled reports whether every stamp runs and provisioning knows the
+// directory, bringing both about if need be.
+func (p *Plane) Settled(ctx context.Context) error { return p.environments.Reconcile(ctx) }
+
+// Empty reports whether nothing was ever declared.
+func (p *Plane) Empty(ctx context.Context) (bool, error) {
+	all, err := p.environments.List(ctx)
+	return len(all) == 0, err
+}
+
+// Apply declares resources, in the order in which they depend on one another.
+// onlyNew leaves alone what is declared already.
+func (p *Plane) Apply(ctx context.Context, actor access.Actor, all []resource.Resource, onlyNew bool) error {
+	for _, kind := range resource.Kinds {
+		for _, r := range all {
+			if r.Kind != kind {
+				continue
+			}
+			if err := p.apply(ctx, actor, r, onlyNew); err != nil {
+				return fmt.Errorf("%s %s: %w", r.Kind, r.Metadata.Name, err)
+			}
+		}
+		if kind == resource.KindStamp {
+			// Enrolments speak of stamps that provisioning must know.
+			if err := p.environments.Reconcile(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resource, onlyNew bool) error {
+	name := r.Metadata.Name
+	switch r.Kind {
+	case resource.KindEnvironment:
+		spec, err := resource.SpecOf[resource.EnvironmentSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.Put(ctx, actor, name, spec, "", false)
+		return err
+	case resource.KindStamp:
+		spec, err := resource.SpecOf[resource.StampSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.PutStamp(ctx, actor, name, spec, "", false)
+		return err
+	}
+	spec, err := resource.SpecOf[link.EnrollmentSpec](r)
+	if err != nil {
+		return err
+	}
+	kind := link.EnrollmentKind(r.Kind)
+	if onlyNew {
+		if _, err := p.fleet.Enrollment(ctx, link.EnrollmentRef{Kind: kind, Name: name}); !problem.Is(err, problem.NotFound) {
+			return err
+		}
+	}
+	_, err = p.fleet.PutEnrollment(ctx, actor, link.PutEnrollment{Kind: kind, Name: name, Spec: spec})
+	return err
+}
+
+// GroupKey returns the primary key of an enrolment group, for the simulated
+// fleet that is told nothing else.
+func (p *Plane) GroupKey(ctx context.Context, group string) (string, error) {
+	e, err := p.fleet.Enrollment(ctx, link.EnrollmentRef{Kind: link.Group, Name: group})
+	if err != nil {
+		return "", err
+	}
+	if e.Spec.Attestation.SymmetricKey == nil {
+		return "", problem.New(problem.Conflict, "the enrolment group %s has no symmetric key", group)
+	}
+	return e.Spec.Attestation.SymmetricKey.PrimaryKey, nil
+}

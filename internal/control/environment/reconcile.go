@@ -1,0 +1,80 @@
+package environment
+
+import (
+	"context"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// reconcileEvery is how often everything is looked at without a reason.
+const reconcileEvery = 10 * time.Second
+
+// Run keeps stamps running and provisioning's directory up to date until ctx
+// ends. What fails is tried again.
+func (e *Environments) Run(ctx context.Context) error {
+	tick := time.NewTicker(reconcileEvery)
+	defer tick.Stop()
+	for {
+		if err := e.Reconcile(ctx); err != nil && ctx.Err() == nil {
+			e.logger.Warn("environments not reconciled; trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.kick:
+		case <-tick.C:
+		}
+	}
+}
+
+// Reconcile brings every stamp about and tells provisioning the directory.
+func (e *Environments) Reconcile(ctx context.Context) error {
+	stamps, err := e.stamps(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, s := range stamps {
+		if err := e.ensure(ctx, s); err != nil {
+			failed = err
+		}
+	}
+	directory, err := e.Directory(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := bus.Ask(ctx, e.conn, link.ProvisioningPeer, link.DirectoryPut, directory); err != nil {
+		return err
+	}
+	return failed
+}
+
+func (e *Environments) ensure(ctx context.Context, s link.Stamp) error {
+	known := s.Host
+	spec, err := e.Stamp(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	s.Host = spec.Spec.Host // what people want, not what the driver said
+	host, err := e.driver.Ensure(ctx, s)
+	e.mu.Lock()
+	delete(e.problems, s.Name)
+	if err != nil {
+		e.problems[s.Name] = problem.Of(err).Error()
+	}
+	e.mu.Unlock()
+	if err != nil || host == known {
+		return err
+	}
+	return e.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, "UPDATE stamp SET host = ? WHERE name = ?", host, s.Name); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "UPDATE directory SET version = version + 1 WHERE id = 1")
+		return err
+	})
+}

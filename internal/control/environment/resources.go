@@ -1,0 +1,324 @@
+package environment
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// List returns every environment in order of promotion: first those that
+// promote from none.
+func (e *Environments) List(ctx context.Context) ([]resource.Environment, error) {
+	records, err := sqldb.Rows(ctx, e.db, scanRecord, selectEnvironments+" ORDER BY name")
+	if err != nil {
+		return nil, err
+	}
+	all := make([]resource.Environment, len(records))
+	for i, r := range records {
+		if all[i], err = r.environment(); err != nil {
+			return nil, err
+		}
+	}
+	return inOrder(all), nil
+}
+
+// inOrder sorts environments by how far down the promotion path they are.
+func inOrder(all []resource.Environment) []resource.Environment {
+	from := map[string]string{}
+	for _, env := range all {
+		from[env.Metadata.Name] = env.Spec.PromotesFrom
+	}
+	depth := func(name string) (n int) {
+		for from[name] != "" && n < len(all) {
+			name, n = from[name], n+1
+		}
+		return n
+	}
+	sorted := make([]resource.Environment, 0, len(all))
+	for level := 0; len(sorted) < len(all) && level <= len(all); level++ {
+		for _, env := range all {
+			if depth(env.Metadata.Name) == level {
+				sorted = append(sorted, env)
+			}
+		}
+	}
+	return sorted
+}
+
+func (r record) environment() (resource.Environment, error) {
+	env := resource.Environment{APIVersion: resource.APIVersion, Kind: resource.KindEnvironment, Metadata: r.metadata()}
+	return env, json.Unmarshal(r.spec, &env.Spec)
+}
+
+// Get returns one environment.
+func (e *Environments) Get(ctx context.Context, name string) (resource.Environment, error) {
+	r, err := readOne(ctx, e.db, selectEnvironments, "environment", name)
+	if err != nil {
+		return resource.Environment{}, err
+	}
+	return r.environment()
+}
+
+// Put creates or replaces an environment.
+func (e *Environments) Put(ctx context.Context, actor access.Actor, name string, spec resource.EnvironmentSpec, ifMatch string, dryRun bool) (stored resource.Environment, err error) {
+	if err := resource.CheckName(resource.KindEnvironment, name); err != nil {
+		return stored, err
+	}
+	if err := spec.Check(name); err != nil {
+		return stored, err
+	}
+	if err := e.checkRule(ctx, spec.AutoMove); err != nil {
+		return stored, err
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return stored, err
+	}
+	err = e.commit(ctx, dryRun, edit{actor, "environment.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := e.checkPath(ctx, tx, name, spec); err != nil {
+			return err
+		}
+		r, err := e.put(ctx, tx, selectEnvironments, record{name: name, spec: text}, ifMatch)
+		if err != nil {
+			return err
+		}
+		stored, err = r.environment()
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
+			name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
+		return err
+	}})
+	return stored, err
+}
+
+// put works out the record to store: the next version of what is there. An
+// equal spec keeps its version.
+func (e *Environments) put(ctx context.Context, tx *sqldb.Tx, query string, r record, ifMatch string) (record, error) {
+	old, found, err := sqldb.Row(ctx, tx, scanRecord, query+" WHERE name = ?", r.name)
+	if err != nil {
+		return r, err
+	}
+	if err := matches(ifMatch, old.version); err != nil {
+		return r, err
+	}
+	now := e.now().UTC().Truncate(time.Microsecond)
+	r.version, r.created, r.updated, r.host = old.version+1, now, now, old.host
+	if found {
+		r.created = old.created
+		if bytes.Equal(old.spec, r.spec) {
+			r.version, r.updated = old.version, old.updated
+		}
+	}
+	return r, nil
+}
+
+// checkRule asks a stamp whether the rule's condition can be read, as stamps
+// are who read it. Without one in reach the rule is taken as it is.
+func (e *Environments) checkRule(ctx context.Context, rule *link.AutoMove) error {
+	if rule == nil || rule.Where == "" {
+		return nil
+	}
+	stamps, err := e.stamps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range stamps {
+		_, err := bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.DeviceQuery, link.QueryDevices{Where: rule.Where, Limit: 1})
+		if problem.Is(err, problem.Invalid) {
+			return problem.Of(err).At("spec.autoMove.where")
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+// checkPath refuses promotion paths that lead nowhere or in a circle.
+func (e *Environments) checkPath(ctx context.Context, tx *sqldb.Tx, name string, spec resource.EnvironmentSpec) error {
+	records, err := sqldb.Rows(ctx, tx, scanRecord, selectEnvironments)
+	if err != nil {
+		return err
+	}
+	from := map[string]string{}
+	for _, r := range records {
+		env, err := r.environment()
+		if err != nil {
+			return err
+		}
+		from[r.name] = env.Spec.PromotesFrom
+	}
+	_, known := from[spec.PromotesFrom]
+	if spec.PromotesFrom != "" && !known {
+		return problem.New(problem.Invalid, "there is no environment %q to promote from; create it first", spec.PromotesFrom).At("spec.promotesFrom")
+	}
+	from[name] = spec.PromotesFrom
+	for at, steps := name, 0; from[at] != ""; at, steps = from[at], steps+1 {
+		if steps > len(from) {
+			return problem.New(problem.Invalid, "the promotion path would be a circle").At("spec.promotesFrom")
+		}
+	}
+	return nil
+}
+
+// Delete removes an environment that has no stamps and that none promotes from.
+func (e *Environments) Delete(ctx context.Context, actor access.Actor, name, ifMatch string) error {
+	return e.commit(ctx, false, edit{actor, "environment.delete", name, "", func(ctx context.Context, tx *sqldb.Tx) error {
+		r, err := readOne(ctx, tx, selectEnvironments, "environment", name)
+		if err != nil {
+			return err
+		}
+		if err := matches(ifMatch, r.version); err != nil {
+			return err
+		}
+		stamps, err := sqldb.Rows(ctx, tx, scanRecord, selectStamps+" WHERE environment = ?", name)
+		if err != nil {
+			return err
+		}
+		if len(stamps) > 0 {
+			return problem.New(problem.Conflict, "environment %s has %d stamps; delete them first", name, len(stamps))
+		}
+		others, err := sqldb.Rows(ctx, tx, scanRecord, selectEnvironments)
+		if err != nil {
+			return err
+		}
+		for _, other := range others {
+			if env, err := other.environment(); err != nil || env.Spec.PromotesFrom == name {
+				return problem.New(problem.Conflict, "environment %s promotes from %s; change that first", other.name, name)
+			}
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM environment WHERE name = ?", name)
+		return err
+	}})
+}
+
+// Stamps returns every stamp in order of name, with what it last told.
+func (e *Environments) Stamps(ctx context.Context) ([]resource.Stamp, error) {
+	records, err := sqldb.Rows(ctx, e.db, scanRecord, selectStamps+" ORDER BY name")
+	if err != nil {
+		return nil, err
+	}
+	all := make([]resource.Stamp, len(records))
+	for i, r := range records {
+		if all[i], err = e.shown(r); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// Stamp returns one stamp.
+func (e *Environments) Stamp(ctx context.Context, name string) (resource.Stamp, error) {
+	r, err := readOne(ctx, e.db, selectStamps, "stamp", name)
+	if err != nil {
+		return resource.Stamp{}, err
+	}
+	return e.shown(r)
+}
+
+func (e *Environments) shown(r record) (resource.Stamp, error) {
+	s := resource.Stamp{APIVersion: resource.APIVersion, Kind: resource.KindStamp, Metadata: r.metadata()}
+	e.mu.Lock()
+	o, seen := e.observed[r.name]
+	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, Problem: e.problems[r.name]}
+	e.mu.Unlock()
+	if seen {
+		status.SeenAt = &o.At
+	}
+	s.Status = &status
+	return s, json.Unmarshal(r.spec, &s.Spec)
+}
+
+// PutStamp creates or replaces a stamp. Its environment stays what it was.
+func (e *Environments) PutStamp(ctx context.Context, actor access.Actor, name string, spec resource.StampSpec, ifMatch string, dryRun bool) (stored resource.Stamp, err error) {
+	if err := resource.CheckName(resource.KindStamp, name); err != nil {
+		return stored, err
+	}
+	if spec, err = spec.Check(); err != nil {
+		return stored, err
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return stored, err
+	}
+	err = e.commit(ctx, dryRun, edit{actor, "stamp.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := readOne(ctx, tx, selectEnvironments, "environment", spec.Environment); err != nil {
+			return problem.New(problem.Invalid, "%s; create it first", problem.Of(err).Message).At("spec.environment")
+		}
+		r, err := e.put(ctx, tx, selectStamps, record{name: name, spec: text}, ifMatch)
+		if err != nil {
+			return err
+		}
+		if err := sameEnvironment(ctx, tx, name, spec.Environment); err != nil {
+			return err
+		}
+		if stored, err = e.shown(r); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO stamp (name, environment, spec, version, host, created_at, updated_at) VALUES (?, ?, ?, ?, '', ?, ?)
+			ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
+			name, spec.Environment, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
+		return err
+	}})
+	return stored, err
+}
+
+func sameEnvironment(ctx context.Context, tx *sqldb.Tx, name, environment string) error {
+	old, found, err := sqldb.Row(ctx, tx, scanRecord, selectStamps+" WHERE name = ?", name)
+	if err != nil || !found {
+		return err
+	}
+	stamp, err := old.stamp()
+	if err == nil && stamp.Environment != environment {
+		err = problem.New(problem.Conflict, "stamp %s is in environment %s and cannot change it; make another stamp and move its devices", name, stamp.Environment).At("spec.environment")
+	}
+	return err
+}
+
+// DeleteStamp removes a stamp that holds no devices.
+func (e *Environments) DeleteStamp(ctx context.Context, actor access.Actor, name, ifMatch string) error {
+	// Provisioning counts the places; a stamp being emptied must be closed
+	// first, or a device could be assigned between this look and the change.
+	r, err := readOne(ctx, e.db, selectStamps, "stamp", name)
+	if err != nil {
+		return err
+	}
+	if s, err := r.stamp(); err != nil || s.State == link.StampOpen {
+		return problem.New(problem.Conflict, "stamp %s is open; set its state to closed first, so that no device is assigned to it meanwhile", name)
+	}
+	counts, err := bus.Ask(ctx, e.conn, link.ProvisioningPeer, link.RegistrationCount, link.None{})
+	if err != nil {
+		return err
+	}
+	for _, c := range counts.ByStamp {
+		if c.Stamp == name && c.Count > 0 {
+			return problem.New(problem.Conflict, "stamp %s holds %d devices; move them first", name, c.Count)
+		}
+	}
+	err = e.commit(ctx, false, edit{actor, "stamp.delete", name, "", func(ctx context.Context, tx *sqldb.Tx) error {
+		r, err := readOne(ctx, tx, selectStamps, "stamp", name)
+		if err != nil {
+			return err
+		}
+		if err := matches(ifMatch, r.version); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM stamp WHERE name = ?", name)
+		return err
+	}})
+	if err != nil {
+		return err
+	}
+	return e.driver.Remove(ctx, name)
+}
