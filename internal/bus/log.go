@@ -133,14 +133,18 @@ func (l *Log) settle(n, sequence uint64, err error) {
 	}
 }
 
+// closeLapse is how long appends under way are waited for at the end.
+const closeLapse = 2 * time.Second
+
 // Run gives up appends that are never answered, so that their callers learn
-// of it, until ctx ends; then it closes the log.
+// of it, until ctx ends; then it waits for those under way and closes the log.
 func (l *Log) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			l.drain()
 			l.close()
 			return nil
 		case now := <-tick.C:
@@ -160,6 +164,20 @@ func (l *Log) overdue(now time.Time) (late []uint64) {
 		}
 	}
 	return late
+}
+
+// drain waits until nothing is under way, or too long.
+func (l *Log) drain() {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for end := time.Now().Add(closeLapse); time.Now().Before(end); <-poll.C {
+		l.mu.Lock()
+		left := len(l.pending)
+		l.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
 }
 
 func (l *Log) close() {

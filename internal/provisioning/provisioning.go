@@ -1,0 +1,158 @@
+// Package provisioning builds the plane that sends each device to its stamp:
+// one device-facing endpoint over all environments. It holds enrolments,
+// registrations and a copy of the directory, and works while control is down.
+package provisioning
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/provisioning/directory"
+	"github.com/slipway/slipway/internal/provisioning/dpshttp"
+	"github.com/slipway/slipway/internal/provisioning/dpsmqtt"
+	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/provisioning/migrations"
+	"github.com/slipway/slipway/internal/provisioning/registration"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// Options are what provisioning is built from.
+type Options struct {
+	Dir    string    // its database
+	Conn   *bus.Conn // to the other planes
+	Logger *slog.Logger
+}
+
+// Plane is the provisioning plane.
+type Plane struct {
+	db          *sqldb.DB
+	conn        *bus.Conn
+	scope       string
+	directory   *directory.Store
+	enrollments *enrollment.Enrollments
+	service     *registration.Service
+	mqtt        *dpsmqtt.Edge
+	http        *dpshttp.Edge
+}
+
+// New opens provisioning's database and answers the other planes. Devices are
+// worked on from Run on.
+func New(ctx context.Context, o Options) (*Plane, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("provisioning: %w", err)
+	}
+	db, err := sqldb.Open(ctx, filepath.Join(o.Dir, "provisioning.db"), migrations.Files)
+	if err != nil {
+		return nil, fmt.Errorf("provisioning: %w", err)
+	}
+	p := &Plane{db: db, conn: o.Conn}
+	if err := p.build(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
+	}
+	return p, nil
+}
+
+func (p *Plane) build(ctx context.Context, o Options) (err error) {
+	if p.scope, err = idScope(ctx, p.db); err != nil {
+		return err
+	}
+	if p.directory, err = directory.Open(ctx, p.db); err != nil {
+		return err
+	}
+	p.enrollments = enrollment.New(p.db, time.Now)
+	p.service = registration.NewService(p.db, p.directory, stamps{o.Conn}, registration.DefaultLimits, o.Logger, time.Now)
+	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
+	p.http = dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
+	return p.answer()
+}
+
+// idScope returns the name of this endpoint, made at the first start.
+func idScope(ctx context.Context, db *sqldb.DB) (scope string, err error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	fresh := "0ne" + hex.EncodeToString(b[:])
+	err = db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, "INSERT INTO provisioning_setting (name, value) VALUES ('idScope', ?) ON CONFLICT (name) DO NOTHING", fresh); err != nil {
+			return err
+		}
+		scope, _, err = sqldb.Row(ctx, tx, func(r *sql.Rows) (s string, err error) { return s, r.Scan(&s) }, "SELECT value FROM provisioning_setting WHERE name = 'idScope'")
+		return err
+	})
+	return scope, err
+}
+
+// answer serves the calls of control.
+func (p *Plane) answer() error {
+	const peer = link.ProvisioningPeer
+	return errors.Join(
+		bus.Answer(p.conn, peer, link.DirectoryPut, func(ctx context.Context, d link.Directory) (link.None, error) {
+			return link.None{}, p.directory.Put(ctx, d)
+		}),
+		bus.Answer(p.conn, peer, link.ProvisioningInfo, func(context.Context, link.None) (link.Scope, error) { return link.Scope{IDScope: p.scope}, nil }),
+		bus.Answer(p.conn, peer, link.EnrollmentPut, p.enrollments.Put),
+		bus.Answer(p.conn, peer, link.EnrollmentGet, p.enrollments.Get),
+		bus.Answer(p.conn, peer, link.EnrollmentDelete, func(ctx context.Context, ref link.EnrollmentRef) (link.None, error) {
+			return link.None{}, p.enrollments.Delete(ctx, ref)
+		}),
+		bus.Answer(p.conn, peer, link.EnrollmentList, p.enrollments.List),
+		bus.Answer(p.conn, peer, link.RegistrationGet, p.service.Get),
+		bus.Answer(p.conn, peer, link.RegistrationList, p.service.List),
+		bus.Answer(p.conn, peer, link.RegistrationCount, func(ctx context.Context, _ link.None) (link.RegistrationCounts, error) { return p.service.Count(ctx) }),
+		bus.Answer(p.conn, peer, link.MoveStart, p.service.StartMove),
+		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),
+		bus.Answer(p.conn, peer, link.MoveList, p.service.Moves),
+		bus.Answer(p.conn, peer, link.MoveDevices, p.service.MoveDevices),
+	)
+}
+
+// IDScope names this endpoint to devices.
+func (p *Plane) IDScope() string { return p.scope }
+
+// ServeMQTT speaks with one device until its connection ends.
+func (p *Plane) ServeMQTT(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect) {
+	p.mqtt.Serve(ctx, conn, connect)
+}
+
+// HTTPHandler serves /{idScope}/registrations/.
+func (p *Plane) HTTPHandler() http.Handler { return p.http }
+
+// Run works on registrations, moves and rules until ctx ends.
+func (p *Plane) Run(ctx context.Context) error {
+	return tasks.Run(ctx, tasks.Task{Name: "registrations", Run: p.service.Run}, tasks.Task{Name: "rules", Run: p.service.RunRules})
+}
+
+// Close closes the database.
+func (p *Plane) Close() error { return p.db.Close() }
+
+// stamps asks stamps over the link.
+type stamps struct{ conn *bus.Conn }
+
+// Put asks a stamp to make or renew an identity.
+func (s stamps) Put(ctx context.Context, stamp string, req link.PutIdentity) (link.IdentityResult, error) {
+	return bus.Ask(ctx, s.conn, link.StampPeer(stamp), link.IdentityPut, req)
+}
+
+// Remove asks a stamp to take an identity away.
+func (s stamps) Remove(ctx context.Context, stamp string, req link.RemoveIdentity) (link.RemovedIdentity, error) {
+	return bus.Ask(ctx, s.conn, link.StampPeer(stamp), link.IdentityRemove, req)
+}
+
+// Query asks a stamp for devices.
+func (s stamps) Query(ctx context.Context, stamp string, req link.QueryDevices) (link.Devices, error) {
+	return bus.Ask(ctx, s.conn, link.StampPeer(stamp), link.DeviceQuery, req)
+}

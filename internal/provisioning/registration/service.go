@@ -1,0 +1,290 @@
+package registration
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/provisioning/allocation"
+	"github.com/slipway/slipway/internal/provisioning/attestation"
+	"github.com/slipway/slipway/internal/provisioning/directory"
+	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// Stamps is what registrations ask of stamps, by name.
+type Stamps interface {
+	Put(ctx context.Context, stamp string, req link.PutIdentity) (link.IdentityResult, error)
+	Remove(ctx context.Context, stamp string, req link.RemoveIdentity) (link.RemovedIdentity, error)
+	Query(ctx context.Context, stamp string, req link.QueryDevices) (link.Devices, error)
+}
+
+// Limits bound what the service takes on.
+type Limits struct {
+	Rate    float64 // registrations per second
+	Burst   int
+	Workers int // registrations worked on at once
+}
+
+// DefaultLimits suit one machine.
+var DefaultLimits = Limits{Rate: 4000, Burst: 8000, Workers: 128}
+
+// Service registers devices and moves them.
+type Service struct {
+	db        *sqldb.DB
+	directory *directory.Store
+	stamps    Stamps
+	logger    *slog.Logger
+	now       func() time.Time
+	admission *rate.Limiter
+	workers   chan struct{}
+	kick      chan struct{}
+
+	mu      sync.Mutex
+	busy    map[string]bool // registrations being worked on
+	again   map[string]bool // and to be looked at once more
+	more    bool            // others were due when there was no room
+	working sync.WaitGroup
+	closed  bool
+}
+
+// NewService returns the registrations kept in db. Nothing moves before Run.
+func NewService(db *sqldb.DB, d *directory.Store, stamps Stamps, limits Limits, logger *slog.Logger, now func() time.Time) *Service {
+	return &Service{
+		db: db, directory: d, stamps: stamps, logger: logger, now: now,
+		admission: rate.NewLimiter(rate.Limit(limits.Rate), limits.Burst), workers: make(chan struct{}, limits.Workers),
+		kick: make(chan struct{}, 1), busy: map[string]bool{}, again: map[string]bool{},
+	}
+}
+
+// clock is the time as the database keeps it.
+func (s *Service) clock() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+
+// Operation is what a device is told of its registration.
+type Operation struct {
+	ID         string
+	Status     string // assigning, assigned
+	RetryAfter time.Duration
+	Record     Record
+	Host       string // of the stamp, when assigned
+}
+
+// The states of an operation.
+const (
+	StatusAssigning = "assigning"
+	StatusAssigned  = "assigned"
+)
+
+// Register takes up a device's wish to be assigned. The proof has been checked.
+func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof) (Operation, error) {
+	if !s.admission.Allow() {
+		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
+	}
+	var r Record
+	err := s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		now := s.clock()
+		known, err := s.loadOrMake(ctx, tx, &r, registrationID, proof, now)
+		if err != nil {
+			return err
+		}
+		if err := s.reconsider(ctx, tx, &r, proof, now); err != nil {
+			return err
+		}
+		if !known {
+			return insert(ctx, tx, &r)
+		}
+		return save(ctx, tx, &r)
+	})
+	if err != nil {
+		return Operation{}, err
+	}
+	s.work(r.Key)
+	return s.operation(r), nil
+}
+
+// loadOrMake reads the device's record, or begins a new one.
+func (s *Service) loadOrMake(ctx context.Context, tx *sqldb.Tx, r *Record, id string, proof attestation.Proof, now time.Time) (known bool, err error) {
+	if *r, known, err = byKey(ctx, tx, strings.ToLower(id)); err != nil {
+		return known, err
+	}
+	if !known {
+		*r = Record{Key: strings.ToLower(id), RegistrationID: id, Phase: link.PhaseWaiting, Salt: strings.ToLower(rand.Text()[:16]), CreatedAt: now}
+		r.DeviceID = proof.Enrollment.Spec.DeviceID
+		if r.DeviceID == "" {
+			r.DeviceID = id
+		}
+		if other, taken, err := byDevice(ctx, tx, r.DeviceID); err != nil || taken {
+			return known, errors.Join(err, problem.New(problem.Conflict, "device id %s belongs to registration %s already", r.DeviceID, other.RegistrationID))
+		}
+	}
+	r.EnrollmentKind, r.Enrollment, r.Auth, r.UpdatedAt = proof.Enrollment.Kind, proof.Enrollment.Name, proof.Auth, now
+	return known, nil
+}
+
+// reconsider opens an operation and sets out to where the device belongs.
+func (s *Service) reconsider(ctx context.Context, tx *sqldb.Tx, r *Record, proof attestation.Proof, now time.Time) error {
+	spec := proof.Enrollment.Spec
+	r.Operation++
+	r.Open, r.Due = true, &now
+	wanted := r.wanted(spec)
+	if r.Transitions == 0 {
+		r.Environment = wanted
+		r.note(stepRegistered, "enrolment "+r.Enrollment, now)
+	}
+	if wanted != r.Environment {
+		r.Environment = wanted
+		if r.Phase != link.PhaseWaiting {
+			r.note(stepRequested, "the enrolment's environment is "+wanted+" now", now)
+		}
+	}
+	switch r.Phase {
+	case link.PhaseWaiting:
+		return s.choose(ctx, tx, r, spec, now)
+	case link.PhaseAssigned, link.PhaseCreating:
+		stamp, known := s.directory.Current().Stamp(r.Stamp)
+		if !r.stays(stamp, known, spec) {
+			return r.leave("registered again, belongs to "+r.Environment, now)
+		}
+	}
+	return nil
+}
+
+// choose takes a place on a stamp for a waiting device, in the transaction
+// that counts the places. Without a place the device goes on waiting.
+func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link.EnrollmentSpec, now time.Time) error {
+	places, err := taken(ctx, tx)
+	if err != nil {
+		return err
+	}
+	d := s.directory.Current()
+	var candidates []allocation.Candidate
+	for _, stamp := range d.In(r.Environment) {
+		candidates = append(candidates, allocation.Candidate{Stamp: stamp, Taken: places[stamp.Name]})
+	}
+	var rule link.Allocation
+	if spec.Allocation != nil {
+		rule = *spec.Allocation
+	}
+	if r.Environment != spec.Environment {
+		rule.Stamps = nil // the enrolment names stamps of its own environment
+		if rule.Policy == link.AllocateStatic {
+			rule.Policy = link.AllocateWeighted
+		}
+	}
+	name, err := allocation.Choose(r.RegistrationID, r.Environment, rule, candidates)
+	if err != nil {
+		r.failed(err, waitForPlace, now)
+		return nil
+	}
+	stamp, _ := d.Stamp(name)
+	if err := r.place(stamp, now); err != nil {
+		return err
+	}
+	return take(ctx, tx, name, 1)
+}
+
+// waitForPlace is how long a device that found no place waits before the
+// stamps are looked at again.
+const waitForPlace = 3 * time.Second
+
+// Poll tells a device how its operation stands. One that was assigned and is
+// being moved meanwhile is told to wait, never the place it is leaving.
+func (s *Service) Poll(ctx context.Context, registrationID, operationID string) (Operation, error) {
+	r, known, err := byKey(ctx, s.db, strings.ToLower(registrationID))
+	if err != nil {
+		return Operation{}, err
+	}
+	if !known || !r.ownsOperation(operationID) {
+		return Operation{}, problem.New(problem.NotFound, "there is no such operation")
+	}
+	if r.Phase == link.PhaseAssigned || r.Open {
+		return s.operation(r), nil
+	}
+	err = s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if r, known, err = byKey(ctx, tx, r.Key); err != nil || !known {
+			return errors.Join(err, errChanged)
+		}
+		now := s.clock()
+		r.Open, r.Due, r.UpdatedAt = true, &now, now
+		return save(ctx, tx, &r)
+	})
+	if err == nil {
+		s.work(r.Key)
+	}
+	return s.operation(r), err
+}
+
+// Lookup tells how a registration stands.
+func (s *Service) Lookup(ctx context.Context, registrationID string) (Operation, error) {
+	r, known, err := byKey(ctx, s.db, strings.ToLower(registrationID))
+	if err == nil && !known {
+		err = problem.New(problem.NotFound, "the device has not registered yet")
+	}
+	return s.operation(r), err
+}
+
+// crowded is from how many registrations under way devices are asked to poll
+// less often.
+const crowded = 500
+
+func (s *Service) operation(r Record) Operation {
+	op := Operation{ID: r.operationID(), Status: StatusAssigning, RetryAfter: time.Second, Record: r}
+	stamp, known := s.directory.Current().Stamp(r.Stamp)
+	if r.Phase == link.PhaseAssigned && !r.Open && known {
+		op.Status, op.Host = StatusAssigned, stamp.Host
+	}
+	s.mu.Lock()
+	n := len(s.busy)
+	s.mu.Unlock()
+	if n > crowded {
+		op.RetryAfter = min(30*time.Second, time.Duration(1+n/crowded)*time.Second)
+	}
+	return op
+}
+
+// Get returns a registration with its history.
+func (s *Service) Get(ctx context.Context, ref link.RegistrationRef) (link.Registration, error) {
+	var r Record
+	var known bool
+	var err error
+	if ref.RegistrationID != "" {
+		r, known, err = byKey(ctx, s.db, strings.ToLower(ref.RegistrationID))
+	} else {
+		r, known, err = byDevice(ctx, s.db, ref.DeviceID)
+	}
+	if err != nil {
+		return link.Registration{}, err
+	}
+	if !known {
+		return link.Registration{}, problem.New(problem.NotFound, "there is no device %q", ref.DeviceID+ref.RegistrationID)
+	}
+	shown := r.shown()
+	shown.History, err = history(ctx, s.db, r.Key)
+	return shown, err
+}
+
+// commit runs a change, again if a record changed underneath.
+func (s *Service) commit(ctx context.Context, change func(context.Context, *sqldb.Tx) error) error {
+	for range 10 {
+		err := s.db.Commit(ctx, change)
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+	}
+	return fmt.Errorf("too many changes at once: %w", errChanged)
+}
+
+// spec returns the enrolment a device came by; one that is gone is empty.
+func (s *Service) spec(ctx context.Context, r Record) (link.EnrollmentSpec, error) {
+	e, _, err := enrollment.Load(ctx, s.db, r.EnrollmentKind, r.Enrollment)
+	return e.Spec, err
+}
