@@ -10,7 +10,8 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-type deviceID struct {
+// DeviceRef is a device named in the path.
+type DeviceRef struct {
 	ID string `path:"id" maxLength:"128" doc:"Device id, percent-encoded"`
 }
 
@@ -27,13 +28,13 @@ type listDevices struct {
 // changeTwin takes the patch as it is, so that null and numbers stay what
 // they were.
 type changeTwin struct {
-	deviceID
+	DeviceRef
 	IfMatch string          `header:"If-Match" doc:"ETag the twin must have"`
 	Body    json.RawMessage `doc:"{\"tags\":{…},\"properties\":{\"desired\":{…}}}"`
 }
 
 type invoke struct {
-	deviceID
+	DeviceRef
 	Method string `path:"method" maxLength:"100"`
 	Body   struct {
 		Payload                json.RawMessage `json:"payload,omitempty"`
@@ -43,7 +44,7 @@ type invoke struct {
 }
 
 type sendMessage struct {
-	deviceID
+	DeviceRef
 	Body struct {
 		Body          json.RawMessage   `json:"body,omitempty" doc:"JSON, sent as it is; a JSON string is sent as its text"`
 		BodyBase64    []byte            `json:"bodyBase64,omitempty" doc:"Any bytes, instead of body"`
@@ -67,11 +68,11 @@ func (a *api) devices() {
 		})
 		return &body[fleet.Page]{page}, err
 	})
-	route(a, "GET", "/api/v1/devices/{id}", "getDevice", "One device with its history and twin", func(ctx context.Context, in *deviceID) (*body[fleet.Detail], error) {
+	route(a, "GET", "/api/v1/devices/{id}", "getDevice", "One device with its history and twin", func(ctx context.Context, in *DeviceRef) (*body[fleet.Detail], error) {
 		d, err := a.Fleet.Show(ctx, in.ID)
 		return &body[fleet.Detail]{d}, err
 	})
-	route(a, "GET", "/api/v1/devices/{id}/twin", "getTwin", "A device's twin", func(ctx context.Context, in *deviceID) (*tagged[json.RawMessage], error) {
+	route(a, "GET", "/api/v1/devices/{id}/twin", "getTwin", "A device's twin", func(ctx context.Context, in *DeviceRef) (*tagged[json.RawMessage], error) {
 		t, err := a.Fleet.Twin(ctx, in.ID)
 		return &tagged[json.RawMessage]{quote(t.ETag), t.Document}, err
 	})
@@ -96,7 +97,7 @@ func (a *api) devices() {
 // commands registers the queue of cloud-to-device messages.
 func (a *api) commands() {
 	const path = "/api/v1/devices/{id}/commands"
-	route(a, "GET", path, "listCommands", "Cloud-to-device messages that wait", func(ctx context.Context, in *deviceID) (*body[list[link.QueuedMessage]], error) {
+	route(a, "GET", path, "listCommands", "Cloud-to-device messages that wait", func(ctx context.Context, in *DeviceRef) (*body[list[link.QueuedMessage]], error) {
 		queued, err := a.Fleet.Queued(ctx, in.ID)
 		return listOf(queued.Items, ""), err
 	})
@@ -114,7 +115,7 @@ func (a *api) commands() {
 		queued, err := a.Fleet.SendMessage(ctx, actorOf(ctx), m)
 		return &body[link.QueuedMessage]{queued}, err
 	})
-	route(a, "DELETE", path, "purgeCommands", "Drop the messages that wait", func(ctx context.Context, in *deviceID) (*body[link.Purged], error) {
+	route(a, "DELETE", path, "purgeCommands", "Drop the messages that wait", func(ctx context.Context, in *DeviceRef) (*body[link.Purged], error) {
 		purged, err := a.Fleet.PurgeMessages(ctx, actorOf(ctx), in.ID)
 		return &body[link.Purged]{purged}, err
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-// readLog asks for a page of a log, or to follow it.
-type readLog struct {
+// LogQuery asks for a page of a log, or to follow it.
+type LogQuery struct {
 	After  uint64 `query:"after" doc:"Sequence after which to begin"`
 	Last   bool   `query:"last" doc:"The newest records instead of the oldest"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" doc:"Default 100"`
@@ -24,13 +24,13 @@ type readLog struct {
 }
 
 type readDeviceLog struct {
-	deviceID
-	readLog
+	DeviceRef
+	LogQuery
 }
 
 type readStampLog struct {
-	named
-	readLog
+	Named
+	LogQuery
 }
 
 // logSource is telemetry or events.
@@ -51,16 +51,16 @@ func (a *api) logs() {
 		{"events", "Events", "Events", events},
 	} {
 		route(a, "GET", "/api/v1/devices/{id}/"+l.path, "getDevice"+l.id, l.summary+" of a device", func(ctx context.Context, in *readDeviceLog) (*huma.StreamResponse, error) {
-			return a.serveLog(ctx, l.source, in.Stamp, in.ID, in.readLog)
+			return a.serveLog(ctx, l.source, in.Stamp, in.ID, in.LogQuery)
 		})
 		route(a, "GET", "/api/v1/stamps/{name}/"+l.path, "getStamp"+l.id, l.summary+" of all devices of a stamp", func(ctx context.Context, in *readStampLog) (*huma.StreamResponse, error) {
-			return a.serveLog(ctx, l.source, in.Name, "", in.readLog)
+			return a.serveLog(ctx, l.source, in.Name, "", in.LogQuery)
 		})
 	}
 }
 
 // serveLog answers with a page, or with a stream of lines.
-func (a *api) serveLog(ctx context.Context, source logSource, stamp, device string, in readLog) (*huma.StreamResponse, error) {
+func (a *api) serveLog(ctx context.Context, source logSource, stamp, device string, in LogQuery) (*huma.StreamResponse, error) {
 	if in.Follow {
 		return a.followLog(source, stamp, link.WatchLog{DeviceID: device, After: in.After})
 	}

@@ -20,18 +20,20 @@ type startMove struct {
 	}
 }
 
-type moveID struct {
+// MoveRef is a move, or a token, named in the path.
+type MoveRef struct {
 	ID string `path:"id"`
 }
 
-type pageOf struct {
+// PageQuery asks for a page.
+type PageQuery struct {
 	After string `query:"after"`
 	Limit int    `query:"limit" minimum:"1" maximum:"1000"`
 }
 
 type listMoveDevices struct {
-	moveID
-	pageOf
+	MoveRef
+	PageQuery
 	State string `query:"state" enum:"pending,removing,waiting,arrived,already,failed"`
 }
 
@@ -50,7 +52,7 @@ func (a *api) moves() {
 		moves, err := a.Fleet.Moves(ctx, in.Limit)
 		return listOf(moves.Items, ""), err
 	})
-	route(a, "GET", "/api/v1/moves/{id}", "getMove", "A move with its census", func(ctx context.Context, in *moveID) (*body[link.Move], error) {
+	route(a, "GET", "/api/v1/moves/{id}", "getMove", "A move with its census", func(ctx context.Context, in *MoveRef) (*body[link.Move], error) {
 		m, err := a.Fleet.Move(ctx, in.ID)
 		return &body[link.Move]{m}, err
 	})
@@ -92,7 +94,7 @@ func (a *api) admin() {
 		t, secret, err := a.Access.Create(ctx, actorOf(ctx), in.Body.Name, time.Duration(in.Body.ExpiresInSeconds)*time.Second)
 		return &body[newToken]{newToken{t, secret}}, err
 	})
-	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *moveID) (*nothing, error) {
+	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *MoveRef) (*nothing, error) {
 		return &nothing{}, a.Access.Revoke(ctx, actorOf(ctx), in.ID)
 	})
 	route(a, "GET", "/api/v1/audit", "listAudit", "Who did what, newest first", func(ctx context.Context, in *listAudit) (*body[list[audit.Entry]], error) {

@@ -7,17 +7,18 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-type named struct {
+// Named is a resource named in the path.
+type Named struct {
 	Name string `path:"name" maxLength:"128"`
 }
 
 type dropNamed struct {
-	named
+	Named
 	IfMatch string `header:"If-Match" doc:"ETag the stored resource must have"`
 }
 
 type putNamed[T any] struct {
-	named
+	Named
 	IfMatch string `header:"If-Match" doc:"ETag the stored resource must have; * for any"`
 	DryRun  bool   `query:"dryRun" doc:"Check and answer what would be stored, store nothing"`
 	Body    T
@@ -40,7 +41,7 @@ func (a *api) resources() {
 		all, err := a.Environments.List(ctx)
 		return listOf(all, ""), err
 	})
-	route(a, "GET", "/api/v1/environments/{name}", "getEnvironment", "One environment", func(ctx context.Context, in *named) (*tagged[resource.Environment], error) {
+	route(a, "GET", "/api/v1/environments/{name}", "getEnvironment", "One environment", func(ctx context.Context, in *Named) (*tagged[resource.Environment], error) {
 		env, err := a.Environments.Get(ctx, in.Name)
 		return &tagged[resource.Environment]{quote(env.Metadata.ETag), env}, err
 	})
@@ -55,7 +56,7 @@ func (a *api) resources() {
 		all, err := a.Environments.Stamps(ctx)
 		return listOf(all, ""), err
 	})
-	route(a, "GET", "/api/v1/stamps/{name}", "getStamp", "One stamp", func(ctx context.Context, in *named) (*tagged[resource.Stamp], error) {
+	route(a, "GET", "/api/v1/stamps/{name}", "getStamp", "One stamp", func(ctx context.Context, in *Named) (*tagged[resource.Stamp], error) {
 		s, err := a.Environments.Stamp(ctx, in.Name)
 		return &tagged[resource.Stamp]{quote(s.Metadata.ETag), s}, err
 	})
@@ -71,7 +72,7 @@ func (a *api) resources() {
 }
 
 type getEnrollment struct {
-	named
+	Named
 	Secrets bool `query:"secrets" doc:"Answer with the symmetric keys; recorded in the audit log"`
 }
 
