@@ -1,209 +1,168 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"net"
-	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/client"
-	"github.com/slipway/slipway/internal/control/access"
-	"github.com/slipway/slipway/internal/control/audit"
-	"github.com/slipway/slipway/internal/control/fleet"
 )
 
-func (a *app) statusCommand() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "status", Short: "Show the environments with their stamps as they are now", Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			levels, err := api.Overview(c.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(client.Page[fleet.Level]{Items: levels})
-			}
-			rows := [][]string{{"environment", "stamp", "region", "state", "devices", "capacity", "connected", "msg/s", "host"}}
-			for _, l := range levels {
-				for _, s := range l.Stamps {
-					rows = append(rows, []string{l.Name, s.Metadata.Name, s.Spec.Region, string(s.Spec.State), strconv.Itoa(s.Status.Assigned), strconv.Itoa(s.Spec.Capacity), strconv.FormatInt(s.Status.Connected, 10), fmt.Sprintf("%.1f", s.Status.Rate), s.Status.Host})
-				}
-				if l.Waiting > 0 {
-					rows = append(rows, []string{l.Name, "(waiting)", "", "", strconv.Itoa(l.Waiting), "", "", "", ""})
-				}
-			}
-			return a.table(rows)
-		},
-	})
+func (a *app) token() *cobra.Command {
+	group := a.group("token", "Make, list and revoke API tokens", "", a.tokenCreate(), a.tokenList(), a.tokenRevoke())
+	group.Aliases = []string{"tokens"}
+	return group
 }
 
-func (a *app) tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Aliases: []string{"tokens"}, Short: "API tokens: create, list, revoke"}
+func (a *app) tokenCreate() *cobra.Command {
 	var life time.Duration
-	create := &cobra.Command{
-		Use: "create NAME", Short: "Make a token; it is printed once", Args: exactly(1), Example: "  slipway token create ci --expires-in 720h",
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
+	cmd := a.read(&cobra.Command{
+		Use: "create NAME", Short: "Make an API token and print it; it cannot be shown again", Args: cobra.ExactArgs(1),
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			t, err := c.CreateToken(ctx, args[0], life)
 			if err != nil {
 				return err
 			}
-			t, err := api.CreateToken(c.Context(), args[0], life)
-			if err != nil {
-				return err
+			if a.asJSON {
+				return a.json(t)
 			}
-			if a.json {
-				return a.printJSON(t)
-			}
-			fmt.Fprintln(a.out, t.Secret)
-			return nil
-		},
-	}
-	create.Flags().DurationVar(&life, "expires-in", 0, "how long it is valid; 0: for ever")
-	c.AddCommand(a.reads(create), a.tokenList(), &cobra.Command{
-		Use: "revoke ID", Short: "Revoke a token and the sessions opened with it", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			return api.RevokeToken(c.Context(), args[0])
-		},
+			a.note("token %s for %s; keep it now, it cannot be shown again\n", t.ID, clean(t.Name))
+			return a.print("%s\n", t.Secret)
+		}),
 	})
-	return c
+	cmd.Flags().DurationVar(&life, "expires", 0, "how long it is good for, such as 720h; default for ever")
+	return cmd
 }
 
 func (a *app) tokenList() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "list", Short: "List the tokens, without their secrets", Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := a.client()
+	return a.read(&cobra.Command{
+		Use: "list", Short: "List the API tokens, without the tokens themselves", Args: cobra.NoArgs,
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			all, err := c.Tokens(ctx)
 			if err != nil {
 				return err
 			}
-			all, err := api.Tokens(c.Context())
-			if err != nil {
-				return err
+			if a.asJSON {
+				return jsonList(a, all, "")
 			}
-			if a.json {
-				return a.printJSON(client.Page[access.Token]{Items: all})
+			rows := make([][]string, len(all))
+			for i, t := range all {
+				rows[i] = []string{t.ID, t.Name, t.CreatedBy, a.when(&t.CreatedAt), a.when(t.ExpiresAt)}
 			}
-			rows := [][]string{{"id", "name", "created", "by", "expires"}}
-			for _, t := range all {
-				expires := "never"
-				if t.ExpiresAt != nil {
-					expires = t.ExpiresAt.Format(time.RFC3339)
-				}
-				rows = append(rows, []string{t.ID, t.Name, a.when(&t.CreatedAt), t.CreatedBy, expires})
-			}
-			return a.table(rows)
-		},
+			return a.table([]string{"TOKEN", "NAME", "MADE BY", "MADE", "EXPIRES"}, rows)
+		}),
 	})
 }
 
-func (a *app) auditCommand() *cobra.Command {
-	var limit int
+func (a *app) tokenRevoke() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "revoke ID", Short: "Revoke an API token and end the console sessions opened with it", Args: cobra.ExactArgs(1),
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			if err := a.confirm(yes, "Revoke the token %s", args[0]); err != nil {
+				return err
+			}
+			if err := c.RevokeToken(ctx, args[0]); err != nil {
+				return err
+			}
+			return a.print("token %s revoked\n", args[0])
+		}),
+	}
+	yesFlag(cmd, &yes)
+	return cmd
+}
+
+func (a *app) audit() *cobra.Command {
+	return a.group("audit", "See who changed what", "", a.auditList())
+}
+
+func (a *app) auditList() *cobra.Command {
 	var before int64
-	list := &cobra.Command{
-		Use: "list", Short: "Print who did what, newest first", Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := a.client()
+	var limit int
+	cmd := a.read(&cobra.Command{
+		Use: "list", Short: "List entries of the audit log, newest first", Args: cobra.NoArgs,
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			entries, err := c.Audit(ctx, before, limit)
 			if err != nil {
 				return err
 			}
-			entries, err := api.Audit(c.Context(), before, limit)
+			if a.asJSON {
+				next := ""
+				if len(entries) == limit {
+					next = strconv.FormatInt(entries[len(entries)-1].Sequence, 10)
+				}
+				return jsonList(a, entries, next)
+			}
+			rows := make([][]string, len(entries))
+			for i, e := range entries {
+				rows[i] = []string{strconv.FormatInt(e.Sequence, 10), a.when(&e.At), e.Actor, e.Action, e.Object, e.Outcome, e.Detail}
+			}
+			return a.table([]string{"ENTRY", "WHEN", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"}, rows)
+		}),
+	})
+	cmd.Flags().Int64Var(&before, "before", 0, "only entries older than this one")
+	cmd.Flags().IntVar(&limit, "limit", 50, "at most so many, up to 1000")
+	return cmd
+}
+
+func (a *app) status() *cobra.Command {
+	return a.read(&cobra.Command{
+		Use: "status", Short: "Show environments with their stamps, side by side", Args: cobra.NoArgs,
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			levels, err := c.Overview(ctx)
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(client.Page[audit.Entry]{Items: entries})
+			if a.asJSON {
+				return jsonList(a, levels, "")
 			}
-			rows := [][]string{{"at", "actor", "action", "object", "outcome", "detail"}}
-			for _, e := range entries {
-				detail := e.Detail
-				if len(detail) > 60 {
-					detail = detail[:60] + "…"
+			var rows [][]string
+			for _, level := range levels {
+				rows = append(rows, []string{
+					level.Name, "", "", strconv.Itoa(level.Devices), strconv.Itoa(level.Capacity), strconv.FormatInt(level.Connected, 10),
+					fmt.Sprintf("%.1f", level.Rate), strconv.Itoa(level.Waiting), "",
+				})
+				for _, place := range level.Stamps {
+					s := place.Status
+					rows = append(rows, []string{
+						level.Name, place.Metadata.Name, place.Spec.Region, strconv.Itoa(s.Assigned), strconv.Itoa(place.Spec.Capacity),
+						strconv.FormatInt(s.Connected, 10), fmt.Sprintf("%.1f", s.Rate), "", cmp.Or(s.Problem, a.when(s.SeenAt)),
+					})
 				}
-				rows = append(rows, []string{a.when(&e.At), e.Actor, e.Action, e.Object, e.Outcome, detail})
 			}
-			return a.table(rows)
-		},
-	}
-	list.Flags().IntVar(&limit, "limit", 100, "entries at most")
-	list.Flags().Int64Var(&before, "before", 0, "entries older than this sequence")
-	c := &cobra.Command{Use: "audit", Short: "The audit log: list"}
-	c.AddCommand(a.reads(list))
-	return c
+			return a.table([]string{"ENVIRONMENT", "STAMP", "REGION", "DEVICES", "CAPACITY", "CONNECTED", "MESSAGES/S", "WAITING", "SEEN"}, rows)
+		}),
+	})
 }
 
-func (a *app) doctorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "doctor", Short: "Check that this machine can reach and use the installation", Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			healthy := true
-			check := func(what string, err error) {
-				if err != nil {
-					healthy = false
-					fmt.Fprintf(a.out, "FAIL  %s: %v\n", what, err)
-					return
-				}
-				fmt.Fprintf(a.out, "ok    %s\n", what)
+// release is set by the build; a plain `go build` says what it knows itself.
+var release = ""
+
+func (a *app) version() *cobra.Command {
+	return a.read(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: a.run(func(*cobra.Command, []string) error {
+			told := map[string]string{"version": versionText(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			if a.asJSON {
+				return a.json(told)
 			}
-			api, err := a.client()
-			check("an installation is configured", err)
-			if err == nil {
-				levels, err := api.Overview(c.Context())
-				check("the API answers and knows the token", err)
-				for _, l := range levels {
-					for _, s := range l.Stamps {
-						check("stamp "+s.Metadata.Name+" answers devices at "+s.Status.Host, a.handshake(c.Context(), s.Status.Host))
-					}
-				}
-			}
-			if !healthy {
-				return exit(exitFailure)
-			}
-			return nil
-		},
-	}
+			return a.print("slipway %s (%s, %s)\n", told["version"], told["go"], told["platform"])
+		}),
+	})
 }
 
-// handshake tries what a device does first: TLS with the installation's CA.
-func (a *app) handshake(ctx context.Context, host string) error {
-	name, port, err := net.SplitHostPort(host)
-	if err != nil {
-		name, port = host, "8883"
+func versionText() string {
+	if release != "" {
+		return release
 	}
-	file := first(a.ca, os.Getenv("SLIPWAY_CA"))
-	if file == "" {
-		if local, err := a.local(); err == nil {
-			file = local.CA
-		}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
-	config := &tls.Config{ServerName: name, MinVersion: tls.VersionTLS12}
-	if file != "" {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		config.RootCAs = x509.NewCertPool()
-		config.RootCAs.AppendCertsFromPEM(pem)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	dialer := tls.Dialer{Config: config}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(name, port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	return "development"
 }

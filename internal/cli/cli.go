@@ -20,16 +20,16 @@ import (
 // app is what all commands share: streams, clock, and which installation is
 // meant. It opens no connection by itself.
 type app struct {
-	in       io.Reader
-	out      io.Writer
-	err      io.Writer
-	inTTY    bool // a person can be asked
-	outTTY   bool // tables and relative times instead of plain rows
-	errTTY   bool // progress may be drawn
-	now      func() time.Time
-	env      func(string) string
-	flags    choice // of the installation, by flags
-	started  bool   // past arguments and flags: errors are no longer about usage
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	inTTY   bool // a person can be asked
+	outTTY  bool // tables and relative times instead of plain rows
+	errTTY  bool // progress may be drawn
+	now     func() time.Time
+	env     func(string) string
+	flags   choice // of the installation, by flags
+	started bool   // past arguments and flags: errors are no longer about usage
 	asJSON  bool
 }
 

@@ -3,11 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,410 +16,190 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-func (a *app) deviceCommand() *cobra.Command {
-	c := &cobra.Command{Use: "device", Aliases: []string{"devices"}, Short: "Devices: list, show, move, twin, method, message, watch"}
-	c.AddCommand(
-		a.deviceList(), a.deviceShow(), a.deviceMove(), a.deviceTwin(), a.deviceMethod(), a.deviceMessage(),
-		a.deviceLog("messages", client.Messages, "Print a device's telemetry, one JSON object a line with --json"),
-		a.deviceLog("events", client.Events, "Print what happened to a device"), a.deviceWatch(),
-	)
-	return c
+func (a *app) device() *cobra.Command {
+	group := a.group("device", "See devices, speak to them, and move them", "",
+		a.deviceList(), a.deviceShow(), a.deviceMove(), a.deviceTwin(), a.deviceMethod(),
+		a.deviceMessage(), a.deviceLog(client.Messages, "telemetry"), a.deviceLog(client.Events, "events"), a.deviceWatch())
+	group.Aliases = []string{"devices"}
+	return group
+}
+
+var deviceHeader = []string{"DEVICE", "ENVIRONMENT", "STAMP", "STATUS", "CONNECTED", "LAST ACTIVITY", "MESSAGES"}
+
+func (a *app) deviceRow(d fleet.Device) []string {
+	return []string{d.DeviceID, d.Environment, d.Stamp, d.Status, yesNo(d.Connected), a.when(d.LastActivity), strconv.FormatInt(d.Messages, 10)}
 }
 
 func (a *app) deviceList() *cobra.Command {
 	var f fleet.Filter
 	var phase string
-	c := &cobra.Command{
-		Use: "list", Short: "List devices in order of id",
-		Example: `  slipway device list --environment test
-  slipway device list --where "tags.batch = '7' AND properties.reported.firmware.version != '1.5'"
-  slipway device list --search sensor-00 --json`,
-		Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
+	cmd := a.read(&cobra.Command{
+		Use: "list", Short: "List devices in order of id", Args: cobra.NoArgs,
+		Example: "  slipway device list --environment production\n  slipway device list --where \"tags.batch = '7' AND properties.reported.selfTest = 'ok'\"",
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
 			f.Phase = link.Phase(phase)
-			return a.listDevices(c.Context(), f)
-		},
-	}
-	flags := c.Flags()
-	flags.StringVar(&f.Search, "search", "", "part of the device id")
-	flags.StringVar(&f.Where, "where", "", "condition over tags, twin and state")
-	flags.StringVar(&f.Environment, "environment", "", "environment the device is in or going to")
-	flags.StringVar(&f.Stamp, "stamp", "", "stamp the device is on")
-	flags.StringVar(&phase, "phase", "", "creating, assigned, removing or waiting")
+			return a.listDevices(ctx, c, f)
+		}),
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&f.Search, "search", "", "part of a device id")
+	flags.StringVar(&f.Where, "where", "", "condition over tags, properties and state")
+	flags.StringVar(&f.Environment, "environment", "", "only this environment")
+	flags.StringVar(&f.Stamp, "stamp", "", "only this stamp")
+	flags.StringVar(&phase, "phase", "", "only creating, assigned, removing or waiting ones")
 	flags.StringVar(&f.After, "after", "", "begin after this device id")
-	flags.IntVar(&f.Limit, "limit", 100, "devices at most")
-	return a.reads(c)
+	flags.IntVar(&f.Limit, "limit", 0, "at most so many; default all")
+	a.complete(cmd, "environment", environments)
+	a.complete(cmd, "stamp", stamps)
+	return cmd
 }
 
-func (a *app) listDevices(ctx context.Context, f fleet.Filter) error {
-	api, err := a.client()
-	if err != nil {
-		return err
+// listDevices prints pages as they come; as JSON they are one list.
+func (a *app) listDevices(ctx context.Context, c *client.Client, f fleet.Filter) error {
+	if f.Limit < 0 {
+		return usage("--limit must not be negative")
 	}
-	page, err := api.Devices(ctx, f)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(page)
-	}
-	rows := [][]string{{"device", "environment", "stamp", "status", "connected", "messages", "last activity"}}
-	for _, d := range page.Items {
-		connected := "no"
-		if d.Connected {
-			connected = "yes"
+	whole := fleet.Page{Items: []fleet.Device{}}
+	for left, all := f.Limit, f.Limit == 0; all || left > 0; left -= f.Limit {
+		if f.Limit = link.MaxPage; !all {
+			f.Limit = min(left, link.MaxPage)
 		}
-		if !d.StampReachable {
-			connected = "?"
+		page, err := c.Devices(ctx, f)
+		if err != nil {
+			return err
 		}
-		rows = append(rows, []string{d.DeviceID, d.Environment, first(d.Stamp, "-"), d.Status, connected, strconv.FormatInt(d.Messages, 10), a.when(d.LastActivity)})
+		whole.Incomplete = append(whole.Incomplete, page.Incomplete...)
+		if a.asJSON {
+			whole.Items = append(whole.Items, page.Items...)
+		} else if err := a.deviceTable(page.Items); err != nil {
+			return err
+		}
+		if whole.Next, f.After = page.Next, page.Next; page.Next == "" {
+			break
+		}
 	}
-	if err := a.table(rows); err != nil {
-		return err
+	slices.SortFunc(whole.Incomplete, func(x, y fleet.Gap) int { return strings.Compare(x.Stamp, y.Stamp) })
+	whole.Incomplete = slices.CompactFunc(whole.Incomplete, func(x, y fleet.Gap) bool { return x.Stamp == y.Stamp })
+	for _, gap := range whole.Incomplete {
+		a.note("note: what stamp %s knows is missing: %s\n", gap.Stamp, clean(gap.Problem))
 	}
-	for _, gap := range page.Incomplete {
-		fmt.Fprintf(a.err, "slipway: stamp %s did not answer: %s\n", gap.Stamp, gap.Problem)
-	}
-	if page.Next != "" {
-		fmt.Fprintf(a.err, "more: --after %s\n", page.Next)
+	if a.asJSON {
+		return a.json(whole)
 	}
 	return nil
+}
+
+func (a *app) deviceTable(devices []fleet.Device) error {
+	rows := make([][]string, len(devices))
+	for i, d := range devices {
+		rows[i] = a.deviceRow(d)
+	}
+	return a.table(deviceHeader, rows)
 }
 
 func (a *app) deviceShow() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "show ID", Short: "Show everything known of a device", Example: "  slipway device show sensor-0001 --json", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
+	return a.read(&cobra.Command{
+		Use: "show ID", Short: "Show a device: where it is, where it was, its twin", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDevices,
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			d, err := c.Device(ctx, args[0])
 			if err != nil {
-				return err
+				return ofDevice(err)
 			}
-			d, err := api.Device(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(d)
+			if a.asJSON {
+				return a.json(d)
 			}
 			return a.showDevice(d)
-		},
-	})
-}
-
-func (a *app) showDevice(d fleet.Detail) error {
-	yes := map[bool]string{true: "yes", false: "no"}
-	rows := [][]string{
-		{"device", d.DeviceID}, {"environment", d.Environment}, {"stamp", first(d.Stamp, "-")}, {"status", d.Status}, {"connected", yes[d.Connected]},
-		{"enrollment", d.EnrollmentKind + " " + d.Enrollment}, {"assigned", a.when(d.AssignedAt)}, {"epoch", strconv.FormatInt(d.Epoch, 10)},
-		{"messages", strconv.FormatInt(d.Messages, 10)}, {"queued", strconv.Itoa(d.QueuedMessages)}, {"last activity", a.when(d.LastActivity)},
-	}
-	if d.Problem != "" {
-		rows = append(rows, []string{"problem", d.Problem})
-	}
-	for _, row := range rows {
-		fmt.Fprintf(a.out, "%-14s %s\n", row[0], row[1])
-	}
-	fmt.Fprintln(a.out, "\nHistory")
-	for _, t := range d.Transitions {
-		at := t.At
-		fmt.Fprintf(a.out, "  %-22s %-10s %-14s %-18s %s\n", a.when(&at), t.Step, t.Environment, first(t.Stamp, "-"), t.Reason)
-	}
-	if len(d.Twin) > 0 {
-		fmt.Fprintln(a.out, "\nTwin")
-		return a.printIndented(d.Twin)
-	}
-	return nil
-}
-
-func (a *app) printIndented(document json.RawMessage) error {
-	var value any
-	if err := json.Unmarshal(document, &value); err != nil {
-		return err
-	}
-	encoder := json.NewEncoder(a.out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
-}
-
-func (a *app) deviceTwin() *cobra.Command {
-	var ifMatch string
-	c := &cobra.Command{Use: "twin", Short: "A device's twin: get, set, replace"}
-	get := a.reads(&cobra.Command{
-		Use: "get ID", Short: "Print the twin", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			twin, err := api.Twin(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return a.printIndented(twin)
-		},
-	})
-	change := func(use, short, example string, call func(*client.Client) func(context.Context, string, string, json.RawMessage) (json.RawMessage, error)) *cobra.Command {
-		command := &cobra.Command{
-			Use: use, Short: short, Example: example, Args: exactly(2),
-			RunE: func(c *cobra.Command, args []string) error {
-				patch, err := a.argument(args[1])
-				if err != nil {
-					return err
-				}
-				api, err := a.client()
-				if err != nil {
-					return err
-				}
-				twin, err := call(api)(c.Context(), args[0], ifMatch, patch)
-				if err != nil {
-					return err
-				}
-				return a.printIndented(twin)
-			},
-		}
-		command.Flags().StringVar(&ifMatch, "if-match", "", "ETag the twin must have")
-		return a.reads(command)
-	}
-	c.AddCommand(get,
-		change("set ID PATCH", "Merge JSON into tags and desired properties", `  slipway device twin set sensor-0001 '{"properties":{"desired":{"reportEvery":1}}}'
-  slipway device twin set sensor-0001 @patch.json`, func(api *client.Client) func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
-			return api.PatchTwin
 		}),
-		change("replace ID DOCUMENT", "Replace tags and desired properties", `  slipway device twin replace sensor-0001 '{"tags":{"batch":"8"},"properties":{"desired":{}}}'`, func(api *client.Client) func(context.Context, string, string, json.RawMessage) (json.RawMessage, error) {
-			return api.ReplaceTwin
-		}),
-	)
-	return c
-}
-
-// argument is JSON given as text, as @file, or as - for standard input.
-func (a *app) argument(text string) (json.RawMessage, error) {
-	content := []byte(text)
-	var err error
-	if text == "-" {
-		content, err = io.ReadAll(a.in)
-	} else if file, ok := strings.CutPrefix(text, "@"); ok {
-		content, err = os.ReadFile(file)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !json.Valid(content) {
-		return nil, usage{fmt.Errorf("%q is not JSON; quote it for the shell, or use @file", text)}
-	}
-	return content, nil
-}
-
-func (a *app) deviceMethod() *cobra.Command {
-	var m client.Method
-	c := &cobra.Command{
-		Use: "method ID METHOD [PAYLOAD]", Short: "Run a direct method on a device and print its answer",
-		Example: `  slipway device method sensor-0001 reboot '{"delay":5}'`, Args: cobra.RangeArgs(2, 3),
-		RunE: func(c *cobra.Command, args []string) (err error) {
-			if len(args) == 3 {
-				if m.Payload, err = a.argument(args[2]); err != nil {
-					return err
-				}
-			}
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			result, err := api.InvokeMethod(c.Context(), args[0], args[1], m)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(result)
-			}
-			fmt.Fprintf(a.out, "%d %s\n", result.Status, result.Payload)
-			return nil
-		},
-	}
-	c.Flags().IntVar(&m.ResponseTimeoutSeconds, "timeout", 30, "seconds to wait for the answer, 5 to 300")
-	c.Flags().IntVar(&m.ConnectTimeoutSeconds, "connect-timeout", 0, "seconds to wait for the device to connect, 0 to 300")
-	return a.reads(c)
-}
-
-func (a *app) deviceMessage() *cobra.Command {
-	c := &cobra.Command{Use: "message", Short: "Messages to a device: send, list, purge"}
-	c.AddCommand(a.messageSend(), a.messageList(), a.messagePurge())
-	return c
-}
-
-func (a *app) messageSend() *cobra.Command {
-	var command client.Command
-	var ttl time.Duration
-	c := &cobra.Command{
-		Use: "send ID TEXT", Short: "Queue a message for a device", Example: `  slipway device message send sensor-0001 "open the valve" --property urgency=high`, Args: exactly(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			command.BodyBase64, command.TTLSeconds = []byte(args[1]), int(ttl.Seconds())
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			queued, err := api.SendCommand(c.Context(), args[0], command)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(queued)
-			}
-			fmt.Fprintf(a.out, "queued %s, expires %s\n", queued.MessageID, queued.ExpiresAt.Format(time.RFC3339))
-			return nil
-		},
-	}
-	flags := c.Flags()
-	flags.StringToStringVar(&command.Properties, "property", nil, "application property key=value (repeatable)")
-	flags.StringVar(&command.MessageID, "message-id", "", "id of the message; made when empty")
-	flags.StringVar(&command.ContentType, "content-type", "", "content type")
-	flags.DurationVar(&ttl, "ttl", time.Hour, "how long it waits for the device, 1m to 48h")
-	return a.reads(c)
-}
-
-func (a *app) messageList() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "list ID", Short: "List the messages that wait for a device", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			all, err := api.Commands(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(client.Page[link.QueuedMessage]{Items: all})
-			}
-			rows := [][]string{{"message", "size", "deliveries", "queued", "expires"}}
-			for _, m := range all {
-				rows = append(rows, []string{m.MessageID, strconv.Itoa(m.Size), strconv.Itoa(m.Deliveries), a.when(&m.EnqueuedAt), m.ExpiresAt.Format(time.RFC3339)})
-			}
-			return a.table(rows)
-		},
 	})
 }
 
-func (a *app) messagePurge() *cobra.Command {
-	return &cobra.Command{
-		Use: "purge ID", Short: "Drop the messages that wait for a device", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
-			}
-			purged, err := api.PurgeCommands(c.Context(), args[0])
-			if err == nil {
-				fmt.Fprintf(a.out, "dropped %d messages\n", purged.Total)
-			}
-			return err
-		},
+// ofDevice says how to find a device that is not there.
+func ofDevice(err error) error {
+	if problem.Is(err, problem.NotFound) {
+		return withHint(err, "`slipway device list --search PART` finds ids; devices are listed once they have registered")
 	}
-}
-
-func (a *app) deviceLog(name, log, short string) *cobra.Command {
-	var o client.LogOptions
-	var follow bool
-	var last int
-	c := &cobra.Command{
-		Use: name + " ID", Short: short, Example: "  slipway device " + name + " sensor-0001 --last 10 --json\n  slipway device " + name + " sensor-0001 --follow", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if last > 0 {
-				o.Last, o.Limit = true, last
-			}
-			return a.printLog(c.Context(), args[0], log, o, follow)
-		},
-	}
-	flags := c.Flags()
-	flags.IntVar(&last, "last", 0, "print the newest N instead of all")
-	flags.Uint64Var(&o.After, "after", 0, "begin after this sequence")
-	flags.StringVar(&o.Stamp, "stamp", "", "read another stamp than the one the device is on")
-	flags.BoolVar(&follow, "follow", false, "go on with new ones")
-	return a.reads(c)
-}
-
-func (a *app) printLog(ctx context.Context, id, log string, o client.LogOptions, follow bool) error {
-	api, err := a.client()
-	if err != nil {
-		return err
-	}
-	if !follow || o.Last {
-		o.Limit = max(o.Limit, map[bool]int{true: 0, false: 1000}[o.Last])
-		for {
-			page, err := api.Log(ctx, id, log, o)
-			if err != nil {
-				return err
-			}
-			for _, r := range page.Items {
-				if err := a.printRecord(r); err != nil {
-					return err
-				}
-				o.After = r.Sequence
-			}
-			if o.Last || page.NextAfter == 0 {
-				break
-			}
-		}
-	}
-	if !follow {
-		return nil
-	}
-	o.Last, o.Limit = false, 0
-	return api.FollowLog(ctx, id, log, o, a.printRecord)
-}
-
-func (a *app) printRecord(r link.LogRecord) error {
-	if a.json {
-		encoder := json.NewEncoder(a.out)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(r)
-	}
-	text := string(r.Body)
-	if r.Kind != "" {
-		text = r.Kind
-	} else if text == "" {
-		text = fmt.Sprintf("%q", r.BodyBase64)
-	}
-	keys := make([]string, 0, len(r.Properties))
-	for key := range r.Properties {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	for _, key := range keys {
-		text += "  " + key + "=" + r.Properties[key]
-	}
-	_, err := fmt.Fprintf(a.out, "%s  %-16s %-14s %s\n", r.EnqueuedTime.Local().Format("15:04:05.000"), r.DeviceID, r.Stamp, text)
 	return err
 }
 
-func (a *app) deviceWatch() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "watch ID", Short: "Print a device's telemetry and events as they come, wherever it is", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
+func (a *app) showDevice(d fleet.Detail) error {
+	facts := [][]string{
+		{"device", d.DeviceID}, {"environment", d.Environment}, {"stamp", d.Stamp}, {"status", d.Status},
+		{"connected", yesNo(d.Connected)}, {"last activity", a.when(d.LastActivity)}, {"messages", strconv.FormatInt(d.Messages, 10)},
+		{"queued messages", strconv.Itoa(d.QueuedMessages)}, {"registration", d.RegistrationID}, {"enrolment", d.EnrollmentKind + "/" + d.Enrollment},
+		{"authentication", string(d.AuthType)}, {"assigned", a.when(d.AssignedAt)}, {"created", a.when(&d.CreatedAt)},
+	}
+	if d.Problem != "" {
+		facts = append(facts, []string{"problem", d.Problem})
+	}
+	if !d.StampReachable {
+		facts = append(facts, []string{"note", "its stamp did not answer; what it knows is missing"})
+	}
+	if err := a.table([]string{"FACT", "VALUE"}, facts); err != nil {
+		return err
+	}
+	if err := a.print("\n"); err != nil {
+		return err
+	}
+	rows := make([][]string, len(d.History))
+	for i, stay := range d.History {
+		rows[i] = []string{stay.Environment, stay.Stamp, a.when(&stay.From), a.when(stay.To), stay.Reason}
+	}
+	if err := a.table([]string{"WAS IN", "STAMP", "FROM", "TO", "REASON"}, rows); err != nil {
+		return err
+	}
+	if len(d.Twin) == 0 {
+		return nil
+	}
+	return a.print("\n%s\n", indented(d.Twin))
+}
+
+// indented lays out JSON for reading; what is no JSON stays as it is.
+func indented(text json.RawMessage) []byte {
+	laid, err := json.MarshalIndent(text, "", "  ")
+	if err != nil {
+		return text
+	}
+	return laid
+}
+
+func (a *app) deviceMethod() *cobra.Command {
+	var response, connect time.Duration
+	cmd := a.read(&cobra.Command{
+		Use: "method ID NAME [PAYLOAD]", Short: "Run a direct method and print the device's answer; exits 1 if its status is 400 or more",
+		Args: cobra.RangeArgs(2, 3), ValidArgsFunction: a.completeDevices,
+		Example: "  slipway device method sensor-0001 blink '{\"times\": 3}'",
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			m := client.Method{ResponseTimeoutSeconds: seconds(response), ConnectTimeoutSeconds: seconds(connect)}
+			if len(args) == 3 {
+				if m.Payload = json.RawMessage(args[2]); !json.Valid(m.Payload) {
+					return usage("the payload must be JSON, which %q is not; text is written '\"in quotes\"'", args[2])
+				}
+			}
+			result, err := c.InvokeMethod(ctx, args[0], args[1], m)
 			if err != nil {
-				return err
+				return ofDevice(err)
 			}
-			ctx, cancel := signal.NotifyContext(c.Context(), os.Interrupt)
-			defer cancel()
-			if _, err := api.Device(ctx, args[0]); err != nil {
-				return err
-			}
-			ended := make(chan error, 2)
-			for _, log := range []string{client.Messages, client.Events} {
-				go func() { ended <- api.FollowLog(ctx, args[0], log, client.LogOptions{}, a.printRecord) }()
-			}
-			err = <-ended
-			cancel()
-			if other := <-ended; err == nil {
-				err = other
-			}
-			if problem.Is(err, problem.NotReady) && ctx.Err() != nil {
-				return nil
-			}
-			return err
-		},
+			return a.showResult(result)
+		}),
 	})
+	cmd.Flags().DurationVar(&response, "timeout", 30*time.Second, "how long the device may take to answer: 5s to 5m")
+	cmd.Flags().DurationVar(&connect, "connect-timeout", 0, "how long to wait for a device that is not connected: up to 5m")
+	return cmd
+}
+
+// seconds rounds up, so that a short wait does not become none.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+func (a *app) showResult(result link.MethodResult) error {
+	if a.asJSON {
+		if err := a.json(result); err != nil {
+			return err
+		}
+	} else if err := a.table([]string{"STATUS", "PAYLOAD"}, [][]string{{strconv.Itoa(result.Status), string(result.Payload)}}); err != nil {
+		return err
+	}
+	if result.Status >= 400 {
+		return answer(exitFailed)
+	}
+	return nil
 }

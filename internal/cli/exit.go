@@ -63,34 +63,42 @@ var codes = map[problem.Kind]int{
 	problem.Internal: exitFailed,
 }
 
+// codeOf is the exit code of a failure past usage.
+func codeOf(err error) int {
+	var known *problem.Error
+	switch {
+	case errors.As(err, &known):
+		return codes[known.Kind]
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitLate
+	}
+	return exitFailed
+}
+
 // conclude turns the result of a command into words and an exit code.
 func (a *app) conclude(ctx context.Context, cmd *cobra.Command, err error) int {
 	var silent answer
+	var mistake usageError
+	var known *problem.Error
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &silent):
 		return int(silent)
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		a.complain("interrupted", "")
+		a.complain("interrupted", a.hintOf(err, ""))
 		return exitInterrupted
-	}
-	var mistake usageError
-	if errors.As(err, &mistake) || !a.started {
+	case errors.As(err, &mistake) || !a.started:
 		a.complain(err.Error(), a.hintOf(err, "`"+cmd.CommandPath()+" --help` shows how it is used"))
 		return exitUsage
-	}
-	var known *problem.Error
-	if !errors.As(err, &known) {
-		if errors.Is(err, context.DeadlineExceeded) {
-			a.complain("not done in time", a.hintOf(err, ""))
-			return exitLate
-		}
+	case errors.As(err, &known):
+		a.complain(err.Error(), a.hintOf(err, hints[known.Kind]))
+	case errors.Is(err, context.DeadlineExceeded):
+		a.complain("not done in time", a.hintOf(err, ""))
+	default:
 		a.complain(err.Error(), a.hintOf(err, ""))
-		return exitFailed
 	}
-	a.complain(err.Error(), a.hintOf(err, hints[known.Kind]))
-	return codes[known.Kind]
+	return codeOf(err)
 }
 
 // hints are what helps with a kind of failure when nothing better is known.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,214 +14,235 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
+// moveOrder is what `device move` was asked.
+type moveOrder struct {
+	client.MoveRequest
+	key     string
+	wait    bool
+	timeout time.Duration
+}
+
 func (a *app) deviceMove() *cobra.Command {
-	var m client.MoveRequest
-	var wait bool
-	var timeout time.Duration
-	c := &cobra.Command{
-		Use: "move [ID…] --to ENVIRONMENT", Short: "Move devices to another environment",
-		Long: `Move devices to another environment, without touching them: each is taken off
-its stamp, its connection cut; at its next registration it is assigned a stamp
-of the target environment, its twin carried along or reset as its enrolment
-says. The command ends when every device has left its old stamp; with --wait,
-when every device that was connected has arrived. Interrupting it does not
-interrupt the move: slipway move show goes on watching.`,
-		Example: `  slipway device move sensor-0001 --to production --wait
-  slipway device move --where "tags.batch = '7'" --to production`,
-		RunE: func(c *cobra.Command, args []string) error {
-			m.Devices = args
-			if m.To == "" || (len(args) == 0) == (m.Where == "") {
-				return usage{fmt.Errorf("say --to ENVIRONMENT, and either device ids or --where CONDITION")}
-			}
-			ctx, cancel := context.WithTimeout(c.Context(), timeout)
-			defer cancel()
-			return a.move(ctx, m, wait)
+	var o moveOrder
+	cmd := a.read(&cobra.Command{
+		Use: "move ID… --to ENVIRONMENT", Short: "Move devices to another environment",
+		Long: "Move devices to another environment, those named or those that match a condition.\n\n" +
+			"A device is taken off its stamp: its connection is cut and the next one refused. When\n" +
+			"it registers again it is assigned a stamp of the target environment. The command ends\n" +
+			"when every device is off its old stamp; with --wait, when every device that was\n" +
+			"connected has arrived. The move itself goes on whatever becomes of this command.",
+		Example: "  slipway device move sensor-0017 --to production --wait\n" +
+			"  slipway device move --where \"tags.batch = '7'\" --to production --reason \"batch 7 passed\"",
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return a.offer(cmd.Context(), deviceIDs, typed)
 		},
-	}
-	flags := c.Flags()
-	flags.StringVar(&m.To, "to", "", "target environment")
-	flags.StringVar(&m.Where, "where", "", "condition that selects devices")
-	flags.StringVar(&m.Reason, "reason", "", "why, for the transition log")
-	flags.BoolVar(&wait, "wait", false, "wait until the devices that were connected have arrived")
-	flags.DurationVar(&timeout, "timeout", 10*time.Minute, "give up watching after this long")
-	return a.reads(c)
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			o.Devices = args
+			switch {
+			case o.To == "":
+				return usage("say where to with --to ENVIRONMENT")
+			case (len(args) == 0) == (o.Where == ""):
+				return usage("name devices or give a condition with --where, one of the two")
+			case o.timeout <= 0:
+				return usage("--timeout must be more than nothing")
+			}
+			return a.moveDevices(ctx, c, o)
+		}),
+	})
+	flags := cmd.Flags()
+	flags.StringVar(&o.To, "to", "", "target environment (required)")
+	flags.StringVar(&o.Where, "where", "", "condition that selects devices of all other environments")
+	flags.StringVar(&o.Reason, "reason", "", "why, for the devices' history and the audit log")
+	flags.BoolVar(&o.wait, "wait", false, "wait until every device that was connected has arrived")
+	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long to watch the move")
+	flags.StringVar(&o.key, "key", "", "idempotency key: the same key is the same move; made when left out")
+	a.complete(cmd, "to", environments)
+	return cmd
 }
 
-func (a *app) move(ctx context.Context, m client.MoveRequest, wait bool) error {
-	api, err := a.client()
+// moveDevices starts a move, watches it, and reports how it ended.
+func (a *app) moveDevices(ctx context.Context, c *client.Client, o moveOrder) error {
+	if o.key == "" {
+		o.key = rand.Text()
+	}
+	m, err := c.StartMove(ctx, o.key, o.MoveRequest)
 	if err != nil {
 		return err
 	}
-	move, err := api.StartMove(ctx, rand.Text(), m)
-	if err != nil {
+	limited, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	m, watchErr := a.watchMove(limited, c, m, o.wait)
+	if err := a.showMove(m); err != nil {
 		return err
 	}
-	return a.watchMove(ctx, api, move, wait)
+	if watchErr != nil {
+		if ctx.Err() == nil && limited.Err() != nil {
+			watchErr = problem.New(problem.TimedOut, "move %s was not done within %s", m.ID, o.timeout)
+		}
+		return withHint(watchErr, "the move goes on; `slipway move show %s` tells how far it is", m.ID)
+	}
+	return a.judge(ctx, c, m)
 }
 
-// finished reports whether there is nothing more to watch for.
-func finished(m link.Move, wait bool) bool {
+// moveDone tells whether there is anything left to watch.
+func moveDone(m link.Move, wait bool) bool {
 	return m.State == link.MoveComplete && (!wait || m.Census.Returning == 0)
 }
 
-// watchMove shows progress until the move is finished, and the census.
-func (a *app) watchMove(ctx context.Context, api *client.Client, move link.Move, wait bool) (err error) {
-	tick := time.NewTicker(250 * time.Millisecond)
+// moveEvery is how often a move is looked at.
+const moveEvery = 200 * time.Millisecond
+
+// watchMove follows a move until it is done and draws its census meanwhile. A
+// server that restarts in between is waited for: the move continues with it.
+func (a *app) watchMove(ctx context.Context, c *client.Client, m link.Move, wait bool) (link.Move, error) {
+	defer a.progress("")
+	tick := time.NewTicker(moveEvery)
 	defer tick.Stop()
-	shown := ""
-	for !finished(move, wait) {
-		if line := progress(move); line != shown && a.terminal && !a.json {
-			shown = line
-			fmt.Fprintf(a.err, "\r\033[K%s", line)
-		}
+	for !moveDone(m, wait) {
+		a.progress(censusLine(m))
 		select {
-		case <-tick.C:
 		case <-ctx.Done():
-			return problem.New(problem.TimedOut, "%s goes on without being watched: %s; `slipway move show %s` tells how it stands", move.ID, progress(move), move.ID)
+			return m, ctx.Err()
+		case <-tick.C:
 		}
-		fresh, err := api.Move(ctx, move.ID)
-		if problem.Is(err, problem.NotReady) || problem.Is(err, problem.TimedOut) {
-			continue // the server is being restarted; the move goes on afterwards
+		now, err := c.Move(ctx, m.ID)
+		switch {
+		case err == nil:
+			m = now
+		case ctx.Err() != nil:
+			return m, ctx.Err()
+		case !problem.Is(err, problem.NotReady) && !problem.Is(err, problem.TimedOut):
+			return m, err
 		}
-		if err != nil {
-			return err
-		}
-		move = fresh
 	}
-	if shown != "" {
-		fmt.Fprint(a.err, "\r\033[K")
-	}
-	if a.json {
-		err = a.printJSON(move)
-	} else {
-		err = a.printCensus(move)
-	}
-	if err == nil && move.Census.Failed > 0 {
-		return a.explainFailures(ctx, api, move)
-	}
-	return err
+	return m, nil
 }
 
-func progress(m link.Move) string {
-	c := m.Census
-	return fmt.Sprintf("%s to %s: %d of %d off their stamp, %d arrived", m.ID, m.To, c.Total-c.Pending-c.Removing, c.Total, c.Arrived)
+// progress redraws the one line that shows how far something is.
+func (a *app) progress(line string) {
+	if a.errTTY {
+		a.note("\r\x1b[K%s", line)
+	}
 }
 
-func (a *app) printCensus(m link.Move) error {
-	c := m.Census
-	fmt.Fprintf(a.out, "%s to %s: %s, %d devices\n", m.ID, m.To, m.State, c.Total)
-	for _, line := range []struct {
-		n    int
-		text string
+func censusLine(m link.Move) string {
+	n := m.Census
+	return fmt.Sprintf("%s to %s, %s: %d devices, %d pending, %d removing, %d waiting (%d returning), %d arrived, %d failed",
+		m.ID, m.To, m.State, n.Total, n.Pending, n.Removing, n.Waiting, n.Returning, n.Arrived, n.Failed)
+}
+
+// censusRows are a move's states with the number of devices in each.
+func censusRows(n link.Census) [][]string {
+	rows := [][]string{}
+	for _, state := range []struct {
+		name  string
+		count int
 	}{
-		{c.Pending, "pending    not begun"}, {c.Removing, "removing   being taken off the old stamp"}, {c.Arrived, "arrived    assigned in " + m.To},
-		{c.Waiting, "waiting    off the old stamp; assigned at the next registration"}, {c.Already, "already    were there before"}, {c.Failed, "failed"},
+		{"pending", n.Pending}, {"removing", n.Removing}, {"waiting", n.Waiting}, {"arrived", n.Arrived},
+		{"already", n.Already}, {"failed", n.Failed}, {"total", n.Total},
 	} {
-		if line.n > 0 {
-			if _, err := fmt.Fprintf(a.out, "%7d  %s\n", line.n, line.text); err != nil {
-				return err
-			}
-		}
+		rows = append(rows, []string{state.name, strconv.Itoa(state.count)})
 	}
-	return nil
+	return rows
 }
 
-// explainFailures names some of the devices that failed and why.
-func (a *app) explainFailures(ctx context.Context, api *client.Client, m link.Move) error {
-	page, err := api.MoveDevices(ctx, m.ID, "failed", "")
+func (a *app) showMove(m link.Move) error {
+	if a.asJSON {
+		return a.json(m)
+	}
+	if err := a.print("move %s to %s: %s\n", m.ID, m.To, m.State); err != nil {
+		return err
+	}
+	return a.table([]string{"STATE", "DEVICES"}, censusRows(m.Census))
+}
+
+// judge turns a finished move into an exit code, with the reasons of failures.
+func (a *app) judge(ctx context.Context, c *client.Client, m link.Move) error {
+	if m.Census.Failed == 0 {
+		if m.Census.Waiting > 0 && !a.asJSON {
+			a.note("note: %d devices arrive when they register next, %d of them were connected and come by themselves\n", m.Census.Waiting, m.Census.Returning)
+		}
+		return nil
+	}
+	page, err := c.MoveDevices(ctx, m.ID, "failed", "")
 	if err != nil {
 		return err
 	}
-	const most = 10
+	const most = 20
 	for _, d := range page.Items[:min(most, len(page.Items))] {
-		fmt.Fprintf(a.err, "slipway: %s: %s\n", d.DeviceID, d.Problem)
+		a.note("failed: %s: %s\n", clean(d.DeviceID), clean(d.Problem))
 	}
-	if m.Census.Failed > most {
-		fmt.Fprintf(a.err, "more: slipway move devices %s --state failed\n", m.ID)
-	}
-	return exit(exitFailure)
+	return withHint(fmt.Errorf("%d of %d devices could not be moved", m.Census.Failed, m.Census.Total), "`slipway move devices %s --state failed` lists them", m.ID)
 }
 
-func (a *app) moveCommand() *cobra.Command {
-	c := &cobra.Command{Use: "move", Aliases: []string{"moves"}, Short: "Moves of devices between environments: list, show, devices"}
-	c.AddCommand(a.moveList(), a.moveShow(), a.moveDevices())
-	return c
+func (a *app) move() *cobra.Command {
+	group := a.group("move", "See moves between environments; `slipway device move` starts one", "", a.moveList(), a.moveShow(), a.moveDeviceList())
+	group.Aliases = []string{"moves"}
+	return group
 }
 
 func (a *app) moveList() *cobra.Command {
-	return a.reads(&cobra.Command{
-		Use: "list", Short: "List the newest moves", Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			api, err := a.client()
+	return a.read(&cobra.Command{
+		Use: "list", Short: "List the newest moves", Args: cobra.NoArgs,
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			all, err := c.Moves(ctx)
 			if err != nil {
 				return err
 			}
-			moves, err := api.Moves(c.Context())
-			if err != nil {
-				return err
+			if a.asJSON {
+				return jsonList(a, all, "")
 			}
-			if a.json {
-				return a.printJSON(client.Page[link.Move]{Items: moves})
+			rows := make([][]string, len(all))
+			for i, m := range all {
+				n := m.Census
+				rows[i] = []string{
+					m.ID, m.To, string(m.State), strconv.Itoa(n.Total), strconv.Itoa(n.Arrived + n.Already), strconv.Itoa(n.Waiting),
+					strconv.Itoa(n.Failed), m.Actor, a.when(&m.CreatedAt), m.Reason,
+				}
 			}
-			rows := [][]string{{"move", "to", "state", "devices", "arrived", "waiting", "failed", "by", "started"}}
-			for _, m := range moves {
-				rows = append(rows, []string{m.ID, m.To, string(m.State), fmt.Sprint(m.Census.Total), fmt.Sprint(m.Census.Arrived), fmt.Sprint(m.Census.Waiting), fmt.Sprint(m.Census.Failed), m.Actor, a.when(&m.CreatedAt)})
-			}
-			return a.table(rows)
-		},
+			return a.table([]string{"MOVE", "TO", "STATE", "DEVICES", "THERE", "WAITING", "FAILED", "BY", "STARTED", "REASON"}, rows)
+		}),
 	})
 }
 
 func (a *app) moveShow() *cobra.Command {
-	var wait bool
-	c := &cobra.Command{
-		Use: "show ID", Short: "Show a move's census", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
+	return a.read(&cobra.Command{
+		Use: "show ID", Short: "Show a move with its census", Args: cobra.ExactArgs(1),
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			m, err := c.Move(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			m, err := api.Move(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if wait {
-				return a.watchMove(c.Context(), api, m, true)
-			}
-			if a.json {
-				return a.printJSON(m)
-			}
-			return a.printCensus(m)
-		},
-	}
-	c.Flags().BoolVar(&wait, "wait", false, "watch until it is finished")
-	return a.reads(c)
+			return a.showMove(m)
+		}),
+	})
 }
 
-func (a *app) moveDevices() *cobra.Command {
-	var state, after string
-	c := &cobra.Command{
-		Use: "devices ID", Short: "List a move's devices with their state", Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			api, err := a.client()
-			if err != nil {
-				return err
+func (a *app) moveDeviceList() *cobra.Command {
+	var state string
+	cmd := a.read(&cobra.Command{
+		Use: "devices ID", Short: "List the devices of a move with the state of each", Args: cobra.ExactArgs(1),
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			var all []link.MovedDevice
+			for after := ""; ; {
+				page, err := c.MoveDevices(ctx, args[0], state, after)
+				if err != nil {
+					return err
+				}
+				if all, after = append(all, page.Items...), page.Next; after == "" {
+					break
+				}
 			}
-			page, err := api.MoveDevices(c.Context(), args[0], state, after)
-			if err != nil {
-				return err
+			if a.asJSON {
+				return jsonList(a, all, "")
 			}
-			if a.json {
-				return a.printJSON(page)
+			rows := make([][]string, len(all))
+			for i, d := range all {
+				rows[i] = []string{d.DeviceID, d.State, d.Problem}
 			}
-			rows := [][]string{{"device", "state", "problem"}}
-			for _, d := range page.Items {
-				rows = append(rows, []string{d.DeviceID, d.State, d.Problem})
-			}
-			return a.table(rows)
-		},
-	}
-	c.Flags().StringVar(&state, "state", "", "pending, removing, waiting, arrived, already or failed")
-	c.Flags().StringVar(&after, "after", "", "begin after this device id")
-	return a.reads(c)
+			return a.table([]string{"DEVICE", "STATE", "PROBLEM"}, rows)
+		}),
+	})
+	cmd.Flags().StringVar(&state, "state", "", "only pending, removing, waiting, arrived, already or failed ones")
+	return cmd
 }

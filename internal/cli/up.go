@@ -1,67 +1,132 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/up"
 )
 
-func (a *app) upCommand() *cobra.Command {
+func (a *app) up() *cobra.Command {
 	var o up.Options
-	var verbose bool
-	c := &cobra.Command{
-		Use: "up", Short: "Run everything in one process: control, provisioning and all stamps",
-		Long: `Run everything in one process: control, provisioning and all stamps, over one
-data directory. The first start makes a Test environment with one stamp and a
-Production environment with two, a development CA and an admin token.`,
-		Example: `  slipway up
-  slipway up --demo 25
-  slipway up --data /var/lib/slipway --mqtts 10.0.0.5:8883 --https 10.0.0.5:8443
-  slipway up --http :0 --https :0 --mqtts :0 --ready-file ready.json`,
-		Args: exactly(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			o.Data, o.Logger, o.Ready = a.data, a.logger(verbose), a.welcome
-			return up.Run(c.Context(), o)
-		},
+	var level string
+	cmd := &cobra.Command{
+		Use: "up", Short: "Run a whole installation on this machine", Args: cobra.NoArgs,
+		Long: "Run a whole installation in this process: control, provisioning and every stamp, over\n" +
+			"one data directory. A first start makes a Test environment with one stamp and a\n" +
+			"Production environment with two. The first interrupt ends it gracefully, a second at once.",
+		Example: "  slipway up --demo 25\n  slipway up --data /var/lib/slipway --https 0.0.0.0:8443 --mqtts 0.0.0.0:8883 --file site.yaml",
+		RunE: a.run(func(cmd *cobra.Command, _ []string) error {
+			var threshold slog.Level
+			if err := threshold.UnmarshalText([]byte(level)); err != nil {
+				return usage("--log-level must be debug, info, warn or error, not %q", level)
+			}
+			if o.Demo < 0 || o.Demo > maxDemo {
+				return usage("--demo must be 0 to %d, not %d", maxDemo, o.Demo)
+			}
+			o.Data = a.dataDir()
+			o.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: threshold}))
+			return a.runUp(cmd.Context(), o)
+		}),
 	}
-	flags := c.Flags()
-	flags.IntVar(&o.Demo, "demo", 0, "also run this many simulated devices")
-	flags.StringArrayVarP(&o.Files, "file", "f", nil, "apply the resources in this file at start (repeatable); at the first start instead of the built-in ones")
-	flags.StringVar(&o.HTTP, "http", ":8080", "address of the console and API without TLS, on loopback")
-	flags.StringVar(&o.HTTPS, "https", ":8443", "address of the console, API and device HTTPS; without a host, loopback")
-	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "address of device MQTT; without a host, loopback")
-	flags.StringVar(&o.ReadyFile, "ready-file", "", "write where everything is to this file, as JSON, when ready")
-	flags.BoolVar(&verbose, "verbose", false, "log what happens in detail")
-	return c
+	flags := cmd.Flags()
+	flags.IntVar(&o.Demo, "demo", 0, "run so many simulated devices too")
+	flags.StringArrayVarP(&o.Files, "file", "f", nil, "YAML file with resources to apply at start; may be repeated")
+	flags.StringVar(&o.HTTP, "http", ":8080", "console and API without TLS, for this machine only")
+	flags.StringVar(&o.HTTPS, "https", ":8443", "console, API and device HTTPS")
+	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
+	flags.StringVar(&o.ReadyFile, "ready-file", "", "write addresses, id scope, CA path and token there as JSON when ready")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	return cmd
 }
 
-// welcome prints where everything is and what to try next.
-func (a *app) welcome(r up.Ready) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Slipway is up.\n\n  console        %s\n", r.Console)
-	if r.FirstStart {
-		fmt.Fprintf(&b, "  first login    %s   (kept in %s)\n", r.AdminToken, r.TokenFile)
-	} else {
-		fmt.Fprintf(&b, "  login          the token in %s\n", r.TokenFile)
+// maxDemo is as many simulated devices as one process runs well.
+const maxDemo = 10_000
+
+// runUp runs the installation; a banner that cannot be written ends nothing.
+func (a *app) runUp(ctx context.Context, o up.Options) error {
+	o.Ready = func(r up.Ready) {
+		if err := a.print("%s", banner(r)); err != nil {
+			o.Logger.Warn("the banner was not written", "error", err)
+		}
 	}
-	fmt.Fprintf(&b, "  API            %s/api/openapi.json\n", r.API)
-	fmt.Fprintf(&b, "  devices        mqtts://%s:%d, https port %d, id scope %s\n", r.Provisioning.Host, r.Provisioning.MQTTS, r.Provisioning.HTTPS, r.Provisioning.IDScope)
-	fmt.Fprintf(&b, "  they trust     %s\n\n", r.CA)
-	for _, s := range r.Stamps {
-		fmt.Fprintf(&b, "  %-12s %-18s %-10s %s:%d\n", s.Environment, s.Name, s.Region, s.Host, s.MQTTS)
+	err := up.Run(ctx, o)
+	if err == nil {
+		o.Logger.Info("stopped")
 	}
-	data := ""
-	if a.data != "slipway-data" {
-		data = " --data " + a.data
-	}
-	if r.Demo > 0 {
-		fmt.Fprintf(&b, "\n%d simulated devices are provisioning themselves. Try, in another terminal:\n\n", r.Demo)
-		fmt.Fprintf(&b, "  slipway device list%s\n  slipway device watch sensor-0001%s\n  slipway device move sensor-0001 --to production --wait%s\n\n", data, data, data)
-	} else {
-		fmt.Fprintf(&b, "\nNext: `slipway enrollment-group list%s`, or apply one; docs/how-to shows how devices connect.\n\n", data)
-	}
-	fmt.Fprint(a.out, b.String())
+	return err
 }
+
+// banner says where everything is and what to try next.
+func banner(r up.Ready) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	line := func(format string, args ...any) {
+		// A strings.Builder takes everything.
+		if _, err := fmt.Fprintf(w, format+"\n", args...); err != nil {
+			panic(err)
+		}
+	}
+	line("\nSlipway is ready.\n")
+	line("  Console\t%s", r.Console)
+	if r.FirstStart && r.AdminToken != "" {
+		line("  First login\t%s", r.AdminToken)
+	} else {
+		line("  Login\twith an API token; the first one is in %s", r.TokenFile)
+	}
+	line("  API\t%s\t", r.API)
+	line("  Provisioning\t%s (MQTT), port %d (HTTPS)", address(r.Provisioning.Host, r.Provisioning.MQTTS), r.Provisioning.HTTPS)
+	line("  Id scope\t%s", r.Provisioning.IDScope)
+	line("  CA to trust\t%s", r.CA)
+	line("  Data\t%s", r.DataDir)
+	line("")
+	line("  STAMP\tENVIRONMENT\tREGION\tMQTT")
+	for _, s := range r.Stamps {
+		line("  %s\t%s\t%s\t%s", s.Name, s.Environment, s.Region, address(s.Host, s.MQTTS))
+	}
+	if err := w.Flush(); err != nil {
+		panic(err)
+	}
+	return b.String() + next(r)
+}
+
+// next are the commands worth trying, as they work from this directory.
+func next(r up.Ready) string {
+	command := executable()
+	if r.DataDir != defaultData {
+		command += " --data " + r.DataDir
+	}
+	tries := []string{"status"}
+	if r.Demo > 0 {
+		tries = []string{"device list", "device watch sensor-0001", "device move sensor-0001 --to production --wait"}
+	}
+	text := "\nTry, in another terminal:\n"
+	for _, try := range tries {
+		text += "  " + command + " " + try + "\n"
+	}
+	return text + "\n"
+}
+
+// executable is how this program was called, if that works again: a program
+// that `go run` built is gone soon.
+func executable() string {
+	called := os.Args[0]
+	if strings.Contains(called, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/slipway"
+	}
+	if filepath.Base(called) == called || strings.HasPrefix(called, ".") {
+		return called
+	}
+	return "slipway"
+}
+
+func address(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
+)
+
+func (a *app) apply() *cobra.Command {
+	var files []string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "apply -f FILE…", Short: "Create and change resources as files declare them",
+		Long: "Create and change resources as files declare them.\n\n" +
+			"All documents are checked before the first is stored. Environments go first, then\nstamps, then enrolments. What a file does not mention stays as it is.",
+		Example: "  slipway apply -f site.yaml\n  slipway export | sed 's/capacity: 20000/capacity: 30000/' | slipway apply -f -",
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			planned, err := a.plan(ctx, c, append(files, args...))
+			if err != nil {
+				return err
+			}
+			return a.carryOut(ctx, c, planned, dryRun)
+		}),
+	}
+	filesFlag(cmd, &files)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, do nothing")
+	return a.read(cmd)
+}
+
+func (a *app) diff() *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use: "diff -f FILE…", Short: "Show what applying files would change; exits 3 if anything would",
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			planned, err := a.plan(ctx, c, append(files, args...))
+			if err != nil {
+				return err
+			}
+			return a.showDifferences(planned)
+		}),
+	}
+	filesFlag(cmd, &files)
+	return a.read(cmd)
+}
+
+func (a *app) export() *cobra.Command {
+	var secrets bool
+	cmd := &cobra.Command{
+		Use: "export", Short: "Write all resources as YAML that applies back without change", Args: cobra.NoArgs,
+		Long: "Write all resources as YAML that applies back without change.\n\n" +
+			"Symmetric keys stay out: `symmetricKey: {}` keeps the stored keys where there are\nsome and makes new ones elsewhere. --secrets writes them.",
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			var all []any
+			for _, kind := range resource.Kinds {
+				stored, err := c.Resources(ctx, kind, secrets)
+				if err != nil {
+					return err
+				}
+				for _, s := range stored {
+					s.Metadata = resource.Metadata{Name: s.Metadata.Name}
+					all = append(all, s.Resource)
+				}
+			}
+			if a.asJSON {
+				return jsonList(a, all, "")
+			}
+			return writeDocuments(a.out, all)
+		}),
+	}
+	cmd.Flags().BoolVar(&secrets, "secrets", false, "write symmetric keys too; the audit log records it")
+	return a.read(cmd)
+}
+
+func filesFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "YAML or JSON file with resources; - is stdin; may be repeated")
+}
+
+// readResources reads all files and puts their resources in the order in which
+// they can be applied.
+func (a *app) readResources(files []string) ([]resource.Resource, error) {
+	if len(files) == 0 {
+		return nil, usage("name a file with -f; - reads stdin")
+	}
+	var all []resource.Resource
+	for _, name := range files {
+		text, err := a.readFile(name)
+		if err != nil {
+			return nil, err
+		}
+		some, err := resource.Decode(name, text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	slices.SortStableFunc(all, func(x, y resource.Resource) int {
+		return slices.Index(resource.Kinds, x.Kind) - slices.Index(resource.Kinds, y.Kind)
+	})
+	seen := map[string]bool{}
+	for _, r := range all {
+		if seen[label(r)] {
+			return nil, problem.New(problem.Invalid, "%s is declared twice", label(r))
+		}
+		seen[label(r)] = true
+	}
+	return all, nil
+}
+
+// maxInput bounds what is read of a file or of stdin.
+const maxInput = 8 << 20
+
+func (a *app) readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(io.LimitReader(a.in, maxInput+1))
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxInput+1))
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return text, err
+}
+
+func label(r resource.Resource) string { return strings.ToLower(r.Kind) + "/" + r.Metadata.Name }
+
+// The results of applying a resource.
+const (
+	created   = "created"
+	changed   = "changed"
+	unchanged = "unchanged"
+)
+
+// step is what applying one resource comes to.
+type step struct {
+	declared    resource.Resource
+	Resource    string       `json:"resource"`
+	Result      string       `json:"result"`
+	Differences []difference `json:"differences,omitempty"`
+}
+
+// plan finds out what applying files would do, without doing it.
+func (a *app) plan(ctx context.Context, c *client.Client, files []string) ([]step, error) {
+	all, err := a.readResources(files)
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]step, 0, len(all))
+	growing := false // an environment or a stamp would be created, which later resources may name
+	for _, r := range all {
+		s, err := planOne(ctx, c, r, growing)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", label(r), err)
+		}
+		growing = growing || s.Result == created && (r.Kind == resource.KindEnvironment || r.Kind == resource.KindStamp)
+		steps = append(steps, s)
+	}
+	return steps, nil
+}
+
+func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing bool) (step, error) {
+	s := step{declared: r, Resource: label(r), Result: created}
+	keys := namesKeys(r)
+	stored, err := c.Resource(ctx, r.Kind, r.Metadata.Name, keys)
+	exists := err == nil
+	if err != nil && !problem.Is(err, problem.NotFound) {
+		return s, err
+	}
+	after, err := c.Put(ctx, r, r.Metadata.ETag, true)
+	if growing && problem.Is(err, problem.Invalid) {
+		// Perhaps it names what this very plan creates first; the server
+		// decides when that is there.
+		after.Resource, err = r, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	if keys {
+		if after.Spec, err = withKeys(after.Resource, stored.Resource, r); err != nil {
+			return s, err
+		}
+	}
+	if s.Differences, err = compare(stored.Spec, after.Spec); err != nil || !exists {
+		return s, err
+	}
+	if s.Result = changed; len(s.Differences) == 0 {
+		s.Result = unchanged
+	}
+	return s, nil
+}
+
+// carryOut stores what differs, in order, and tells each result as it is.
+func (a *app) carryOut(ctx context.Context, c *client.Client, planned []step, dryRun bool) error {
+	for _, s := range planned {
+		if s.Result != unchanged && !dryRun {
+			if _, err := c.Put(ctx, s.declared, s.declared.Metadata.ETag, false); err != nil {
+				return fmt.Errorf("%s: %w", s.Resource, err)
+			}
+		}
+		if a.asJSON {
+			continue
+		}
+		result := s.Result
+		if dryRun && result != unchanged {
+			result = "would be " + result
+		}
+		if err := a.print("%s %s\n", s.Resource, result); err != nil {
+			return err
+		}
+	}
+	if a.asJSON {
+		return jsonList(a, planned, "")
+	}
+	return nil
+}
+
+// showDifferences prints each resource that would change, with its fields.
+func (a *app) showDifferences(planned []step) error {
+	planned = slices.DeleteFunc(planned, func(s step) bool { return s.Result == unchanged })
+	if a.asJSON {
+		if err := jsonList(a, planned, ""); err != nil {
+			return err
+		}
+	}
+	for _, s := range planned {
+		if a.asJSON {
+			break
+		}
+		if err := a.print("%s would be %s\n%s", s.Resource, s.Result, textOf(s.Differences)); err != nil {
+			return err
+		}
+	}
+	if len(planned) > 0 {
+		return answer(exitNo)
+	}
+	return nil
+}
