@@ -23,6 +23,7 @@ func (a *app) apply() *cobra.Command {
 		Long: "Create and change resources as files declare them.\n\n" +
 			"All documents are checked before the first is stored. Environments go first, then\nstamps, then enrolments. What a file does not mention stays as it is.",
 		Example: "  slipway apply -f site.yaml\n  slipway export | sed 's/capacity: 20000/capacity: 30000/' | slipway apply -f -",
+		Args:    someFile(&files),
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
 			planned, err := a.plan(ctx, c, append(files, args...))
 			if err != nil {
@@ -40,6 +41,7 @@ func (a *app) diff() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use: "diff -f FILE…", Short: "Show what applying files would change; exits 3 if anything would",
+		Args: someFile(&files),
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
 			planned, err := a.plan(ctx, c, append(files, args...))
 			if err != nil {
@@ -84,12 +86,19 @@ func filesFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "YAML or JSON file with resources; - is stdin; may be repeated")
 }
 
+// someFile demands a file, by flag or by argument.
+func someFile(files *[]string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(*files)+len(args) == 0 {
+			return usage("name a file with -f; - reads stdin")
+		}
+		return nil
+	}
+}
+
 // readResources reads all files and puts their resources in the order in which
 // they can be applied.
 func (a *app) readResources(files []string) ([]resource.Resource, error) {
-	if len(files) == 0 {
-		return nil, usage("name a file with -f; - reads stdin")
-	}
 	var all []resource.Resource
 	for _, name := range files {
 		text, err := a.readFile(name)

@@ -33,19 +33,12 @@ func (a *app) deviceMove() *cobra.Command {
 			"connected has arrived. The move itself goes on whatever becomes of this command.",
 		Example: "  slipway device move sensor-0017 --to production --wait\n" +
 			"  slipway device move --where \"tags.batch = '7'\" --to production --reason \"batch 7 passed\"",
+		Args: func(_ *cobra.Command, args []string) error { return o.check(args) },
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			return a.offer(cmd.Context(), deviceIDs, typed)
 		},
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
 			o.Devices = args
-			switch {
-			case o.To == "":
-				return usage("say where to with --to ENVIRONMENT")
-			case (len(args) == 0) == (o.Where == ""):
-				return usage("name devices or give a condition with --where, one of the two")
-			case o.timeout <= 0:
-				return usage("--timeout must be more than nothing")
-			}
 			return a.moveDevices(ctx, c, o)
 		}),
 	})
@@ -58,6 +51,19 @@ func (a *app) deviceMove() *cobra.Command {
 	flags.StringVar(&o.key, "key", "", "idempotency key: the same key is the same move; made when left out")
 	a.complete(cmd, "to", environments)
 	return cmd
+}
+
+// check holds the order against what makes sense before anybody is asked.
+func (o moveOrder) check(devices []string) error {
+	switch {
+	case o.To == "":
+		return usage("say where to with --to ENVIRONMENT")
+	case (len(devices) == 0) == (o.Where == ""):
+		return usage("name devices or give a condition with --where, one of the two")
+	case o.timeout <= 0:
+		return usage("--timeout must be more than nothing")
+	}
+	return nil
 }
 
 // moveDevices starts a move, watches it, and reports how it ended.

@@ -43,16 +43,20 @@ func (a *app) showTwin(twin json.RawMessage) error {
 
 func (a *app) twinSet() *cobra.Command {
 	var patch, ifMatch string
+	var document json.RawMessage
 	cmd := a.read(&cobra.Command{
 		Use: "set ID [PATH=VALUE…]", Short: "Merge values into a device's tags and desired properties; null removes",
 		Example: "  slipway device twin set sensor-0001 desired.reportEvery=10 tags.place.floor=2\n" +
 			"  slipway device twin set sensor-0001 --patch '{\"tags\": {\"batch\": null}}'",
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeDevices,
-		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
-			document, err := twinPatch(patch, args[1:])
-			if err != nil {
-				return err
+		Args: func(_ *cobra.Command, args []string) (err error) {
+			if len(args) == 0 {
+				return usage("name a device")
 			}
+			document, err = twinPatch(patch, args[1:])
+			return err
+		},
+		ValidArgsFunction: a.completeDevices,
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
 			twin, err := c.PatchTwin(ctx, args[0], ifMatch, document)
 			if err != nil {
 				return ofDevice(err)

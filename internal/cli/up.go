@@ -33,7 +33,11 @@ func (a *app) up() *cobra.Command {
 			if o.Demo < 0 || o.Demo > maxDemo {
 				return usage("--demo must be 0 to %d, not %d", maxDemo, o.Demo)
 			}
-			o.Data = a.dataDir()
+			dir, err := filepath.Abs(a.dataDir())
+			if err != nil {
+				return err
+			}
+			o.Data = dir
 			o.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: threshold}))
 			return a.runUp(cmd.Context(), o)
 		}),
@@ -55,7 +59,7 @@ const maxDemo = 10_000
 // runUp runs the installation; a banner that cannot be written ends nothing.
 func (a *app) runUp(ctx context.Context, o up.Options) error {
 	o.Ready = func(r up.Ready) {
-		if err := a.print("%s", banner(r)); err != nil {
+		if err := a.print("%s%s", banner(r), a.next(r)); err != nil {
 			o.Logger.Warn("the banner was not written", "error", err)
 		}
 	}
@@ -83,7 +87,7 @@ func banner(r up.Ready) string {
 	} else {
 		line("  Login\twith an API token; the first one is in %s", r.TokenFile)
 	}
-	line("  API\t%s\t", r.API)
+	line("  API\t%s", r.API)
 	line("  Provisioning\t%s (MQTT), port %d (HTTPS)", address(r.Provisioning.Host, r.Provisioning.MQTTS), r.Provisioning.HTTPS)
 	line("  Id scope\t%s", r.Provisioning.IDScope)
 	line("  CA to trust\t%s", r.CA)
@@ -96,14 +100,14 @@ func banner(r up.Ready) string {
 	if err := w.Flush(); err != nil {
 		panic(err)
 	}
-	return b.String() + next(r)
+	return b.String()
 }
 
 // next are the commands worth trying, as they work from this directory.
-func next(r up.Ready) string {
+func (a *app) next(r up.Ready) string {
 	command := executable()
-	if r.DataDir != defaultData {
-		command += " --data " + r.DataDir
+	if dir := a.dataDir(); dir != defaultData && a.env("SLIPWAY_DATA") == "" {
+		command += " --data " + dir
 	}
 	tries := []string{"status"}
 	if r.Demo > 0 {
