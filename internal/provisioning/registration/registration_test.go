@@ -1,0 +1,516 @@
+package registration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/provisioning/attestation"
+	"github.com/slipway/slipway/internal/provisioning/directory"
+	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/provisioning/migrations"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// fakeStamps keep identities as real ones do, and lose requests or answers
+// when they are told to.
+type fakeStamps struct {
+	mu      sync.Mutex
+	present map[string]map[string]int64 // stamp → device → epoch
+	gone    map[string]map[string]int64
+	twins   map[string]string // reported properties by device, as long as it is somewhere
+	trouble func() string     // "", "before" or "after"
+}
+
+func newFakeStamps() *fakeStamps {
+	return &fakeStamps{present: map[string]map[string]int64{}, gone: map[string]map[string]int64{}, twins: map[string]string{}, trouble: func() string { return "" }}
+}
+
+func (f *fakeStamps) of(stamp string) (present, gone map[string]int64) {
+	if f.present[stamp] == nil {
+		f.present[stamp], f.gone[stamp] = map[string]int64{}, map[string]int64{}
+	}
+	return f.present[stamp], f.gone[stamp]
+}
+
+var errLost = problem.New(problem.NotReady, "lost on purpose")
+
+func (f *fakeStamps) Put(_ context.Context, stamp string, req link.PutIdentity) (link.IdentityResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	trouble := f.trouble()
+	if trouble == "before" {
+		return link.IdentityResult{}, errLost
+	}
+	present, gone := f.of(stamp)
+	if req.Epoch < present[req.DeviceID] || req.Epoch <= gone[req.DeviceID] {
+		return link.IdentityResult{}, problem.New(problem.Conflict, "over here")
+	}
+	if present[req.DeviceID] != req.Epoch {
+		present[req.DeviceID] = req.Epoch
+		f.twins[req.DeviceID] = "{}"
+		if req.Twin != nil && req.Twin.Reported != nil {
+			f.twins[req.DeviceID] = string(req.Twin.Reported)
+		}
+	}
+	if trouble == "after" {
+		return link.IdentityResult{}, errLost
+	}
+	return link.IdentityResult{}, nil
+}
+
+func (f *fakeStamps) Remove(_ context.Context, stamp string, req link.RemoveIdentity) (link.RemovedIdentity, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	trouble := f.trouble()
+	if trouble == "before" {
+		return link.RemovedIdentity{}, errLost
+	}
+	present, gone := f.of(stamp)
+	if present[req.DeviceID] > req.Epoch {
+		return link.RemovedIdentity{}, problem.New(problem.Conflict, "newer here")
+	}
+	receipt := link.RemovedIdentity{Existed: present[req.DeviceID] > 0 || gone[req.DeviceID] == req.Epoch, Connected: true}
+	if receipt.Existed {
+		receipt.Twin = &link.TwinContent{Reported: []byte(f.twins[req.DeviceID])}
+	}
+	delete(present, req.DeviceID)
+	gone[req.DeviceID] = max(gone[req.DeviceID], req.Epoch)
+	if trouble == "after" {
+		return link.RemovedIdentity{}, errLost
+	}
+	return receipt, nil
+}
+
+func (f *fakeStamps) Query(_ context.Context, stamp string, req link.QueryDevices) (page link.Devices, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	present, _ := f.of(stamp)
+	var ids []string
+	for id := range present {
+		if id > req.After {
+			ids = append(ids, id)
+		}
+	}
+	sort.Strings(ids)
+	for i, id := range ids {
+		if i == req.Limit {
+			return link.Devices{Items: page.Items, More: true}, nil
+		}
+		page.Items = append(page.Items, link.Device{DeviceID: id})
+	}
+	return page, nil
+}
+
+// homes are the stamps that have a device.
+func (f *fakeStamps) homes(device string) (all []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for stamp, present := range f.present {
+		if present[device] > 0 {
+			all = append(all, stamp)
+		}
+	}
+	return all
+}
+
+// world is provisioning with its database, which outlives restarts.
+type world struct {
+	t interface {
+		Fatalf(string, ...any)
+	}
+	file    string
+	db      *sqldb.DB
+	service *Service
+	stamps  *fakeStamps
+	version int64
+	now     time.Time
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func (w *world) open() {
+	db, err := sqldb.Open(context.Background(), w.file, migrations.Files)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	d, err := directory.Open(context.Background(), db)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	w.db = db
+	w.service = NewService(db, d, w.stamps, Limits{1e6, 1e6, 16}, quiet, func() time.Time { return w.now })
+}
+
+func (w *world) close() {
+	w.service.close()
+	if err := w.db.Close(); err != nil {
+		w.t.Fatalf("%v", err)
+	}
+}
+
+func (w *world) direct(states map[string]link.StampState) {
+	w.version++
+	doc := link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}, {Name: "production", PromotesFrom: "test"}}}
+	for name, state := range states {
+		env := "production"
+		if name == "t1" || name == "t2" {
+			env = "test"
+		}
+		doc.Stamps = append(doc.Stamps, link.Stamp{Name: name, Environment: env, Host: name, Capacity: 3, Weight: 1, State: state})
+	}
+	if err := w.service.directory.Put(context.Background(), doc); err != nil {
+		w.t.Fatalf("%v", err)
+	}
+}
+
+var allOpen = map[string]link.StampState{"t1": link.StampOpen, "t2": link.StampOpen, "p1": link.StampOpen, "p2": link.StampOpen}
+
+func newWorld(t interface{ Fatalf(string, ...any) }, dir string) *world {
+	w := &world{t: t, file: filepath.Join(dir, "p.db"), stamps: newFakeStamps(), now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	w.open()
+	w.direct(allOpen)
+	enrollments := enrollment.New(w.db, func() time.Time { return w.now })
+	for name, policy := range map[string]string{"migrating": link.ReprovisionMigrate, "resetting": link.ReprovisionReset} {
+		if _, err := enrollments.Put(context.Background(), link.PutEnrollment{Kind: link.Group, Name: name, Spec: link.EnrollmentSpec{
+			Environment: "test", Reprovision: policy, Attestation: link.Attestation{SymmetricKey: &link.SymmetricKey{}},
+		}}); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
+	return w
+}
+
+func (w *world) register(id, group string) Operation {
+	e, _, err := enrollment.Load(context.Background(), w.db, link.Group, group)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	op, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e, Auth: link.Auth{Type: link.AuthSAS}})
+	if err != nil {
+		w.t.Fatalf("register %s: %v", id, err)
+	}
+	w.service.working.Wait()
+	return op
+}
+
+// turn lets time pass and everything that is due be worked on.
+func (w *world) turn(d time.Duration) {
+	w.now = w.now.Add(d)
+	if err := w.service.sweep(context.Background()); err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	if err := w.service.runMoves(context.Background()); err != nil && !problem.Is(err, problem.NotReady) {
+		w.t.Fatalf("%v", err)
+	}
+	w.service.working.Wait()
+}
+
+func (w *world) get(id string) (Record, bool) {
+	r, known, err := byDevice(context.Background(), w.db, id)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	return r, known
+}
+
+// check holds everything against the promise: valid in one place at most, and
+// books that agree with it.
+func (w *world) check(ids []string) {
+	places := map[string]int{}
+	for _, id := range ids {
+		homes := w.stamps.homes(id)
+		if len(homes) > 1 {
+			w.t.Fatalf("%s is valid on %v", id, homes)
+		}
+		r, known := w.get(id)
+		if !known {
+			continue
+		}
+		switch {
+		case r.Phase == link.PhaseAssigned && (len(homes) != 1 || homes[0] != r.Stamp):
+			w.t.Fatalf("%s is assigned to %s and is on %v", id, r.Stamp, homes)
+		case r.Phase == link.PhaseWaiting && (len(homes) != 0 || r.Stamp != ""):
+			w.t.Fatalf("%s waits, and is on %v with stamp %q", id, homes, r.Stamp)
+		case len(homes) == 1 && homes[0] != r.Stamp:
+			w.t.Fatalf("%s is on %v, the record says %s", id, homes, r.Stamp)
+		}
+		if r.Stamp != "" {
+			places[r.Stamp]++
+		}
+	}
+	counted, err := taken(context.Background(), w.db)
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	for stamp, n := range counted {
+		if n != places[stamp] || n > 3 {
+			w.t.Fatalf("stamp %s counts %d places, %d are taken, 3 is its capacity", stamp, n, places[stamp])
+		}
+	}
+}
+
+func TestNeverValidInTwoPlaces(t *testing.T) {
+	ids := []string{"d1", "d2", "d3", "d4"}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, testDir(t))
+		defer w.close()
+		w.stamps.trouble = func() string {
+			return rapid.SampledFrom([]string{"", "", "", "before", "after"}).Draw(t, "trouble")
+		}
+		group := map[string]string{"d1": "migrating", "d2": "migrating", "d3": "resetting", "d4": "migrating"}
+		t.Repeat(map[string]func(*rapid.T){
+			"register": func(t *rapid.T) {
+				id := rapid.SampledFrom(ids).Draw(t, "id")
+				op := w.register(id, group[id])
+				if polled, err := w.service.Poll(context.Background(), id, op.ID); err != nil {
+					t.Fatalf("poll: %v", err)
+				} else if polled.Status == StatusAssigned && fmt.Sprint(w.stamps.homes(id)) != fmt.Sprint([]string{polled.Host}) {
+					t.Fatalf("%s was told %s and is on %v", id, polled.Host, w.stamps.homes(id))
+				}
+			},
+			"move": func(t *rapid.T) {
+				to := rapid.SampledFrom([]string{"test", "production"}).Draw(t, "to")
+				some := rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 1, 3, rapid.ID[string]).Draw(t, "devices")
+				if _, err := w.service.StartMove(context.Background(), link.StartMove{To: to, Devices: some}); err != nil {
+					t.Fatalf("%v", err)
+				}
+				w.turn(0)
+			},
+			"close a stamp": func(t *rapid.T) {
+				states := map[string]link.StampState{}
+				for name := range allOpen {
+					states[name] = link.StampOpen
+				}
+				states[rapid.SampledFrom([]string{"t1", "p1", "p2"}).Draw(t, "stamp")] = rapid.SampledFrom([]link.StampState{link.StampClosed, link.StampDraining}).Draw(t, "state")
+				w.direct(states)
+			},
+			"open all": func(*rapid.T) { w.direct(allOpen) },
+			"time":     func(*rapid.T) { w.turn(2 * time.Minute) },
+			"restart":  func(*rapid.T) { w.close(); w.open() },
+			"":         func(*rapid.T) { w.check(ids) },
+		})
+		w.settle(t, ids)
+	})
+}
+
+// settle ends all trouble and expects everything to come to rest.
+func (w *world) settle(t *rapid.T, ids []string) {
+	w.stamps.trouble = func() string { return "" }
+	w.direct(allOpen)
+	for range 5 {
+		w.turn(2 * time.Minute)
+	}
+	w.check(ids)
+	for _, id := range ids {
+		if r, known := w.get(id); known && r.Phase != link.PhaseAssigned && r.Phase != link.PhaseWaiting {
+			t.Fatalf("%s did not come to rest: %s, %s", id, r.Phase, r.Problem)
+		}
+	}
+	moves, err := w.service.Moves(context.Background(), link.ListMoves{})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	for _, m := range moves.Items {
+		c := m.Census
+		if m.State != link.MoveComplete || c.Pending+c.Removing > 0 || c.Total != c.Waiting+c.Arrived+c.Already+c.Failed {
+			t.Fatalf("%s is %s: %+v", m.ID, m.State, c)
+		}
+	}
+}
+
+func testDir(t *rapid.T) string {
+	dir, err := os.MkdirTemp("", "registration")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+	return dir
+}
+
+func TestTheTwinGoesAlongAsThePolicySays(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer w.close()
+	for id, group := range map[string]string{"keeps": "migrating", "forgets": "resetting"} {
+		w.register(id, group)
+		w.stamps.twins[id] = `{"selfTest":"ok"}`
+	}
+	m, err := w.service.StartMove(t.Context(), link.StartMove{To: "production", Devices: []string{"keeps", "forgets", "nobody"}, Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.turn(0)
+	w.turn(0)
+	again, err := w.service.StartMove(t.Context(), link.StartMove{To: "production", Devices: []string{"keeps"}, Key: "k"})
+	if err != nil || again.ID != m.ID {
+		t.Errorf("the same key began %s after %s, %v", again.ID, m.ID, err)
+	}
+	if c := again.Census; c.Waiting != 2 || c.Returning != 2 || c.Failed != 1 || again.State != link.MoveComplete {
+		t.Errorf("census %+v, %s", c, again.State)
+	}
+	for id, want := range map[string]string{"keeps": `{"selfTest":"ok"}`, "forgets": "{}"} {
+		w.register(id, map[string]string{"keeps": "migrating", "forgets": "resetting"}[id])
+		if got := w.stamps.twins[id]; got != want {
+			t.Errorf("%s arrived with %s", id, got)
+		}
+		r, _ := w.get(id)
+		if r.Home != "production" || r.Epoch != 2 {
+			t.Errorf("%s is in %s, epoch %d", id, r.Home, r.Epoch)
+		}
+		shown, err := w.service.Get(t.Context(), link.RegistrationRef{DeviceID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := ""
+		for _, h := range shown.History {
+			steps += h.Step + " "
+		}
+		if steps != "registered creating assigned requested removing removed creating assigned " {
+			t.Errorf("history of %s: %s", id, steps)
+		}
+	}
+	if m, err = w.service.Move(t.Context(), m.ID); err != nil || m.Census.Arrived != 2 {
+		t.Errorf("census %+v, %v", m.Census, err)
+	}
+}
+
+func TestRegistrationWaitsForAPlace(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer w.close()
+	for i := range 6 {
+		w.register(fmt.Sprint("d", i), "migrating")
+	}
+	op := w.register("one-too-many", "migrating")
+	if op.Status != StatusAssigning {
+		t.Errorf("the seventh of six places: %s", op.Status)
+	}
+	r, _ := w.get("one-too-many")
+	if r.Phase != link.PhaseWaiting || r.Problem == "" {
+		t.Errorf("%s, %q", r.Phase, r.Problem)
+	}
+	if _, err := w.service.StartMove(t.Context(), link.StartMove{To: "production", Devices: []string{"d0"}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.turn(5 * time.Second)
+	}
+	if op, err := w.service.Poll(t.Context(), "ONE-TOO-MANY", op.ID); err != nil || op.Status != StatusAssigned {
+		t.Errorf("%s, %v", op.Status, err)
+	}
+	if _, err := w.service.Poll(t.Context(), "one-too-many", "guess.1"); !problem.Is(err, problem.NotFound) {
+		t.Errorf("a guessed operation: %v", err)
+	}
+}
+
+func TestRuleMovesWhatPasses(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer w.close()
+	w.register("d1", "migrating")
+	if err := w.service.applyRule(t.Context(), link.Environment{Name: "test", AutoMove: &link.AutoMove{To: "production", Connected: true}}); err != nil {
+		t.Fatal(err)
+	}
+	w.turn(0)
+	w.turn(0)
+	if r, _ := w.get("d1"); r.Phase != link.PhaseWaiting || r.Environment != "production" {
+		t.Errorf("%s for %s", r.Phase, r.Environment)
+	}
+}
+
+func TestBulkMoveByConditionContinuesAfterARestart(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	defer func() { w.close() }()
+	w.version++
+	doc := link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}, {Name: "production"}}, Stamps: []link.Stamp{
+		{Name: "t1", Environment: "test", Host: "t1", Capacity: 100000, State: link.StampOpen}, {Name: "p1", Environment: "production", Host: "p1", Capacity: 100000, State: link.StampOpen},
+	}}
+	if err := w.service.directory.Put(t.Context(), doc); err != nil {
+		t.Fatal(err)
+	}
+	const devices = 1500
+	var registering sync.WaitGroup
+	e, _, err := enrollment.Load(t.Context(), w.db, link.Group, "migrating")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range devices {
+		registering.Go(func() {
+			if _, err := w.service.Register(context.Background(), fmt.Sprintf("d%05d", i), attestation.Proof{Enrollment: e}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	registering.Wait()
+	for range 5 {
+		w.turn(time.Second)
+	}
+	m, err := w.service.StartMove(t.Context(), link.StartMove{To: "production", Where: "deviceId != ''"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	w.stamps.trouble = func() string {
+		if calls++; calls > 400 {
+			return "before" // the stamp is away from here on
+		}
+		return ""
+	}
+	w.turn(time.Second)
+	w.turn(time.Second)
+	w.close()
+	w.stamps.trouble = func() string { return "" }
+	w.open()
+	for range 10 {
+		w.turn(2 * time.Minute)
+	}
+	if m, err = w.service.Move(t.Context(), m.ID); err != nil || m.State != link.MoveComplete || m.Census.Waiting != devices || m.Census.Total != devices {
+		t.Fatalf("%s %+v, %v", m.State, m.Census, err)
+	}
+	page, err := w.service.MoveDevices(t.Context(), link.ListMoveDevices{ID: m.ID, State: deviceWaiting, Limit: 10})
+	if err != nil || len(page.Items) != 10 || !page.More || page.Items[0].DeviceID != "d00000" {
+		t.Errorf("%+v, %v", page, err)
+	}
+}
+
+func BenchmarkRegister(b *testing.B) {
+	w := newWorld(b, b.TempDir())
+	defer w.close()
+	w.version++
+	if err := w.service.directory.Put(b.Context(), link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}}, Stamps: []link.Stamp{
+		{Name: "t1", Environment: "test", Host: "t1", Capacity: 1 << 30, State: link.StampOpen},
+	}}); err != nil {
+		b.Fatal(err)
+	}
+	e, _, err := enrollment.Load(b.Context(), w.db, link.Group, "migrating")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var n sync.Mutex
+	next := 0
+	b.SetParallelism(64)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			n.Lock()
+			next++
+			id := fmt.Sprint("device-", next)
+			n.Unlock()
+			if _, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	w.service.working.Wait()
+}
