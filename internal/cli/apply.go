@@ -142,7 +142,10 @@ func (a *app) readFile(name string) ([]byte, error) {
 	return text, err
 }
 
-func label(r resource.Resource) string { return strings.ToLower(r.Kind) + "/" + r.Metadata.Name }
+// label names a resource as the commands do.
+func label(r resource.Resource) string {
+	return strings.TrimSuffix(resource.Plural[r.Kind], "s") + "/" + r.Metadata.Name
+}
 
 // The results of applying a resource.
 const (
@@ -187,9 +190,9 @@ func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing
 		return s, err
 	}
 	after, err := c.Put(ctx, r, r.Metadata.ETag, true)
-	if growing && problem.Is(err, problem.Invalid) {
-		// Perhaps it names what this very plan creates first; the server
-		// decides when that is there.
+	if growing && refers(err) {
+		// It names what this very plan may create first; the server decides
+		// when that is there.
 		after.Resource, err = r, nil
 	}
 	if err != nil {
@@ -207,6 +210,14 @@ func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing
 		s.Result = unchanged
 	}
 	return s, nil
+}
+
+// references are the fields by which resources name others.
+var references = []string{"spec.environment", "spec.promotesFrom", "spec.autoMove.to", "spec.allocation.stamps"}
+
+// refers tells whether a refusal is about another resource that is not there.
+func refers(err error) bool {
+	return problem.Is(err, problem.Invalid) && slices.Contains(references, problem.Of(err).Field)
 }
 
 // carryOut stores what differs, in order, and tells each result as it is.
