@@ -1,0 +1,48 @@
+# make run    an installation with a moving demo fleet
+# make test   everything CI checks; installs what the tests need
+# make check  formatting, vet, staticcheck: seconds
+GO       ?= go
+FUZZTIME ?= 20s
+DEMO     ?= 25
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION)
+
+.PHONY: build run check setup-test test race fuzz bench clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
+
+run: build
+	./slipway up --demo $(DEMO)
+
+check:
+	@unformatted=$$(gofmt -l cmd device internal $(wildcard test bench)); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# The browser, the MQTT command line clients and the npm SDKs that the tests
+# drive. Does nothing, quickly, where all of it is there.
+setup-test:
+	@.ci/setup-test
+
+test: check setup-test race
+
+# -p 2: packages that start whole installations share two cores.
+race:
+	$(GO) test -race -p 2 -timeout 35m ./...
+
+# Every fuzz target of the tree, one after the other.
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "== $$package $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 5s -timeout 60m $(if $(wildcard bench),./bench/...,./...)
+
+clean:
+	rm -rf slipway dist
