@@ -1,0 +1,319 @@
+// Package internal_test holds the layout to its rules: who may import whom,
+// where each outside thing lives, that packages say what they are, and that
+// docs/architecture.md shows the tree as it is. A new package or a new
+// dependency means a new line here, which is the moment to think about it.
+package internal_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/slipway/slipway/"
+
+// imports says which packages of ours a package may import; paths are below
+// internal/ unless they begin with a slash.
+const imports = `
+/cmd/slipway: cli
+/device: /device/retry mqtt propertybag sastoken
+/device/retry:
+
+cli: client control/fleet link problem resource up
+client: control/access control/audit control/fleet link problem resource
+up: bus control control/access devca entrance link mqtt problem provisioning resource simfleet stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
+simfleet: /device /device/retry
+
+control: bus control/access control/api control/audit control/console control/environment control/fleet control/migrations link problem resource sqldb tasks
+control/access: control/audit problem sqldb
+control/api: control/access control/audit control/environment control/fleet link problem resource
+control/audit: problem sqldb
+control/console: control/access control/audit control/environment control/fleet link problem resource
+control/environment: bus control/access control/audit link problem resource sqldb
+control/fleet: bus control/access control/audit control/environment link problem resource
+control/migrations:
+
+provisioning: bus link mqtt problem provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/enrollment provisioning/migrations provisioning/registration sqldb tasks
+provisioning/allocation: link problem
+provisioning/attestation: link problem sastoken
+provisioning/directory: link problem sqldb
+provisioning/dpshttp: problem provisioning/attestation provisioning/dpswire provisioning/enrollment provisioning/registration
+provisioning/dpsmqtt: mqtt problem provisioning/attestation provisioning/dpswire provisioning/enrollment provisioning/registration
+provisioning/dpswire: link problem provisioning/attestation provisioning/registration
+provisioning/enrollment: link problem provisioning/attestation sqldb
+provisioning/migrations:
+provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment sqldb
+
+stamp: bus link mqtt problem sqldb stamp/command stamp/device stamp/hub stamp/hubmqtt stamp/migrations stamp/telemetry stamp/twin tasks
+stamp/command: link problem propertybag sqldb
+stamp/device: link problem sastoken sqldb stamp/query stamp/twin
+stamp/hub: link problem stamp/command stamp/device stamp/telemetry stamp/twin
+stamp/hubmqtt: mqtt problem propertybag stamp/command stamp/device stamp/hub
+stamp/migrations:
+stamp/query: problem
+stamp/telemetry: bus link problem propertybag tasks
+stamp/twin: link problem sqldb
+
+bus: link problem
+devca:
+entrance: mqtt
+link:
+mqtt:
+problem:
+propertybag: problem
+resource: link problem
+sastoken:
+sqldb: problem
+tasks:
+`
+
+// homes says which packages may import something from outside, by the longest
+// matching prefix. What has no line may be imported by tests only.
+const homes = `
+database/sql: sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/registration stamp/command stamp/device stamp/twin
+github.com/danielgtaylor/huma/v2: control/api
+github.com/goccy/go-yaml: cli resource
+github.com/gofrs/flock: up
+github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt
+github.com/mattn/go-isatty: cli
+github.com/nats-io/: bus
+github.com/pressly/goose/v3: sqldb
+github.com/spf13/cobra: cli
+golang.org/x/sync/errgroup: cli control/fleet provisioning/registration
+golang.org/x/sys/unix: cli
+golang.org/x/time/rate: control/access provisioning/registration stamp/hub
+html/template: control/console
+modernc.org/sqlite: sqldb
+`
+
+// source is a package as it stands in the tree.
+type source struct {
+	files []*ast.File // without tests
+}
+
+func TestLayout(t *testing.T) {
+	packages := load(t)
+	allowed, home := table(t, imports), table(t, homes)
+	for path, p := range packages {
+		if len(p.files) == 0 {
+			continue
+		}
+		may, known := allowed[path]
+		if !known {
+			t.Errorf("%s has no line in imports", path)
+		}
+		if !commented(p.files) {
+			t.Errorf("%s has no package comment", path)
+		}
+		for _, imported := range importsOf(p.files) {
+			checkImport(t, path, imported, may, home)
+		}
+		for _, f := range p.files {
+			checkUses(t, path, f)
+		}
+	}
+	for path := range allowed {
+		if packages[path] == nil {
+			t.Errorf("imports has a line for %s, which is not there", path)
+		}
+	}
+	for path, may := range allowed {
+		checkPlanes(t, path, may)
+	}
+}
+
+func checkImport(t *testing.T, path, imported string, may []string, home map[string][]string) {
+	t.Helper()
+	if inner, ours := strings.CutPrefix(imported, module); ours {
+		short := "/" + inner
+		if below, internal := strings.CutPrefix(inner, "internal/"); internal {
+			short = below
+		}
+		if !slices.Contains(may, short) {
+			t.Errorf("%s must not import %s", path, short)
+		}
+		return
+	}
+	best := ""
+	for prefix := range home {
+		if strings.HasPrefix(imported, prefix) && len(prefix) > len(best) {
+			best = prefix
+		}
+	}
+	outside := strings.Contains(strings.Split(imported, "/")[0], ".")
+	if (best != "" || outside) && !slices.Contains(home[best], path) {
+		t.Errorf("%s must not import %s: its home is %v", path, imported, home[best])
+	}
+}
+
+// The planes share link and never one another; their edges are for their own
+// assembly and for the one that runs all planes in one process.
+func checkPlanes(t *testing.T, path string, may []string) {
+	t.Helper()
+	plane, _, _ := strings.Cut(path, "/")
+	for _, imported := range may {
+		other, _, _ := strings.Cut(imported, "/")
+		if isPlane(plane) && isPlane(other) && plane != other {
+			t.Errorf("%s must not import %s: planes share link only", path, imported)
+		}
+		edges := []string{"control/api", "control/console", "provisioning/dpsmqtt", "provisioning/dpshttp", "stamp/hubmqtt", "stamp/hubhttp"}
+		if slices.Contains(edges, imported) && path != other && path != "up" {
+			t.Errorf("%s must not import %s: an edge is for its plane's assembly", path, imported)
+		}
+	}
+}
+
+func isPlane(name string) bool {
+	return name == "control" || name == "provisioning" || name == "stamp"
+}
+
+// checkUses looks at what imports do not tell: programs end in cmd only, and
+// stores read rows but leave databases to sqldb.
+func checkUses(t *testing.T, path string, f *ast.File) {
+	t.Helper()
+	ast.Inspect(f, func(n ast.Node) bool {
+		selector, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		of, ok := selector.X.(*ast.Ident)
+		if !ok || of.Obj != nil {
+			return true
+		}
+		name := selector.Sel.Name
+		switch {
+		case (of.Name == "os" && name == "Exit" || of.Name == "log" && strings.HasPrefix(name, "Fatal")) && !strings.HasPrefix(path, "/cmd/"):
+			t.Errorf("%s must not use %s.%s: only cmd ends the program", path, of.Name, name)
+		case of.Name == "sql" && path != "sqldb" && name != "Rows" && !strings.HasPrefix(name, "Null"):
+			t.Errorf("%s must not use sql.%s: databases are sqldb's", path, name)
+		}
+		return true
+	})
+}
+
+func TestArchitectureShowsTheTree(t *testing.T) {
+	text, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```tree\n")
+	tree, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("docs/architecture.md has no block that begins with ```tree")
+	}
+	shown := map[string]bool{}
+	var above []string
+	for line := range strings.Lines(tree) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2
+		if !strings.HasSuffix(name, "/") || depth > len(above) {
+			t.Fatalf("line %q: directories end in / and are indented by two spaces", line)
+		}
+		above = append(above[:depth], strings.TrimSuffix(name, "/"))
+		path := strings.Join(above, "/")
+		shown[path] = true
+		if info, err := os.Stat(filepath.Join("..", path)); err != nil || !info.IsDir() {
+			t.Errorf("docs/architecture.md shows %s, which is not there", path)
+		}
+	}
+	for path := range load(t) {
+		dir := "internal/" + path
+		if outer, top := strings.CutPrefix(path, "/"); top {
+			dir = outer
+		}
+		if !shown[strings.TrimSuffix(dir, "/")] {
+			t.Errorf("docs/architecture.md does not show %s", dir)
+		}
+	}
+}
+
+// load parses every package of the tree but what only tests read.
+func load(t *testing.T) map[string]*source {
+	t.Helper()
+	packages := map[string]*source{}
+	for _, root := range []string{"cmd", "device", "internal", "test", "bench"} {
+		err := filepath.WalkDir(filepath.Join("..", root), func(file string, d fs.DirEntry, err error) error {
+			switch {
+			case os.IsNotExist(err):
+				return nil
+			case err != nil:
+				return err
+			case d.IsDir() && (d.Name() == "testdata" || d.Name() == "node_modules"):
+				return fs.SkipDir
+			case d.IsDir() || !strings.HasSuffix(file, ".go"):
+				return nil
+			}
+			return add(packages, file)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return packages
+}
+
+func add(packages map[string]*source, file string) error {
+	dir, err := filepath.Rel("..", filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	path := "/" + filepath.ToSlash(dir)
+	if below, inner := strings.CutPrefix(path, "/internal"); inner {
+		path = strings.TrimPrefix(below, "/")
+	}
+	p := packages[path]
+	if p == nil {
+		p = &source{}
+		packages[path] = p
+	}
+	if strings.HasSuffix(file, "_test.go") {
+		return nil
+	}
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	if err == nil {
+		p.files = append(p.files, parsed)
+	}
+	return err
+}
+
+func table(t *testing.T, text string) map[string][]string {
+	t.Helper()
+	lines := map[string][]string{}
+	for line := range strings.Lines(text) {
+		name, rest, found := strings.Cut(strings.TrimSpace(line), ":")
+		if !found {
+			continue
+		}
+		if _, twice := lines[name]; twice {
+			t.Errorf("%s has two lines", name)
+		}
+		lines[name] = strings.Fields(rest)
+	}
+	return lines
+}
+
+func importsOf(files []*ast.File) []string {
+	all := map[string]bool{}
+	for _, f := range files {
+		for _, spec := range f.Imports {
+			if path, err := strconv.Unquote(spec.Path.Value); err == nil {
+				all[path] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+func commented(files []*ast.File) bool {
+	return slices.ContainsFunc(files, func(f *ast.File) bool {
+		return f.Doc != nil && (strings.HasPrefix(f.Doc.Text(), "Package "+f.Name.Name+" ") || strings.HasPrefix(f.Doc.Text(), "Command "))
+	})
+}
