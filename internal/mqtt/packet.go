@@ -141,9 +141,6 @@ type Pingresp struct{}
 // Disconnect is a client's farewell.
 type Disconnect struct{}
 
-// maxRemaining is the largest remaining length four bytes express [2.2.3].
-const maxRemaining = 268435455
-
 // appendHeader appends the first byte and the remaining length.
 func appendHeader(dst []byte, first byte, remaining int) []byte {
 	dst = append(dst, first)
