@@ -89,14 +89,33 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := in.build(ctx); err != nil {
 		return err
 	}
-	return tasks.Run(ctx,
+	return in.run(ctx)
+}
+
+// run runs everything until ctx ends. Stamps go last: provisioning and control
+// still ask them while they finish what is under way.
+func (in *installation) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stamps, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		err := in.stamps.Run(stamps)
+		if err != nil {
+			cancel(err)
+		}
+		ended <- err
+	}()
+	err := tasks.Run(ctx,
 		tasks.Task{Name: "entrance", Run: in.entrance.Run},
 		tasks.Task{Name: "http", Run: in.serveHTTP},
-		tasks.Task{Name: "stamps", Run: in.stamps.Run},
 		tasks.Task{Name: "provisioning", Run: in.provisioning.Run},
 		tasks.Task{Name: "control", Run: in.control.Run},
 		tasks.Task{Name: "ready", Run: in.becomeReady},
 	)
+	stop()
+	return errors.Join(err, <-ended)
 }
 
 // lockData makes sure that one process at a time works on the data directory;
