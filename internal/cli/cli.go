@@ -83,6 +83,7 @@ func (a *app) root() *cobra.Command {
 // group is a command that only holds others.
 func (a *app) group(use, short, long string, inner ...*cobra.Command) *cobra.Command {
 	group := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.ArbitraryArgs}
+	group.SuggestionsMinimumDistance = 2
 	group.AddCommand(inner...)
 	group.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

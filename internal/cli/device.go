@@ -176,6 +176,9 @@ func (a *app) deviceMethod() *cobra.Command {
 				}
 			}
 			result, err := c.InvokeMethod(ctx, args[0], args[1], m)
+			if problem.Is(err, problem.NotReady) {
+				return withHint(err, "--connect-timeout 1m waits for a device that is away; `slipway doctor` checks the way to it")
+			}
 			if err != nil {
 				return ofDevice(err)
 			}
