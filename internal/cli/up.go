@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -64,7 +66,10 @@ func (a *app) runUp(ctx context.Context, o up.Options) error {
 		}
 	}
 	err := up.Run(ctx, o)
-	if err == nil {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return withHint(err, "another program listens there; --http, --https and --mqtts name other ports, and :0 any free one")
+	case err == nil:
 		o.Logger.Info("stopped")
 	}
 	return err
