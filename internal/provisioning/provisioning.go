@@ -133,7 +133,11 @@ func (p *Plane) HTTPHandler() http.Handler { return p.http }
 
 // Run works on registrations, moves and rules until ctx ends.
 func (p *Plane) Run(ctx context.Context) error {
-	return tasks.Run(ctx, tasks.Task{Name: "registrations", Run: p.service.Run}, tasks.Task{Name: "rules", Run: p.service.RunRules})
+	return tasks.Run(ctx,
+		tasks.Task{Name: "registrations", Run: p.service.Run},
+		tasks.Task{Name: "moves", Run: p.service.RunMoves},
+		tasks.Task{Name: "rules", Run: p.service.RunRules},
+	)
 }
 
 // Close closes the database.

@@ -60,8 +60,8 @@ func parsePath(escaped string) (p path, ok bool) {
 
 // ServeHTTP answers register, operation look-up and status look-up.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	code, retry, body := e.serve(r)
 	header := w.Header()
+	code, retry, body := e.serve(r, header)
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	if retry > 0 {
 		header.Set("Retry-After", strconv.Itoa(retry))
@@ -75,12 +75,13 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (e *Edge) serve(r *http.Request) (code, retry int, body []byte) {
+func (e *Edge) serve(r *http.Request, header http.Header) (code, retry int, body []byte) {
 	op, leaf, lookup, err := e.call(r)
 	if err != nil {
 		if problem.Is(err, problem.Internal) {
 			e.logger.Error("registration failed", "path", r.URL.Path, "error", err)
 		}
+		header.Set("X-Ms-Error-Code", strconv.Itoa(dpswire.ErrorCode(err)))
 		return dpswire.Failure(err, e.now())
 	}
 	if lookup {
@@ -89,8 +90,14 @@ func (e *Edge) serve(r *http.Request) (code, retry int, body []byte) {
 	code, body = dpswire.Answer(op, leaf)
 	if code == http.StatusAccepted {
 		retry = dpswire.Seconds(op.RetryAfter)
+		header.Set("Location", e.location(op))
 	}
 	return code, retry, body
+}
+
+// location is where an operation is polled.
+func (e *Edge) location(op registration.Operation) string {
+	return "/" + e.scope + "/registrations/" + url.PathEscape(op.Record.RegistrationID) + "/operations/" + url.PathEscape(op.ID)
 }
 
 func (e *Edge) call(r *http.Request) (op registration.Operation, leaf *x509.Certificate, lookup bool, err error) {

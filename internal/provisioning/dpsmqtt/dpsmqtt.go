@@ -56,7 +56,7 @@ type conversation struct {
 	*Edge
 	conn  *mqtt.Conn
 	id    string
-	proof attestation.Proof
+	claim attestation.Claim
 	leaf  *x509.Certificate
 	qos   byte
 	heard bool // it listens for results
@@ -104,11 +104,11 @@ func (e *Edge) arrive(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connec
 		return nil, problem.New(problem.Unauthenticated, "the id scope is another, or the client id is not the registration id")
 	}
 	c := &conversation{Edge: e, conn: conn, id: id}
-	claim := attestation.Claim{Scope: e.scope, RegistrationID: id, Token: string(connect.Password)}
+	c.claim = attestation.Claim{Scope: e.scope, RegistrationID: id, Token: string(connect.Password)}
 	if state := conn.TLS(); state != nil && len(state.PeerCertificates) > 0 {
-		claim.Chain, c.leaf = state.PeerCertificates, state.PeerCertificates[0]
+		c.claim.Chain, c.leaf = state.PeerCertificates, state.PeerCertificates[0]
 	}
-	c.proof, err = e.enrollments.Attest(ctx, claim)
+	_, err = e.enrollments.Attest(ctx, c.claim)
 	return c, err
 }
 
@@ -170,9 +170,7 @@ func (c *conversation) published(ctx context.Context, p *mqtt.Publish) error {
 	var err error
 	switch path {
 	case registerPath:
-		if err = dpswire.ReadRequest(p.Payload, c.id); err == nil {
-			op, err = c.service.Register(ctx, c.id, c.proof)
-		}
+		op, err = c.register(ctx, p.Payload)
 	case pollPath:
 		if operation, err = url.PathUnescape(operation); err != nil {
 			return problem.New(problem.Invalid, "the operation id is not percent-encoded correctly")
@@ -187,6 +185,19 @@ func (c *conversation) published(ctx context.Context, p *mqtt.Publish) error {
 		}
 	}
 	return c.answer(rid, op, err)
+}
+
+// register holds the claim against the enrolments again: one may have been
+// disabled, or the token have ended, since the device connected.
+func (c *conversation) register(ctx context.Context, body []byte) (op registration.Operation, err error) {
+	if err := dpswire.ReadRequest(body, c.id); err != nil {
+		return op, err
+	}
+	proof, err := c.enrollments.Attest(ctx, c.claim)
+	if err != nil {
+		return op, err
+	}
+	return c.service.Register(ctx, c.id, proof)
 }
 
 func (c *conversation) answer(rid string, op registration.Operation, failed error) error {

@@ -151,6 +151,9 @@ var codes = map[problem.Kind][2]int{
 	problem.NotReady: {503, 503001}, problem.TimedOut: {503, 503001}, problem.Internal: {500, 500001},
 }
 
+// ErrorCode is the number by which the protocol knows an error.
+func ErrorCode(err error) int { return codes[problem.Of(err).Kind][1] }
+
 // Failure renders an error, with how many seconds to wait where that helps.
 func Failure(err error, now time.Time) (code, retryAfter int, body []byte) {
 	p := problem.Of(err)

@@ -77,7 +77,7 @@ func (s *Service) StartMove(ctx context.Context, req link.StartMove) (link.Move,
 	if err != nil {
 		return link.Move{}, err
 	}
-	s.Kick()
+	wake(s.kickMoves)
 	return s.Move(ctx, moveID(number))
 }
 
@@ -125,6 +125,16 @@ func scanOpen(rows *sql.Rows) (m open, err error) {
 	return m, json.Unmarshal([]byte(text), &m.cursor)
 }
 
+// RunMoves works on moves until ctx ends; apart from Run, so that a stamp that
+// is slow to select devices keeps no registration waiting.
+func (s *Service) RunMoves(ctx context.Context) error {
+	return repeat(ctx, sweepEvery, s.kickMoves, func() {
+		if err := s.runMoves(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Error("moves not worked on", "error", err)
+		}
+	})
+}
+
 // runMoves takes every open move a little further.
 func (s *Service) runMoves(ctx context.Context) error {
 	all, err := sqldb.Rows(ctx, s.db, scanOpen, "SELECT number, target, condition, reason, state, cursor FROM move WHERE finished_at IS NULL ORDER BY number")
@@ -149,7 +159,7 @@ func (s *Service) runMoves(ctx context.Context) error {
 // page is kept together with how far it came.
 func (s *Service) selectDevices(ctx context.Context, m open) error {
 	for len(m.cursor.Stamps) > 0 && ctx.Err() == nil {
-		page, err := s.stamps.Query(ctx, m.cursor.Stamps[0], link.QueryDevices{Where: m.where, After: m.cursor.After, Limit: link.MaxPage})
+		page, err := s.page(ctx, m)
 		if err != nil {
 			return err
 		}
@@ -179,11 +189,27 @@ func (s *Service) selectDevices(ctx context.Context, m open) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	s.Kick()
+	wake(s.kickMoves)
 	return s.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Exec(ctx, "UPDATE move SET state = ? WHERE number = ?", string(link.MoveRunning), m.number)
 		return err
 	})
+}
+
+// page asks the stamp whose turn it is. One that has left the directory has no
+// devices any more, and one that refuses the condition selects none.
+func (s *Service) page(ctx context.Context, m open) (link.Devices, error) {
+	stamp := m.cursor.Stamps[0]
+	if _, known := s.directory.Current().Stamp(stamp); !known {
+		return link.Devices{}, nil
+	}
+	page, err := s.stamps.Query(ctx, stamp, link.QueryDevices{Where: m.where, After: m.cursor.After, Limit: link.MaxPage})
+	if problem.Is(err, problem.Invalid) {
+		s.logger.Warn("condition of a move refused", "move", moveID(m.number), "stamp", stamp, "error", err)
+		return link.Devices{}, nil
+	}
+	page.More = page.More && len(page.Items) > 0
+	return page, err
 }
 
 // advance begins pending devices and finishes a move that has none left.
@@ -223,8 +249,8 @@ func (s *Service) begin(ctx context.Context, m open, id string) error {
 			return settle(ctx, tx, m.number, id, deviceFailed, "there is no such device")
 		case r.Move > m.number:
 			return settle(ctx, tx, m.number, id, deviceFailed, "superseded by "+moveID(r.Move))
-		case r.Environment == m.target && r.Home == m.target && r.Phase != link.PhaseRemoving:
-			return settle(ctx, tx, m.number, id, deviceAlready, "")
+		case r.Environment == m.target && r.Home == m.target && r.Phase == link.PhaseAssigned:
+			return s.stay(ctx, tx, m, r, now)
 		}
 		if err := supersede(ctx, tx, m.number, id); err != nil {
 			return err
@@ -233,8 +259,8 @@ func (s *Service) begin(ctx context.Context, m open, id string) error {
 		r.Target, r.Environment, r.Move, r.UpdatedAt = m.target, m.target, m.number, now
 		r.note(stepRequested, m.reason, now)
 		state := deviceRemoving
-		if r.Phase == link.PhaseWaiting {
-			state = deviceWaiting
+		if r.Phase == link.PhaseWaiting || r.Phase == link.PhaseCreating && r.Home == m.target {
+			state = deviceWaiting // on no stamp, or about to arrive
 		} else if err := r.leave(m.reason, now); err != nil {
 			return err
 		}
@@ -247,6 +273,19 @@ func (s *Service) begin(ctx context.Context, m open, id string) error {
 		s.work(key)
 	}
 	return err
+}
+
+// stay notes that a device is where the move would take it. An earlier move
+// that has not come to it yet must not take it away later.
+func (s *Service) stay(ctx context.Context, tx *sqldb.Tx, m open, r Record, now time.Time) error {
+	if err := supersede(ctx, tx, m.number, r.DeviceID); err != nil {
+		return err
+	}
+	r.Target, r.Move, r.UpdatedAt = m.target, m.number, now
+	if err := save(ctx, tx, &r); err != nil {
+		return err
+	}
+	return settle(ctx, tx, m.number, r.DeviceID, deviceAlready, "")
 }
 
 func settle(ctx context.Context, tx *sqldb.Tx, move int64, device, state, problem string) error {
@@ -375,14 +414,7 @@ const autoMoveEvery = 2 * time.Second
 // RunRules moves devices on whose environment has a rule that they pass,
 // until ctx ends.
 func (s *Service) RunRules(ctx context.Context) error {
-	tick := time.NewTicker(autoMoveEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return repeat(ctx, autoMoveEvery, nil, func() {
 		for _, e := range s.directory.Current().Environments() {
 			if e.AutoMove == nil {
 				continue
@@ -391,35 +423,43 @@ func (s *Service) RunRules(ctx context.Context) error {
 				s.logger.Warn("rule not applied", "environment", e.Name, "error", err)
 			}
 		}
-	}
+	})
 }
 
 // applyRule moves a page of devices that pass; the next look takes the next.
 func (s *Service) applyRule(ctx context.Context, e link.Environment) error {
+	var failures []error
 	for _, stamp := range s.directory.Current().In(e.Name) {
-		page, err := s.stamps.Query(ctx, stamp.Name, link.QueryDevices{
-			Where: e.AutoMove.Where, MinMessages: e.AutoMove.MinMessages, Connected: e.AutoMove.Connected, Limit: moveBatch,
-		})
+		passed, err := s.passed(ctx, e, stamp.Name)
+		if err == nil && len(passed) > 0 {
+			_, err = s.StartMove(ctx, link.StartMove{To: e.AutoMove.To, Devices: passed, Actor: "rule", Reason: "passed the checks of environment " + e.Name})
+		}
 		if err != nil {
-			return err
-		}
-		var passed []string
-		for _, d := range page.Items {
-			r, known, err := byDevice(ctx, s.db, d.DeviceID)
-			if err != nil {
-				return err
-			}
-			// One that is being moved already has passed before.
-			if known && r.Phase == link.PhaseAssigned && r.Stamp == stamp.Name && r.Environment == e.Name {
-				passed = append(passed, d.DeviceID)
-			}
-		}
-		if len(passed) == 0 {
-			continue
-		}
-		if _, err := s.StartMove(ctx, link.StartMove{To: e.AutoMove.To, Devices: passed, Actor: "rule", Reason: "passed the checks of environment " + e.Name}); err != nil {
-			return err
+			failures = append(failures, fmt.Errorf("stamp %s: %w", stamp.Name, err))
 		}
 	}
-	return nil
+	return errors.Join(failures...)
+}
+
+// passed returns devices of a stamp that pass the rule and are not on their
+// way already: leaving, or named by a move that has not come to them yet.
+func (s *Service) passed(ctx context.Context, e link.Environment, stamp string) (ids []string, err error) {
+	page, err := s.stamps.Query(ctx, stamp, link.QueryDevices{
+		Where: e.AutoMove.Where, MinMessages: e.AutoMove.MinMessages, Connected: e.AutoMove.Connected, Limit: moveBatch,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range page.Items {
+		staying, _, err := sqldb.Row(ctx, s.db, scanInt, `SELECT count(*) FROM registration WHERE device_id = ? AND phase = 'assigned' AND stamp = ? AND environment = ?
+			AND NOT EXISTS (SELECT 1 FROM move_device WHERE move_device.device_id = registration.device_id AND state IN ('pending', 'removing', 'waiting'))`,
+			d.DeviceID, stamp, e.Name)
+		if err != nil {
+			return nil, err
+		}
+		if staying > 0 {
+			ids = append(ids, d.DeviceID)
+		}
+	}
+	return ids, nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"sync"
 	"testing"
@@ -30,7 +31,8 @@ type fakeStamps struct {
 	present map[string]map[string]int64 // stamp → device → epoch
 	gone    map[string]map[string]int64
 	twins   map[string]string // reported properties by device, as long as it is somewhere
-	trouble func() string     // "", "before" or "after"
+	trouble func() string     // "", "before", "after" or "late"
+	late    []func()          // requests that arrive after their sender gave them up
 }
 
 func newFakeStamps() *fakeStamps {
@@ -49,10 +51,20 @@ var errLost = problem.New(problem.NotReady, "lost on purpose")
 func (f *fakeStamps) Put(_ context.Context, stamp string, req link.PutIdentity) (link.IdentityResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	trouble := f.trouble()
-	if trouble == "before" {
+	switch f.trouble() {
+	case "before":
+		return link.IdentityResult{}, errLost
+	case "late":
+		f.late = append(f.late, func() { _, _ = f.put(stamp, req) })
+		return link.IdentityResult{}, errLost
+	case "after":
+		_, _ = f.put(stamp, req)
 		return link.IdentityResult{}, errLost
 	}
+	return f.put(stamp, req)
+}
+
+func (f *fakeStamps) put(stamp string, req link.PutIdentity) (link.IdentityResult, error) {
 	present, gone := f.of(stamp)
 	if req.Epoch < present[req.DeviceID] || req.Epoch <= gone[req.DeviceID] {
 		return link.IdentityResult{}, problem.New(problem.Conflict, "over here")
@@ -64,33 +76,49 @@ func (f *fakeStamps) Put(_ context.Context, stamp string, req link.PutIdentity) 
 			f.twins[req.DeviceID] = string(req.Twin.Reported)
 		}
 	}
-	if trouble == "after" {
-		return link.IdentityResult{}, errLost
-	}
 	return link.IdentityResult{}, nil
 }
 
 func (f *fakeStamps) Remove(_ context.Context, stamp string, req link.RemoveIdentity) (link.RemovedIdentity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	trouble := f.trouble()
-	if trouble == "before" {
+	switch f.trouble() {
+	case "before":
+		return link.RemovedIdentity{}, errLost
+	case "late":
+		f.late = append(f.late, func() { _, _ = f.remove(stamp, req) })
+		return link.RemovedIdentity{}, errLost
+	case "after":
+		_, _ = f.remove(stamp, req)
 		return link.RemovedIdentity{}, errLost
 	}
+	return f.remove(stamp, req)
+}
+
+func (f *fakeStamps) remove(stamp string, req link.RemoveIdentity) (link.RemovedIdentity, error) {
 	present, gone := f.of(stamp)
 	if present[req.DeviceID] > req.Epoch {
 		return link.RemovedIdentity{}, problem.New(problem.Conflict, "newer here")
 	}
-	receipt := link.RemovedIdentity{Existed: present[req.DeviceID] > 0 || gone[req.DeviceID] == req.Epoch, Connected: true}
+	receipt := link.RemovedIdentity{Existed: present[req.DeviceID] > 0 || gone[req.DeviceID] >= req.Epoch, Connected: true}
 	if receipt.Existed {
 		receipt.Twin = &link.TwinContent{Reported: []byte(f.twins[req.DeviceID])}
 	}
 	delete(present, req.DeviceID)
 	gone[req.DeviceID] = max(gone[req.DeviceID], req.Epoch)
-	if trouble == "after" {
-		return link.RemovedIdentity{}, errLost
-	}
 	return receipt, nil
+}
+
+// deliver lets some of the late requests arrive, in any order.
+func (f *fakeStamps) deliver(chance *rand.Rand) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	chance.Shuffle(len(f.late), func(i, j int) { f.late[i], f.late[j] = f.late[j], f.late[i] })
+	n := len(f.late) / 2
+	for _, arrive := range f.late[n:] {
+		arrive()
+	}
+	f.late = f.late[:n]
 }
 
 func (f *fakeStamps) Query(_ context.Context, stamp string, req link.QueryDevices) (page link.Devices, err error) {
@@ -250,6 +278,10 @@ func (w *world) check(ids []string) {
 			places[r.Stamp]++
 		}
 	}
+	for _, id := range ids {
+		w.checkHistory(id)
+	}
+	w.checkMoves()
 	counted, err := taken(context.Background(), w.db)
 	if err != nil {
 		w.t.Fatalf("%v", err)
@@ -261,6 +293,69 @@ func (w *world) check(ids []string) {
 	}
 }
 
+// checkHistory replays a device's log: each step may follow the one before, an
+// epoch never comes back, and the last line is where the record stands.
+func (w *world) checkHistory(id string) {
+	shown, err := w.service.Get(context.Background(), link.RegistrationRef{RegistrationID: id})
+	if problem.Is(err, problem.NotFound) {
+		return
+	}
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	phase, epoch := link.PhaseWaiting, int64(0)
+	phases := map[string]link.Phase{stepCreating: link.PhaseCreating, stepAssigned: link.PhaseAssigned, stepRemoving: link.PhaseRemoving, stepRemoved: link.PhaseWaiting}
+	for _, h := range shown.History {
+		next, isStep := phases[h.Step]
+		if !isStep {
+			continue
+		}
+		if !slices.Contains(moves[phase], next) {
+			w.t.Fatalf("%s: %s follows %s", id, h.Step, phase)
+		}
+		if next == link.PhaseCreating {
+			epoch++
+		}
+		if h.Epoch != epoch || h.Stamp == "" {
+			w.t.Fatalf("%s: %s has epoch %d on %q, want epoch %d", id, h.Step, h.Epoch, h.Stamp, epoch)
+		}
+		phase = next
+	}
+	if phase != shown.Phase || epoch != shown.Epoch {
+		w.t.Fatalf("%s: the log ends with %s %d, the record says %s %d", id, phase, epoch, shown.Phase, shown.Epoch)
+	}
+}
+
+// checkMoves holds each census against the registrations: a device is under
+// way in one move at most, and that one is the latest that touched it.
+func (w *world) checkMoves() {
+	all, err := w.service.Moves(context.Background(), link.ListMoves{})
+	if err != nil {
+		w.t.Fatalf("%v", err)
+	}
+	under := map[string]string{}
+	for _, m := range all.Items {
+		page, err := w.service.MoveDevices(context.Background(), link.ListMoveDevices{ID: m.ID})
+		if err != nil {
+			w.t.Fatalf("%v", err)
+		}
+		c := m.Census
+		if c.Total != len(page.Items) || c.Total != c.Pending+c.Removing+c.Waiting+c.Arrived+c.Already+c.Failed || c.Returning > c.Waiting {
+			w.t.Fatalf("%s has %d devices and counts %+v", m.ID, len(page.Items), c)
+		}
+		for _, d := range page.Items {
+			if d.State != deviceRemoving && d.State != deviceWaiting {
+				continue
+			}
+			r, _ := w.get(d.DeviceID)
+			if under[d.DeviceID] != "" || moveID(r.Move) != m.ID || r.Phase == link.PhaseAssigned {
+				w.t.Fatalf("%s is %s in %s and in %q; the record is %s in move %d", d.DeviceID, d.State, m.ID, under[d.DeviceID], r.Phase, r.Move)
+			}
+			under[d.DeviceID] = m.ID
+		}
+	}
+}
+
 func TestNeverValidInTwoPlaces(t *testing.T) {
 	ids := []string{"d1", "d2", "d3", "d4"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -268,7 +363,7 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 		defer w.close()
 		// Drawn once: stamps are asked from goroutines, where rapid must not draw.
 		chance := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "trouble"), 1))
-		w.stamps.trouble = func() string { return []string{"", "", "", "before", "after"}[chance.IntN(5)] }
+		w.stamps.trouble = func() string { return []string{"", "", "", "before", "after", "late"}[chance.IntN(6)] }
 		group := map[string]string{"d1": "migrating", "d2": "migrating", "d3": "resetting", "d4": "migrating"}
 		t.Repeat(map[string]func(*rapid.T){
 			"register": func(t *rapid.T) {
@@ -296,10 +391,11 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 				states[rapid.SampledFrom([]string{"t1", "p1", "p2"}).Draw(t, "stamp")] = rapid.SampledFrom([]link.StampState{link.StampClosed, link.StampDraining}).Draw(t, "state")
 				w.direct(states)
 			},
-			"open all": func(*rapid.T) { w.direct(allOpen) },
-			"time":     func(*rapid.T) { w.turn(2 * time.Minute) },
-			"restart":  func(*rapid.T) { w.close(); w.open() },
-			"":         func(*rapid.T) { w.check(ids) },
+			"late requests arrive": func(*rapid.T) { w.stamps.deliver(chance) },
+			"open all":             func(*rapid.T) { w.direct(allOpen) },
+			"time":                 func(*rapid.T) { w.turn(2 * time.Minute) },
+			"restart":              func(*rapid.T) { w.close(); w.open() },
+			"":                     func(*rapid.T) { w.check(ids) },
 		})
 		w.settle(t, ids)
 	})
@@ -308,6 +404,7 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 // settle ends all trouble and expects everything to come to rest.
 func (w *world) settle(t *rapid.T, ids []string) {
 	w.stamps.trouble = func() string { return "" }
+	w.stamps.deliver(rand.New(rand.NewPCG(1, 1)))
 	w.direct(allOpen)
 	for range 5 {
 		w.turn(2 * time.Minute)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	rng "math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,8 @@ type Service struct {
 	now       func() time.Time
 	admission *rate.Limiter
 	workers   chan struct{}
-	kick      chan struct{}
+	kick      chan struct{} // wakes Run
+	kickMoves chan struct{} // wakes RunMoves
 
 	mu      sync.Mutex
 	busy    map[string]bool // registrations being worked on
@@ -60,9 +62,9 @@ type Service struct {
 // NewService returns the registrations kept in db. Nothing moves before Run.
 func NewService(db *sqldb.DB, d *directory.Store, stamps Stamps, limits Limits, logger *slog.Logger, now func() time.Time) *Service {
 	return &Service{
-		db: db, directory: d, stamps: stamps, logger: logger, now: now,
+		db: db, directory: d, stamps: newPatience(stamps, now), logger: logger, now: now,
 		admission: rate.NewLimiter(rate.Limit(limits.Rate), limits.Burst), workers: make(chan struct{}, limits.Workers),
-		kick: make(chan struct{}, 1), busy: map[string]bool{}, again: map[string]bool{},
+		kick: make(chan struct{}, 1), kickMoves: make(chan struct{}, 1), busy: map[string]bool{}, again: map[string]bool{},
 	}
 }
 
@@ -182,7 +184,7 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 	}
 	name, err := allocation.Choose(r.RegistrationID, r.Environment, rule, candidates)
 	if err != nil {
-		r.failed(err, waitForPlace, now)
+		r.failed(err, max(waitForPlace, backoff(r.Attempts, rng.Float64())), now)
 		return nil
 	}
 	stamp, _ := d.Stamp(name)
@@ -192,8 +194,8 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 	return take(ctx, tx, name, 1)
 }
 
-// waitForPlace is how long a device that found no place waits before the
-// stamps are looked at again.
+// waitForPlace is how long a device that found no place waits at least before
+// the stamps are looked at again; a full environment may leave many waiting.
 const waitForPlace = 3 * time.Second
 
 // Poll tells a device how its operation stands. One that was assigned and is

@@ -67,7 +67,7 @@ func (s *Service) done(key string) bool {
 	delete(s.busy, key)
 	if s.more && len(s.busy) < maxBusy/2 {
 		s.more = false
-		s.Kick()
+		wake(s.kick)
 	}
 	return true
 }
@@ -209,20 +209,24 @@ func (s *Service) fail(ctx context.Context, r Record, failure error) error {
 
 // Run works on whatever is due until ctx ends, and waits for what it began.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
 	defer s.close()
-	for {
+	return repeat(ctx, sweepEvery, s.kick, func() {
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.logger.Error("unfinished registrations not looked at", "error", err)
 		}
-		if err := s.runMoves(ctx); err != nil && ctx.Err() == nil {
-			s.logger.Error("moves not worked on", "error", err)
-		}
+	})
+}
+
+// repeat calls work now, on every tick and on every kick until ctx ends.
+func repeat(ctx context.Context, every time.Duration, kick <-chan struct{}, work func()) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		work()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.kick:
+		case <-kick:
 		case <-tick.C:
 		}
 	}
@@ -244,10 +248,10 @@ func (s *Service) sweep(ctx context.Context) error {
 	return err
 }
 
-// Kick makes Run look at once.
-func (s *Service) Kick() {
+// wake makes the one who listens to kick look at once.
+func wake(kick chan<- struct{}) {
 	select {
-	case s.kick <- struct{}{}:
+	case kick <- struct{}{}:
 	default:
 	}
 }
