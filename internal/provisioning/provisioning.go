@@ -104,12 +104,18 @@ func (p *Plane) answer() error {
 			return link.None{}, p.directory.Put(ctx, d)
 		}),
 		bus.Answer(p.conn, peer, link.ProvisioningInfo, func(context.Context, link.None) (link.Scope, error) { return link.Scope{IDScope: p.scope}, nil }),
-		bus.Answer(p.conn, peer, link.EnrollmentPut, p.enrollments.Put),
-		bus.Answer(p.conn, peer, link.EnrollmentGet, p.enrollments.Get),
+		bus.Answer(p.conn, peer, link.EnrollmentPut, func(ctx context.Context, req link.PutEnrollment) (link.Enrollment, error) {
+			e, err := p.enrollments.Put(ctx, req)
+			return p.counted(ctx, e, err)
+		}),
+		bus.Answer(p.conn, peer, link.EnrollmentGet, func(ctx context.Context, ref link.EnrollmentRef) (link.Enrollment, error) {
+			e, err := p.enrollments.Get(ctx, ref)
+			return p.counted(ctx, e, err)
+		}),
 		bus.Answer(p.conn, peer, link.EnrollmentDelete, func(ctx context.Context, ref link.EnrollmentRef) (link.None, error) {
 			return link.None{}, p.enrollments.Delete(ctx, ref)
 		}),
-		bus.Answer(p.conn, peer, link.EnrollmentList, p.enrollments.List),
+		bus.Answer(p.conn, peer, link.EnrollmentList, p.listEnrollments),
 		bus.Answer(p.conn, peer, link.RegistrationGet, p.service.Get),
 		bus.Answer(p.conn, peer, link.RegistrationList, p.service.List),
 		bus.Answer(p.conn, peer, link.RegistrationCount, func(ctx context.Context, _ link.None) (link.RegistrationCounts, error) { return p.service.Count(ctx) }),
@@ -118,6 +124,22 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.MoveList, p.service.Moves),
 		bus.Answer(p.conn, peer, link.MoveDevices, p.service.MoveDevices),
 	)
+}
+
+// counted adds to an enrolment how many devices came by it.
+func (p *Plane) counted(ctx context.Context, e link.Enrollment, err error) (link.Enrollment, error) {
+	if err == nil {
+		e.Devices, err = p.service.CountEnrolled(ctx, e.Kind, e.Name)
+	}
+	return e, err
+}
+
+func (p *Plane) listEnrollments(ctx context.Context, req link.ListEnrollments) (link.Enrollments, error) {
+	page, err := p.enrollments.List(ctx, req)
+	for i, e := range page.Items {
+		page.Items[i], err = p.counted(ctx, e, err)
+	}
+	return page, err
 }
 
 // IDScope names this endpoint to devices.

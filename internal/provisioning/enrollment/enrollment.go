@@ -127,7 +127,7 @@ func validateTwin(twin *link.InitialTwin) error {
 			continue
 		}
 		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
+		if err := json.Unmarshal(text, &object); err != nil || object == nil {
 			return problem.New(problem.Invalid, "must be a JSON object").At("spec.initialTwin." + section)
 		}
 		if len(text) > maxTwin[section] {

@@ -210,6 +210,12 @@ func (s *Service) List(ctx context.Context, req link.ListRegistrations) (link.Re
 	return page, err
 }
 
+// CountEnrolled returns how many registrations were made through an enrolment.
+func (s *Service) CountEnrolled(ctx context.Context, kind link.EnrollmentKind, name string) (int, error) {
+	n, _, err := sqldb.Row(ctx, s.db, scanInt, "SELECT count(*) FROM registration WHERE enrollment_kind = ? AND enrollment = ?", string(kind), name)
+	return int(n), err
+}
+
 // Count returns the places taken on each stamp and the devices that wait.
 func (s *Service) Count(ctx context.Context) (counts link.RegistrationCounts, err error) {
 	places, err := taken(ctx, s.db)
