@@ -71,6 +71,9 @@ func formOf(id, csrf string, twin json.RawMessage) (twinForm, error) {
 	return form, nil
 }
 
+// savedTwin says that the twin was stored.
+var savedTwin = &notice{"good", "Saved. The device is told at once if it is connected."}
+
 const recentRecords = 100
 
 func (c *console) device(w http.ResponseWriter, r *http.Request, s access.Session) error {
@@ -82,6 +85,9 @@ func (c *console) device(w http.ResponseWriter, r *http.Request, s access.Sessio
 	page := devicePage{base: c.base(r, s, d.DeviceID, "devices"), Device: d, Recent: "[]"}
 	if page.Twin, err = formOf(id, s.CSRF, d.Twin); err != nil {
 		return err
+	}
+	if r.URL.Query().Get("saved") == "twin" {
+		page.Twin.Notice = savedTwin
 	}
 	levels, err := c.Fleet.Overview(ctx)
 	if err != nil {
@@ -107,7 +113,7 @@ func (c *console) readLogs(r *http.Request, page *devicePage, id string) error {
 		return err
 	}
 	page.Telemetry = telemetry.Items
-	recent, err := json.Marshal(telemetry.Items)
+	recent, err := json.Marshal(append([]link.LogRecord{}, telemetry.Items...))
 	if err != nil {
 		return err
 	}
@@ -140,7 +146,7 @@ func (c *console) saveTwin(w http.ResponseWriter, r *http.Request, s access.Sess
 		var twin link.Twin
 		if twin, err = c.Fleet.ReplaceTwin(r.Context(), s.Actor, id, form.ETag, patch); err == nil {
 			if form, err = formOf(id, s.CSRF, twin.Document); err == nil {
-				form.Notice = &notice{"good", "Saved. The device is told at once if it is connected."}
+				form.Notice = savedTwin
 			}
 		}
 	}
@@ -177,7 +183,7 @@ func (f twinForm) document() (json.RawMessage, error) {
 // answerForm shows a form's block again; without scripts the page itself.
 func (c *console) answerForm(w http.ResponseWriter, r *http.Request, status int, id, block string, data any) error {
 	if r.Header.Get("HX-Request") == "" && status == http.StatusOK {
-		http.Redirect(w, r, "/devices/"+url.PathEscape(id), http.StatusSeeOther)
+		http.Redirect(w, r, "/devices/"+url.PathEscape(id)+"?saved="+block, http.StatusSeeOther)
 		return nil
 	}
 	return c.show(w, status, "device", block, data)
