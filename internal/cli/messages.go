@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +20,7 @@ import (
 
 	"github.com/slipway/slipway/internal/client"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 )
 
@@ -166,7 +170,16 @@ func (a *app) readLog(ctx context.Context, c *client.Client, r logReader) error 
 		return nil
 	}
 	o.Last, o.Limit = false, 0
-	return c.FollowLog(ctx, r.device, r.log, o, printer.print)
+	return follow(ctx, c, r.device, r.log, o, printer.print)
+}
+
+// follow is FollowLog that says in words that the server went away.
+func follow(ctx context.Context, c *client.Client, device, log string, o client.LogOptions, each func(link.LogRecord) error) error {
+	err := c.FollowLog(ctx, device, log, o, each)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return problem.New(problem.NotReady, "the installation ended the connection: %w", err)
+	}
+	return ofDevice(err)
 }
 
 // recordPrinter prints records of several logs without mixing their lines.
@@ -276,7 +289,7 @@ func (a *app) watch(ctx context.Context, c *client.Client, sources []logReader) 
 	printer := &recordPrinter{app: a}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, r := range sources {
-		group.Go(func() error { return ofDevice(c.FollowLog(ctx, r.device, r.log, r.options, printer.print)) })
+		group.Go(func() error { return follow(ctx, c, r.device, r.log, r.options, printer.print) })
 	}
 	return group.Wait()
 }
