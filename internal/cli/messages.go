@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -175,11 +173,16 @@ func (a *app) readLog(ctx context.Context, c *client.Client, r logReader) error 
 
 // follow is FollowLog that says in words that the server went away.
 func follow(ctx context.Context, c *client.Client, device, log string, o client.LogOptions, each func(link.LogRecord) error) error {
-	err := c.FollowLog(ctx, device, log, o, each)
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return problem.New(problem.NotReady, "the installation ended the connection: %w", err)
+	var ours error // of printing, not of the connection
+	err := c.FollowLog(ctx, device, log, o, func(r link.LogRecord) error {
+		ours = each(r)
+		return ours
+	})
+	var told *problem.Error
+	if err == nil || ours != nil || errors.As(err, &told) {
+		return ofDevice(err)
 	}
-	return ofDevice(err)
+	return problem.New(problem.NotReady, "the installation ended the connection: %w", err)
 }
 
 // recordPrinter prints records of several logs without mixing their lines.
