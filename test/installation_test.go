@@ -166,6 +166,9 @@ func (in *installation) apply(text string) {
 	in.must("apply", "-f", file)
 }
 
+// stopSignal ends the server as an operator does.
+var stopSignal = syscall.SIGTERM
+
 // groupKey is the key of the enrolment group most tests use.
 var groupKey = []byte("0123456789abcdef0123456789abcdef")
 
@@ -326,4 +329,9 @@ func (r *raw) publish(body string) error {
 			return nil
 		}
 	}
+}
+
+// provisioningAddress is where devices register, as host:port.
+func (in *installation) provisioningAddress() string {
+	return net.JoinHostPort(in.ready.Provisioning.Host, strconv.Itoa(in.ready.Provisioning.MQTTS))
 }
