@@ -24,6 +24,7 @@ const (
 	pollPath     = "$dps/registrations/GET/iotdps-get-operationstatus/"
 	resultPath   = "$dps/registrations/res/"
 	maxUsername  = 1024
+	maxRID       = 1024
 	// lifetime bounds a conversation; a registration takes seconds.
 	lifetime = 10 * time.Minute
 )
@@ -156,35 +157,53 @@ func (c *conversation) published(ctx context.Context, p *mqtt.Publish) error {
 	if p.QoS > 1 {
 		return problem.New(problem.Invalid, "QoS 2 is not supported")
 	}
-	path, query, _ := strings.Cut(p.Topic, "?")
-	rid, operation := "", ""
-	for field := range strings.SplitSeq(query, "&") {
-		if v, ok := strings.CutPrefix(field, "$rid="); ok {
-			rid = v
-		}
-		if v, ok := strings.CutPrefix(field, "operationId="); ok {
-			operation = v
-		}
+	asked, err := parseTopic(p.Topic)
+	if err != nil {
+		return err
 	}
 	var op registration.Operation
-	var err error
-	switch path {
-	case registerPath:
+	if asked.register {
 		op, err = c.register(ctx, p.Payload)
-	case pollPath:
-		if operation, err = url.PathUnescape(operation); err != nil {
-			return problem.New(problem.Invalid, "the operation id is not percent-encoded correctly")
-		}
-		op, err = c.service.Poll(ctx, c.id, operation)
-	default:
-		return problem.New(problem.Denied, "a device may not publish to %q here", p.Topic)
+	} else {
+		op, err = c.service.Poll(ctx, c.id, asked.operation)
 	}
 	if p.QoS > 0 {
 		if err := c.conn.Send(&mqtt.Puback{PacketID: p.PacketID}); err != nil {
 			return err
 		}
 	}
-	return c.answer(rid, op, err)
+	return c.answer(asked.rid, op, err)
+}
+
+// request is what a topic asks for.
+type request struct {
+	register  bool   // or else how an operation stands
+	rid       string // echoed byte for byte
+	operation string
+}
+
+// parseTopic reads $dps/registrations/PUT/iotdps-register/?$rid=… and
+// $dps/registrations/GET/iotdps-get-operationstatus/?$rid=…&operationId=…
+func parseTopic(topic string) (r request, err error) {
+	path, query, _ := strings.Cut(topic, "?")
+	if path != registerPath && path != pollPath {
+		return r, problem.New(problem.Denied, "a device may not publish to %q here", topic)
+	}
+	r.register = path == registerPath
+	for field := range strings.SplitSeq(query, "&") {
+		if v, ok := strings.CutPrefix(field, "$rid="); ok {
+			r.rid = v
+		}
+		if v, ok := strings.CutPrefix(field, "operationId="); ok {
+			if r.operation, err = url.PathUnescape(v); err != nil {
+				return r, problem.New(problem.Invalid, "the operation id is not percent-encoded correctly")
+			}
+		}
+	}
+	if len(r.rid) > maxRID {
+		return r, problem.New(problem.TooLarge, "a request id has at most %d bytes", maxRID)
+	}
+	return r, nil
 }
 
 // register holds the claim against the enrolments again: one may have been
