@@ -66,14 +66,6 @@ func browser(t *testing.T) (context.Context, func() []string) {
 	}
 }
 
-// script runs JavaScript in the page.
-func script(text string) chromedp.Action[chromedp.Void] {
-	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
-		_, err := chromedp.Evaluate[any](text)(ctx, target)
-		return err
-	})
-}
-
 func do(t *testing.T, tab context.Context, what string, actions ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	limited, cancel := context.WithTimeout(tab, 30*time.Second)
@@ -91,34 +83,38 @@ func TestConsoleInABrowser(t *testing.T) {
 	in := start(t, "--demo", "5")
 	tab, complaints := browser(t)
 	url := in.ready.Console
-	do(t, tab, "log in", chromedp.EmulateViewport(1440, 900), chromedp.Navigate(url), chromedp.WaitVisible(`input[name=token]`),
-		chromedp.SendKeys(`input[name=token]`, "slp_wrong"), chromedp.Submit(`input[name=token]`), chromedp.WaitVisible(`.notice.bad`),
-		chromedp.SendKeys(`input[name=token]`, in.ready.AdminToken), chromedp.Submit(`input[name=token]`), chromedp.WaitVisible(`.levels`))
+	do(t, tab, "log in", chromedp.EmulateViewport(1440, 900), chromedp.Navigate(url), chromedp.WaitVisible(`#token`),
+		chromedp.SendKeys(`#token`, "slp_wrong"), chromedp.Submit(`#token`), chromedp.WaitVisible(`#token-problem`),
+		chromedp.SendKeys(`#token`, in.ready.AdminToken), chromedp.Submit(`#token`), chromedp.WaitVisible(`#board`))
 	eventually(t, "the demo fleet shows by itself", 30*time.Second, func() bool {
-		text, err := chromedp.Run(tab, chromedp.Text(`.level`))
-		return err == nil && strings.Contains(text, "5 connected")
+		text, err := chromedp.Run(tab, chromedp.Text(`#env-test`))
+		return err == nil && strings.Contains(strings.Join(strings.Fields(text), " "), "Connected 5")
 	})
-	do(t, tab, "search", chromedp.Navigate(url+"/devices"), chromedp.SendKeys(`input[name=search]`, "0003"),
-		chromedp.WaitNotPresent(`//a[text()="sensor-0001"]`), chromedp.Click(`//a[text()="sensor-0003"]`), chromedp.WaitVisible(`#panel .timeline`))
-	do(t, tab, "watch telemetry", chromedp.WaitVisible(`#plot canvas`), chromedp.WaitVisible(`//div[@id="legend"]/span[contains(., "temperature")]`))
-	do(t, tab, "run a method", chromedp.SendKeys(`input[name=method]`, "selfTest"), chromedp.Click(`form[hx-post$="/method"] button`), chromedp.WaitVisible(`//div[@id="method-result"]//pre[contains(., "ok")]`))
+	do(t, tab, "search", chromedp.Navigate(url+"/devices"), chromedp.SendKeys(`#search`, "0003"),
+		chromedp.WaitNotPresent(`a[href="/devices/sensor-0001"]`), chromedp.Click(`a[href="/devices/sensor-0003"]`), chromedp.WaitVisible(`#twin`))
+	do(t, tab, "watch telemetry", chromedp.WaitVisible(`.u-over`), chromedp.WaitVisible(`//*[contains(@class, "u-series")]//*[contains(text(), "temperature")]`))
+	do(t, tab, "run a method", chromedp.SetValue(`#method-name`, "selfTest"), chromedp.Click(`#method button.main`), chromedp.WaitVisible(`//*[@id="method"]//*[contains(text(), "200")]`))
 
 	if _, err := in.api.PatchTwin(t.Context(), "sensor-0003", "", []byte(`{"tags":{"by":"somebody else"}}`)); err != nil {
 		t.Fatal(err)
 	}
-	do(t, tab, "run into a conflict", chromedp.SetValue(`textarea[name=desired]`, `{"reportEvery": 1}`), chromedp.Click(`#twin button.primary`),
-		chromedp.WaitVisible(`//form[@id="twin"]//pre[contains(., "somebody else")]`))
-	do(t, tab, "save all the same", chromedp.Click(`#twin button.primary`), chromedp.WaitVisible(`#twin .notice.good`))
-	if twin := string(show(t, in, "sensor-0003").Twin); !strings.Contains(twin, `"reportEvery":1`) {
-		t.Errorf("the twin is %s", twin)
-	}
+	do(t, tab, "run into a conflict", chromedp.SetValue(`#desired`, `{"reportEvery": 1}`), chromedp.Click(`#twin button.main`), chromedp.WaitVisible(`#twin .theirs`))
+	do(t, tab, "apply what I changed to theirs", chromedp.Click(`#twin button[value="reapply"]`))
+	eventually(t, "both changes are in the twin", 20*time.Second, func() bool {
+		twin := string(show(t, in, "sensor-0003").Twin)
+		return strings.Contains(twin, `"reportEvery":1`) && strings.Contains(twin, "somebody else")
+	})
 
-	do(t, tab, "move through the dialog", script(`window.confirm = () => true`), chromedp.Click(`form[action="/moves"] button.primary`),
-		chromedp.WaitVisible(`//span[contains(@class, "chip") and text()="arrived"]`))
+	do(t, tab, "move through the dialog", chromedp.Click(`form[action="/moves/new"] button`), chromedp.WaitVisible(`#plan button.main`),
+		chromedp.Click(`#plan button.main`))
+	eventually(t, "the device has arrived", 30*time.Second, func() bool {
+		d := show(t, in, "sensor-0003")
+		return d.Environment == "production" && d.Status == "enabled"
+	})
 	if d := show(t, in, "sensor-0003"); d.Environment != "production" {
 		t.Errorf("after the move: %+v", d.Device)
 	}
-	for _, page := range []string{"/moves", "/enrollments", "/enrollments/EnrollmentGroup/demo", "/audit"} {
+	for _, page := range []string{"/moves", "/enrollments", "/enrollment-groups/demo", "/audit"} {
 		do(t, tab, page, chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`))
 	}
 	pictures(t, tab, url)
@@ -134,9 +130,8 @@ func pictures(t *testing.T, tab context.Context, url string) {
 		return
 	}
 	for _, theme := range []string{"light", "dark"} {
-		do(t, tab, "choose colours", chromedp.Navigate(url), chromedp.WaitVisible(`form[action="/theme"] button`),
-			script(fmt.Sprintf(`(() => { const b = document.querySelector('form[action="/theme"] button'); if (b.value === %q) b.click(); })()`, theme)))
-		do(t, tab, "colours", chromedp.WaitVisible(`.levels`))
+		do(t, tab, "choose colours", chromedp.Navigate(url), chromedp.WaitVisible(`#board`), chromedp.Click(`button[value="`+theme+`"]`),
+			chromedp.WaitVisible(`html[data-theme="`+theme+`"]`))
 		for _, width := range []int64{1440, 390} {
 			for name, page := range map[string]string{"home": "/", "devices": "/devices", "device": "/devices/sensor-0002", "move": "/moves/move-1", "enrollments": "/enrollments", "audit": "/audit"} {
 				do(t, tab, "picture of "+page, chromedp.EmulateViewport(width, 900), chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`), chromedp.Sleep(2500*time.Millisecond))

@@ -45,7 +45,10 @@ func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn f
 			respond(m, resp, err)
 		}()
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return c.nc.Flush() // whoever asks from now on finds somebody there
 }
 
 // Ask makes a call and waits for its answer, 10 s unless ctx says otherwise.

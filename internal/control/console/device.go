@@ -1,245 +1,174 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
-	"net/url"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
 )
 
-// devicePage is everything about one device.
-type devicePage struct {
+var devicePage = newPage("device.html", "device_live.html", "device_twin.html", "device_ask.html")
+
+const (
+	shownMessages = 20
+	shownEvents   = 20
+)
+
+// deviceView is the page of a device. Its parts are sent again as they change.
+type deviceView struct {
 	base
-	Device       fleet.Detail
-	Environments []string // it can be moved to
-	Telemetry    []link.LogRecord
-	Recent       string // the same as JSON, for the plot
-	Events       []link.LogRecord
+	fleet.Detail
+	Environments []resource.Environment
+	Next         string // environment the move dialog proposes
+	Twin         twinView
+	Method       methodView
+	Send         sendView
 	Queue        []link.QueuedMessage
-	Twin         twinForm
+	QueueProblem string
+	Messages     []recordView
+	Events       []recordView
+	LogProblem   string
 }
 
-// twinForm is the editor of tags and desired properties.
-type twinForm struct {
-	ID, CSRF      string
-	ETag          string
-	Tags, Desired string // as they are being edited
-	Reported      string
-	Notice        *notice
-	// On a conflict, what others have made of it meanwhile.
-	Theirs *twinForm
+// Path is the page's address.
+func (v deviceView) Path() string { return string(deviceURL(v.DeviceID)) }
+
+// Here says whether a stamp holds the device and answers for it.
+func (v deviceView) Here() bool { return v.Stamp != "" && v.StampReachable && v.TwinETag != "" }
+
+// Steps are the transitions, newest first.
+func (v deviceView) Steps() []link.Transition {
+	steps := slices.Clone(v.Transitions)
+	slices.Reverse(steps)
+	return steps
 }
 
-// document is the part of a twin the editor shows.
-type document struct {
-	ETag       string          `json:"etag"`
-	Tags       json.RawMessage `json:"tags"`
-	Properties struct {
-		Desired  map[string]any `json:"desired"`
-		Reported map[string]any `json:"reported"`
-	} `json:"properties"`
+// Stays are where the device was, newest first.
+func (v deviceView) Stays() []fleet.Stay {
+	stays := slices.Clone(v.History)
+	slices.Reverse(stays)
+	return stays
 }
-
-// formOf makes an editor of a twin, without metadata.
-func formOf(id, csrf string, twin json.RawMessage) (twinForm, error) {
-	form := twinForm{ID: id, CSRF: csrf}
-	if len(twin) == 0 {
-		return form, nil
-	}
-	var d document
-	if err := json.Unmarshal(twin, &d); err != nil {
-		return form, err
-	}
-	form.ETag, form.Tags = d.ETag, pretty(d.Tags)
-	for _, part := range []struct {
-		values map[string]any
-		into   *string
-	}{{d.Properties.Desired, &form.Desired}, {d.Properties.Reported, &form.Reported}} {
-		delete(part.values, "$metadata")
-		delete(part.values, "$version")
-		text, err := json.MarshalIndent(part.values, "", "  ")
-		if err != nil {
-			return form, err
-		}
-		*part.into = string(text)
-	}
-	return form, nil
-}
-
-// savedTwin says that the twin was stored.
-var savedTwin = &notice{"good", "Saved. The device is told at once if it is connected."}
-
-const recentRecords = 100
 
 func (c *console) device(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	id, ctx := r.PathValue("id"), r.Context()
-	d, err := c.Fleet.Show(ctx, id)
+	view, err := c.deviceView(r, s)
 	if err != nil {
 		return err
 	}
-	page := devicePage{base: c.base(r, s, d.DeviceID, "devices"), Device: d, Recent: "[]"}
-	if page.Twin, err = formOf(id, s.CSRF, d.Twin); err != nil {
-		return err
-	}
-	if r.URL.Query().Get("saved") == "twin" {
-		page.Twin.Notice = savedTwin
-	}
-	levels, err := c.Fleet.Overview(ctx)
-	if err != nil {
-		return err
-	}
-	for _, l := range levels {
-		if l.Name != d.Environment {
-			page.Environments = append(page.Environments, l.Name)
-		}
-	}
-	if d.Stamp != "" {
-		if err := c.readLogs(r, &page, id); err != nil {
-			c.Logger.Debug("logs of a device not read", "device", id, "error", err)
-		}
-	}
-	return c.show(w, http.StatusOK, "device", "layout", page)
+	return show(w, r, http.StatusOK, devicePage, "", view)
 }
 
-// readLogs fills in what the device's stamp keeps of it.
-func (c *console) readLogs(r *http.Request, page *devicePage, id string) error {
-	telemetry, err := c.Fleet.Telemetry(r.Context(), "", link.ReadLog{DeviceID: id, Last: true, Limit: recentRecords})
-	if err != nil {
-		return err
+// deviceView gathers the whole page. What a stamp does not answer is left out
+// and said to be.
+func (c *console) deviceView(r *http.Request, s access.Session) (deviceView, error) {
+	ctx, id := r.Context(), r.PathValue("id")
+	view := deviceView{base: inside(r, s, "devices", id)}
+	if err := c.refresh(ctx, &view, id); err != nil {
+		return view, err
 	}
-	page.Telemetry = telemetry.Items
-	recent, err := json.Marshal(append([]link.LogRecord{}, telemetry.Items...))
-	if err != nil {
-		return err
-	}
-	page.Recent = string(recent)
-	events, err := c.Fleet.Events(r.Context(), "", link.ReadLog{DeviceID: id, Last: true, Limit: 20})
-	if err != nil {
-		return err
-	}
-	page.Events = events.Items
-	queue, err := c.Fleet.Queued(r.Context(), id)
-	page.Queue = queue.Items
-	return err
-}
-
-func (c *console) devicePanel(w http.ResponseWriter, r *http.Request, _ access.Session) error {
-	d, err := c.Fleet.Show(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return c.show(w, http.StatusOK, "device", "panel", devicePage{Device: d})
-}
-
-// saveTwin stores the edited twin if nobody else changed it meanwhile;
-// otherwise it shows both versions.
-func (c *console) saveTwin(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	id, posted := r.PathValue("id"), r.PostForm
-	form := twinForm{ID: id, CSRF: s.CSRF, ETag: posted.Get("etag"), Tags: posted.Get("tags"), Desired: posted.Get("desired"), Reported: posted.Get("reported")}
-	patch, err := form.document()
-	if err == nil {
-		var twin link.Twin
-		if twin, err = c.Fleet.ReplaceTwin(r.Context(), s.Actor, id, form.ETag, patch); err == nil {
-			if form, err = formOf(id, s.CSRF, twin.Document); err == nil {
-				form.Notice = savedTwin
+	view.Twin = newTwinView(view.Detail.Twin, view.TwinETag)
+	view.Method, view.Send = newMethodView(), newSendView()
+	if view.Stamp != "" {
+		messages, err := c.Fleet.Telemetry(ctx, "", link.ReadLog{DeviceID: id, Last: true, Limit: shownMessages})
+		events, err2 := c.Fleet.Events(ctx, "", link.ReadLog{DeviceID: id, Last: true, Limit: shownEvents})
+		for _, err := range []error{err, err2} {
+			if err != nil {
+				view.LogProblem = problem.Of(err).Message
 			}
 		}
+		view.Messages, view.Events = newestFirst(messages.Items, shownMessages), newestFirst(events.Items, shownEvents)
 	}
-	status := http.StatusOK
+	var err error
+	if view.Environments, err = c.Environments.List(ctx); err == nil && len(view.Environments) > 0 {
+		view.Next = c.nextAfter(view.Environment, view.Environments)
+	}
+	return view, err
+}
+
+// refresh reads again what changes by itself: the facts and the queue.
+func (c *console) refresh(ctx context.Context, view *deviceView, id string) error {
+	detail, err := c.Fleet.Show(ctx, id)
 	if err != nil {
-		status = statusOf(err)
-		form.Notice = &notice{"bad", problem.Of(err).Error()}
+		return err
 	}
-	if problem.Is(err, problem.Stale) {
-		current, err := c.Fleet.Twin(r.Context(), id)
-		if err != nil {
-			return err
-		}
-		theirs, err := formOf(id, s.CSRF, current.Document)
-		if err != nil {
-			return err
-		}
-		form.Theirs, form.ETag = &theirs, theirs.ETag
-		form.Notice = &notice{"bad", "Somebody else changed the twin while you were editing. Theirs is on the right; saving again replaces it with yours."}
-	}
-	return c.answerForm(w, r, status, id, "twin", form)
-}
-
-// document is what the editor holds, as a twin.
-func (f twinForm) document() (json.RawMessage, error) {
-	for name, text := range map[string]string{"tags": f.Tags, "desired": f.Desired} {
-		if !json.Valid([]byte(text)) {
-			return nil, problem.New(problem.Invalid, "the text is not JSON").At(name)
-		}
-	}
-	return json.Marshal(map[string]any{"tags": json.RawMessage(f.Tags), "properties": map[string]any{"desired": json.RawMessage(f.Desired)}})
-}
-
-// answerForm shows a form's block again; without scripts the page itself.
-func (c *console) answerForm(w http.ResponseWriter, r *http.Request, status int, id, block string, data any) error {
-	if r.Header.Get("HX-Request") == "" && status == http.StatusOK {
-		http.Redirect(w, r, "/devices/"+url.PathEscape(id)+"?saved="+block, http.StatusSeeOther)
+	view.Detail, view.Queue, view.QueueProblem = detail, nil, ""
+	if detail.Stamp == "" {
 		return nil
 	}
-	return c.show(w, status, "device", block, data)
+	queue, err := c.Fleet.Queued(ctx, id)
+	if err != nil {
+		view.QueueProblem = problem.Of(err).Message
+	}
+	view.Queue = queue.Items
+	return nil
 }
 
-// methodResult shows how a method call went.
-type methodResult struct {
-	Notice *notice
-	Status int
-	Answer string
+// recordView is one line of the telemetry or the event log.
+type recordView struct {
+	link.LogRecord
+	Text string // the body, on one line
+	Size int
 }
 
-func (c *console) invokeMethod(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	id, form := r.PathValue("id"), r.PostForm
-	req := link.InvokeMethod{DeviceID: id, Method: form.Get("method"), ResponseTimeout: 15 * time.Second}
-	if text := form.Get("payload"); text != "" {
-		if !json.Valid([]byte(text)) {
-			return problem.New(problem.Invalid, "the payload is not JSON; leave it empty for none").At("payload")
+// Details are the fields of an event, "protocol mqtt, remote 127.0.0.1:5000".
+func (v recordView) Details() string {
+	fields := map[string]any{}
+	for name, value := range v.Properties {
+		fields[name] = value
+	}
+	if err := decode(v.Body, &fields); err != nil {
+		return v.Text
+	}
+	all := make([]string, 0, len(fields))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		all = append(all, fmt.Sprint(name, " ", fields[name]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// bodyShown is how much of a body a line shows; the rest unfolds.
+const bodyShown = 4000
+
+func newRecordView(r link.LogRecord) recordView {
+	view := recordView{LogRecord: r}
+	switch {
+	case len(r.Body) > 0:
+		view.Size, view.Text = len(r.Body), compact(r.Body)
+	case len(r.BodyBase64) > 0:
+		view.Size, view.Text = len(r.BodyBase64), printable(r.BodyBase64)
+	}
+	view.Text = short(view.Text, bodyShown)
+	return view
+}
+
+// newestFirst turns a page of a log around.
+func newestFirst(items []link.LogRecord, most int) []recordView {
+	views := make([]recordView, 0, min(len(items), most))
+	for i := len(items) - 1; i >= 0 && len(views) < most; i-- {
+		views = append(views, newRecordView(items[i]))
+	}
+	return views
+}
+
+func compact(raw json.RawMessage) string {
+	return strings.Join(strings.Fields(string(raw)), " ")
+}
+
+// printable shows a body that is no JSON, with what cannot be printed as dots.
+func printable(body []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return '·'
 		}
-		req.Payload = json.RawMessage(text)
-	}
-	result, err := c.Fleet.InvokeMethod(r.Context(), s.Actor, req)
-	if err != nil {
-		return err
-	}
-	return c.show(w, http.StatusOK, "device", "methodResult", methodResult{nil, result.Status, pretty(result.Payload)})
-}
-
-// queuePanel is the list of waiting messages with a notice.
-type queuePanel struct {
-	ID, CSRF string
-	Queue    []link.QueuedMessage
-	Notice   *notice
-}
-
-func (c *console) sendMessage(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	id := r.PathValue("id")
-	m, err := c.Fleet.SendMessage(r.Context(), s.Actor, link.SendMessage{DeviceID: id, Body: []byte(r.PostForm.Get("body"))})
-	if err != nil {
-		return err
-	}
-	return c.showQueue(w, r, s, id, &notice{"good", "Queued " + m.MessageID + "."})
-}
-
-func (c *console) purgeMessages(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	id := r.PathValue("id")
-	if _, err := c.Fleet.PurgeMessages(r.Context(), s.Actor, id); err != nil {
-		return err
-	}
-	return c.showQueue(w, r, s, id, &notice{"good", "Dropped."})
-}
-
-func (c *console) showQueue(w http.ResponseWriter, r *http.Request, s access.Session, id string, n *notice) error {
-	queue, err := c.Fleet.Queued(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	return c.answerForm(w, r, http.StatusOK, id, "queue", queuePanel{id, s.CSRF, queue.Items, n})
+		return r
+	}, strings.ToValidUTF8(string(body[:min(len(body), bodyShown)]), "\uFFFD"))
 }

@@ -180,7 +180,9 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 	if len(ids) == 0 {
 		return Page{Items: []Device{}, Incomplete: gaps}, nil
 	}
-	found, err := provisioningAsk(ctx, f, link.RegistrationList, link.ListRegistrations{DeviceIDs: ids, Limit: len(ids)})
+	found, err := provisioningAsk(ctx, f, link.RegistrationList, link.ListRegistrations{
+		DeviceIDs: ids, Limit: len(ids), Environment: filter.Environment, Stamp: filter.Stamp, Phase: filter.Phase, Search: filter.Search,
+	})
 	if err != nil {
 		return Page{}, err
 	}
@@ -344,13 +346,15 @@ func (f *Fleet) Overview(ctx context.Context) ([]Level, error) {
 		return nil, err
 	}
 	assigned, waiting := map[string]int{}, map[string]int{}
-	if counts, err := provisioningAsk(ctx, f, link.RegistrationCount, link.None{}); err == nil {
-		for _, c := range counts.ByStamp {
-			assigned[c.Stamp] = c.Count
-		}
-		for _, c := range counts.Waiting {
-			waiting[c.Environment] = c.Count
-		}
+	counts, err := provisioningAsk(ctx, f, link.RegistrationCount, link.None{})
+	if err != nil {
+		return nil, err // no number is better than a wrong one
+	}
+	for _, c := range counts.ByStamp {
+		assigned[c.Stamp] = c.Count
+	}
+	for _, c := range counts.Waiting {
+		waiting[c.Environment] = c.Count
 	}
 	levels := make([]Level, len(environments))
 	for i, env := range environments {

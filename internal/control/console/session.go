@@ -1,0 +1,169 @@
+package console
+
+import (
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/problem"
+)
+
+const sessionHours = 12
+
+// cookieName differs by scheme: only the name with the prefix is bound to TLS
+// and this very host, and a browser without TLS would not keep it.
+func cookieName(r *http.Request) string {
+	if r.TLS != nil {
+		return "__Host-slipway"
+	}
+	return "slipway"
+}
+
+func sessionCookie(r *http.Request, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name: cookieName(r), Value: value, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode,
+	}
+}
+
+func (c *console) session(r *http.Request) (access.Session, error) {
+	cookie, err := r.Cookie(cookieName(r))
+	if err != nil {
+		return access.Session{}, problem.New(problem.Unauthenticated, "log in first")
+	}
+	return c.Access.Session(r.Context(), cookie.Value)
+}
+
+// loggedIn lets a request pass that has a session and, if it changes
+// anything, the session's CSRF token.
+func (c *console) loggedIn(h sessionHandler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		s, err := c.session(r)
+		if problem.Is(err, problem.Unauthenticated) {
+			toLogin(w, r)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.Method == http.MethodPost {
+			if err := r.ParseForm(); err != nil {
+				return formProblem(err)
+			}
+			if subtle.ConstantTimeCompare([]byte(r.PostFormValue("csrf")), []byte(s.CSRF)) != 1 {
+				return problem.New(problem.Denied, "the form is from another session; go back, load the page again and repeat")
+			}
+		}
+		return h(w, r, s)
+	}
+}
+
+// toLogin sends a person to log in and back to where they wanted to be. A
+// stream or a form cannot be come back to.
+func toLogin(w http.ResponseWriter, r *http.Request) {
+	target := "/login"
+	switch here := r.Header.Get("HX-Current-URL"); {
+	case strings.HasSuffix(r.URL.Path, "/live"):
+		w.WriteHeader(http.StatusUnauthorized) // an EventSource stops at that
+		return
+	case fromHTMX(r):
+		if u, err := url.Parse(here); err == nil {
+			target += "?next=" + url.QueryEscape(u.RequestURI())
+		}
+		w.Header().Set("HX-Redirect", target)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case r.Method == http.MethodGet && r.URL.Path != "/":
+		target += "?next=" + url.QueryEscape(r.URL.RequestURI())
+	}
+	http.Redirect(w, r, target, http.StatusSeeOther)
+}
+
+// within returns a path of this console, or its root: a link from elsewhere
+// must not be able to send people away after they log in.
+func within(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n") {
+		return "/"
+	}
+	return next
+}
+
+var loginPage = newPage("login.html")
+
+type loginView struct {
+	base
+	Next    string
+	Problem string
+}
+
+func (c *console) showLogin(w http.ResponseWriter, r *http.Request) error {
+	next := within(r.URL.Query().Get("next"))
+	if _, err := c.session(r); err == nil {
+		http.Redirect(w, r, next, http.StatusSeeOther)
+		return nil
+	}
+	return show(w, r, http.StatusOK, loginPage, "", loginView{base: outside(r, "Log in"), Next: next})
+}
+
+func (c *console) login(w http.ResponseWriter, r *http.Request) error {
+	if err := r.ParseForm(); err != nil {
+		return formProblem(err)
+	}
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		remote = r.RemoteAddr
+	}
+	next := within(r.PostFormValue("next"))
+	cookie, err := c.Access.Login(r.Context(), r.PostFormValue("token"), remote)
+	if problem.Is(err, problem.Unauthenticated) || problem.Is(err, problem.Busy) {
+		view := loginView{base: outside(r, "Log in"), Next: next, Problem: problem.Of(err).Message}
+		return show(w, r, statusOf(problem.Of(err).Kind), loginPage, "", view)
+	}
+	if err != nil {
+		return err
+	}
+	http.SetCookie(w, sessionCookie(r, cookie, sessionHours*3600))
+	http.Redirect(w, r, next, http.StatusSeeOther)
+	return nil
+}
+
+func (c *console) logout(w http.ResponseWriter, r *http.Request, _ access.Session) error {
+	cookie, err := r.Cookie(cookieName(r))
+	if err != nil {
+		return err
+	}
+	if err := c.Access.Logout(r.Context(), cookie.Value); err != nil {
+		return err
+	}
+	http.SetCookie(w, sessionCookie(r, "", -1))
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+	return nil
+}
+
+const (
+	themeCookie = "slipway-theme"
+	year        = 365 * 24 * 3600
+)
+
+// theme is "light", "dark", or empty for what the system prefers.
+func theme(r *http.Request) string {
+	cookie, err := r.Cookie(themeCookie)
+	if err != nil || cookie.Value != "light" && cookie.Value != "dark" {
+		return ""
+	}
+	return cookie.Value
+}
+
+func (c *console) setTheme(w http.ResponseWriter, r *http.Request, _ access.Session) error {
+	chosen, age := r.PostFormValue("theme"), year
+	if chosen != "light" && chosen != "dark" {
+		chosen, age = "", -1
+	}
+	http.SetCookie(w, &http.Cookie{Name: themeCookie, Value: chosen, Path: "/", MaxAge: age, HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode})
+	http.Redirect(w, r, within(r.PostFormValue("next")), http.StatusSeeOther)
+	return nil
+}

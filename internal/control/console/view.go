@@ -1,0 +1,132 @@
+package console
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// functions are what templates may call.
+var functions = template.FuncMap{
+	"asset":       asset,
+	"num":         number,
+	"rate":        rate,
+	"age":         age,
+	"ago":         ago,
+	"seconds":     seconds,
+	"when":        when,
+	"clock":       func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
+	"utc":         func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"machine":     func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+	"device":      deviceURL,
+	"json":        pretty,
+	"short":       short,
+	"plural":      plural,
+	"share":       share,
+	"attestation": attestation,
+}
+
+// deviceURL is the address of a device's page, whatever its id holds.
+func deviceURL(id string) template.URL {
+	return template.URL("/devices/" + url.PathEscape(id)) // escaped just here
+}
+
+// number writes a whole number with its thousands set apart.
+func number(n any) string {
+	digits := fmt.Sprint(n)
+	sign := ""
+	if strings.HasPrefix(digits, "-") {
+		sign, digits = "-", digits[1:]
+	}
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteRune('\u202f') // narrow no-break space
+		}
+		b.WriteRune(d)
+	}
+	return sign + b.String()
+}
+
+// rate writes messages per second with as many digits as it has meaning.
+func rate(r float64) string {
+	if r < 99.95 {
+		return strconv.FormatFloat(r, 'f', 1, 64)
+	}
+	return number(int64(math.Round(r)))
+}
+
+// age writes a span of time in its greatest unit.
+func age(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "now"
+	case d < time.Minute:
+		return strconv.Itoa(int(d.Seconds())) + " s"
+	case d < time.Hour:
+		return strconv.Itoa(int(d.Minutes())) + " min"
+	case d < 48*time.Hour:
+		return strconv.Itoa(int(d.Hours())) + " h"
+	}
+	return strconv.Itoa(int(d.Hours()/24)) + " d"
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// ago writes how long ago t was.
+func ago(t time.Time) string {
+	text := age(time.Since(t))
+	if text == "now" {
+		return text
+	}
+	return text + " ago"
+}
+
+// when writes a time briefly: today's by its hour.
+func when(t time.Time) string {
+	t, now := t.UTC(), time.Now().UTC()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+// pretty sets out a JSON text on lines; what is no JSON stays as it is.
+func pretty(raw json.RawMessage) string {
+	var out bytes.Buffer
+	if err := json.Indent(&out, raw, "", "  "); err != nil {
+		return string(raw)
+	}
+	return out.String()
+}
+
+// short cuts a text that would not fit on its line.
+func short(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+// plural writes a count with its noun.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}
+
+// share is part of whole in percent, and at least visible when it is not 0.
+func share(part, whole int) float64 {
+	if whole <= 0 || part <= 0 {
+		return 0
+	}
+	return max(0.8, min(100, math.Round(float64(part)/float64(whole)*1000)/10))
+}
