@@ -41,8 +41,9 @@ fuzz:
 	  done; \
 	done
 
-bench:
-	$(GO) test -run '^$$' -bench . -benchtime 5s -timeout 60m $(if $(wildcard bench),./bench/...,./...)
+# The hot paths of a server process beside mosquitto and mochi, with ratios.
+bench: setup-test
+	$(GO) run ./bench
 
 clean:
 	rm -rf slipway dist
