@@ -23,6 +23,7 @@ const module = "github.com/slipway/slipway/"
 // imports says which packages of ours a package may import; paths are below
 // internal/ unless they begin with a slash.
 const imports = `
+/bench: /device devca mqtt sastoken up
 /cmd/slipway: cli
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
@@ -87,6 +88,9 @@ github.com/mattn/go-isatty: cli
 github.com/nats-io/: bus
 github.com/pressly/goose/v3: sqldb
 github.com/spf13/cobra: cli
+github.com/mochi-mqtt/server/v2: /bench
+github.com/mochi-mqtt/server/v2/hooks/auth: /bench
+github.com/mochi-mqtt/server/v2/listeners: /bench
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub
