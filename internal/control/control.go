@@ -33,7 +33,9 @@ type Options struct {
 	Dir    string    // its database
 	Conn   *bus.Conn // to the other planes
 	Driver environment.Driver
-	Logger *slog.Logger
+	// Provisioning is where devices register, as host:port, for people to read.
+	Provisioning string
+	Logger       *slog.Logger
 }
 
 // Plane is the control plane.
@@ -74,7 +76,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p.fleet = fleet.New(o.Conn, p.environments, log, time.Now)
 	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version()})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
 	return p, nil
 }
 

@@ -246,7 +246,10 @@ func (in *installation) buildControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.control, err = control.New(ctx, control.Options{Dir: filepath.Join(in.Data, "control"), Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control")})
+	in.control, err = control.New(ctx, control.Options{
+		Dir: filepath.Join(in.Data, "control"), Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.mqttPort)),
+	})
 	if err != nil {
 		return err
 	}

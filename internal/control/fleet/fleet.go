@@ -302,16 +302,22 @@ func (f *Fleet) Show(ctx context.Context, id string) (Detail, error) {
 
 // Stays folds a transition log into one entry for each stay on a stamp.
 func Stays(log []link.Transition) []Stay {
-	stays := []Stay{}
+	stays, asked := []Stay{}, ""
 	for _, t := range log {
 		switch t.Step {
+		case "requested":
+			asked = t.Reason // what somebody said is worth more than what we say
 		case "assigned":
 			stays = append(stays, Stay{Environment: t.Environment, Stamp: t.Stamp, From: t.At})
 		case "removed":
 			if n := len(stays); n > 0 && stays[n-1].To == nil {
 				at := t.At
 				stays[n-1].To, stays[n-1].Reason = &at, t.Reason
+				if asked != "" {
+					stays[n-1].Reason = asked
+				}
 			}
+			asked = ""
 		}
 	}
 	return stays

@@ -1,0 +1,232 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/api"
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// noDriver starts nothing and says that it did.
+type noDriver struct{}
+
+func (noDriver) Ensure(_ context.Context, s link.Stamp) (string, error) {
+	return s.Name + ".example", nil
+}
+func (noDriver) Remove(context.Context, string) error { return nil }
+
+// server is the API over real subjects, with provisioning and one stamp played
+// by the test.
+type server struct {
+	t     *testing.T
+	url   string
+	token string
+	conn  *bus.Conn
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	nats, err := bus.Start(t.Context(), bus.Options{Name: "link", Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nats.Stop)
+	conn, err := nats.Connect("control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "control.db"), migrations.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	log := audit.NewLog(db, time.Now)
+	people := access.New(db, log, time.Now)
+	token, err := people.Bootstrap(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	environments, err := environment.New(db, conn, noDriver{}, log, quiet, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := api.New(api.Options{Access: people, Audit: log, Environments: environments, Fleet: fleet.New(conn, environments, log, time.Now), Logger: quiet, Version: "1"})
+	h := httptest.NewServer(handler)
+	t.Cleanup(h.Close)
+	return &server{t, h.URL, token, conn}
+}
+
+func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+// openAPI is what the description must hold.
+type openAPI struct {
+	OpenAPI string
+	Paths   map[string]map[string]struct {
+		OperationID string
+		Summary     string
+	}
+}
+
+func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
+	s := newServer(t)
+	status, text, _ := s.do("GET", "/api/openapi.json", "", "Authorization", "")
+	var described openAPI
+	if err := json.Unmarshal([]byte(text), &described); err != nil || status != 200 || !strings.HasPrefix(described.OpenAPI, "3.1") {
+		t.Fatalf("%d, version %s, %v", status, described.OpenAPI, err)
+	}
+	routes := 0
+	for path, methods := range described.Paths {
+		for method, operation := range methods {
+			routes++
+			if operation.OperationID == "" || operation.Summary == "" {
+				t.Errorf("%s %s is not described", method, path)
+			}
+			target := strings.NewReplacer("{id}", "x", "{name}", "x", "{method}", "x").Replace(path)
+			for name, header := range map[string]string{"no token": "", "a wrong one": "Bearer slp_wrong", "another scheme": "Basic eDp5"} {
+				status, body, _ := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				if status != http.StatusUnauthorized && status != http.StatusTooManyRequests || !strings.Contains(body, "urn:slipway:problem:") {
+					t.Errorf("%s %s with %s: %d %s", method, path, name, status, body)
+				}
+			}
+		}
+	}
+	if routes < 30 {
+		t.Errorf("only %d routes are described", routes)
+	}
+}
+
+func TestResourcesKeepTheirVersions(t *testing.T) {
+	s := newServer(t)
+	const path = "/api/v1/environments/dev"
+	status, body, header := s.do("PUT", path, `{"spec":{"displayName":"Dev"}}`)
+	if status != 200 || header.Get("ETag") != `"1"` {
+		t.Fatalf("%d %s %s", status, header.Get("ETag"), body)
+	}
+	for _, c := range []struct {
+		method, path, body, ifMatch string
+		status                      int
+		etag, says                  string
+	}{
+		{"PUT", path, `{"spec":{"displayName":"Dev"}}`, "", 200, `"1"`, ""},
+		{"PUT", path + "?dryRun=true", `{"spec":{"displayName":"Other"}}`, "", 200, `"2"`, "Other"},
+		{"GET", path, "", "", 200, `"1"`, `"displayName":"Dev"`},
+		{"PUT", path, `{"spec":{"displayName":"Development"}}`, `"1"`, 200, `"2"`, "Development"},
+		{"PUT", path, `{"spec":{"displayName":"Late"}}`, `"1"`, 412, "", "has changed"},
+		{"PUT", "/api/v1/environments/new", `{"spec":{}}`, "*", 412, "", "nothing stored"},
+		{"PUT", "/api/v1/environments/prod", `{"spec":{"promotesFrom":"dev"}}`, "", 200, `"1"`, ""},
+		{"PUT", path, `{"spec":{"promotesFrom":"prod"}}`, "", 400, "", "circle"},
+		{"DELETE", path, "", "", 409, "", "promotes from dev"},
+		{"PUT", "/api/v1/stamps/s1", `{"spec":{"environment":"prod","region":"r"}}`, "", 200, `"1"`, `"capacity":10000`},
+		{"PUT", "/api/v1/stamps/s2", `{"spec":{"environment":"none","region":"r"}}`, "", 400, "", "no environment"},
+		{"DELETE", "/api/v1/environments/prod", "", "", 409, "", "1 stamps"},
+		{"DELETE", "/api/v1/stamps/s1", "", "", 409, "", "closed first"},
+		{"GET", "/api/v1/environments", "", "", 200, "", `"name":"dev"`},
+		{"GET", "/api/v1/audit", "", "", 200, "", "environment.put"},
+	} {
+		status, body, header := s.do(c.method, c.path, c.body, "If-Match", c.ifMatch)
+		if status != c.status || c.etag != "" && header.Get("ETag") != c.etag || !strings.Contains(body, c.says) {
+			t.Errorf("%s %s %s: %d %s %s", c.method, c.path, c.body, status, header.Get("ETag"), body)
+		}
+	}
+}
+
+func TestTokensAreShownOnceAndCanBeRevoked(t *testing.T) {
+	s := newServer(t)
+	status, body, _ := s.do("POST", "/api/v1/tokens", `{"name":"ci","expiresInSeconds":60}`)
+	var made struct{ ID, Token string }
+	if err := json.Unmarshal([]byte(body), &made); err != nil || status != 200 || !strings.HasPrefix(made.Token, "slp_") {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, body, _ := s.do("GET", "/api/v1/tokens", "", "Authorization", "Bearer "+made.Token); status != 200 || strings.Contains(body, made.Token) {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, _ := s.do("DELETE", "/api/v1/tokens/"+made.ID, ""); status != 204 {
+		t.Errorf("revoking answered %d", status)
+	}
+	if status, _, _ := s.do("GET", "/api/v1/tokens", "", "Authorization", "Bearer "+made.Token); status != 401 {
+		t.Errorf("a revoked token: %d", status)
+	}
+	if status, body, _ := s.do("DELETE", "/api/v1/tokens/admin", ""); status != 409 {
+		t.Errorf("the last token: %d %s", status, body)
+	}
+}
+
+func TestAStampThatIsAwayHidesNothingElse(t *testing.T) {
+	s := newServer(t)
+	registered := link.Registration{RegistrationID: "d#1", DeviceID: "d#1", Environment: "test", Stamp: "away", Phase: link.PhaseAssigned, Epoch: 1}
+	for _, err := range []error{
+		bus.Answer(s.conn, link.ProvisioningPeer, link.RegistrationGet, func(_ context.Context, ref link.RegistrationRef) (link.Registration, error) {
+			if ref.DeviceID != "d#1" {
+				return registered, problem.New(problem.NotFound, "there is no device %q", ref.DeviceID)
+			}
+			return registered, nil
+		}),
+		bus.Answer(s.conn, link.ProvisioningPeer, link.RegistrationList, func(context.Context, link.ListRegistrations) (link.Registrations, error) {
+			return link.Registrations{Items: []link.Registration{registered}, More: true}, nil
+		}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		path   string
+		status int
+		says   []string
+	}{
+		{"/api/v1/devices/d%231", 200, []string{`"stampReachable":false`, `"environment":"test"`, `"deviceId":"d#1"`}},
+		{"/api/v1/devices", 200, []string{`"incomplete":[{"stamp":"away"`, `"next":"d#1"`}},
+		{"/api/v1/devices/d%231/twin", 503, []string{"away", "urn:slipway:problem:not-ready"}},
+		{"/api/v1/devices/other", 404, []string{"no device"}},
+	} {
+		status, body, _ := s.do("GET", c.path, "")
+		for _, says := range c.says {
+			if status != c.status || !strings.Contains(body, says) {
+				t.Errorf("%s: %d %s, want %s", c.path, status, body, says)
+			}
+		}
+	}
+}
