@@ -35,6 +35,8 @@ var cases = []struct {
 	{"deviceId IN ['a', 'sensor-1']", true},
 	{"deviceId NIN ['a']", true},
 	{"tags.missing NIN ['a']", false},
+	{"tags.missing + 1 NIN ['a', 1]", false},
+	{"tags.n / 0 NIN [1]", false},
 	{"STARTSWITH(deviceId, 'sens') AND CONTAINS(tags.batch, '7')", true},
 	{"CONTAINS(tags.n, '3')", false},
 	{"IS_DEFINED(tags.batch) AND NOT IS_DEFINED(tags.batch.x)", true},

@@ -203,6 +203,8 @@ func (r *renderer) membership(n membership) {
 	r.add("ifnull(")
 	r.typeOf(n.inner)
 	r.add(" IS NOT NULL AND ")
+	r.value(n.inner) // arithmetic has a type and may still have no result
+	r.add(" IS NOT NULL AND ")
 	if n.except {
 		r.add("NOT ")
 	}
