@@ -29,7 +29,7 @@ type cloud struct {
 	pool     *x509.CertPool
 	mu       sync.Mutex
 	assigned string            // the hub provisioning names: alpha or beta
-	codes    map[string][]byte // CONNACK codes of a hub, one after another; then 0
+	codes    map[string][]byte // CONNACK codes by client id @ device or "registrations", one after another; then 0
 	connects []string          // user names in order
 	acks     bool              // publishes are acknowledged
 	got      []string          // telemetry topics
@@ -89,14 +89,12 @@ func (c *cloud) serve(nc net.Conn) {
 		conn.Close()
 		return
 	}
-	hub, _, _ := strings.Cut(connect.Username, "/")
-	hub, _, _ = strings.Cut(hub, ":")
+	whom := connect.ClientID + "@" + strings.Split(connect.Username, "/")[1]
 	c.mu.Lock()
 	c.connects = append(c.connects, connect.Username)
 	code := byte(0)
-	if queue := c.codes[connect.ClientID+"@"+strings.Split(connect.Username, "/")[1]]; len(queue) > 0 {
-		code = queue[0]
-		c.codes[connect.ClientID+"@"+strings.Split(connect.Username, "/")[1]] = queue[1:]
+	if queue := c.codes[whom]; len(queue) > 0 {
+		code, c.codes[whom] = queue[0], queue[1:]
 	}
 	c.open[conn] = true
 	c.mu.Unlock()
