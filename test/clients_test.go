@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -183,5 +184,25 @@ func TestRestartKeepsEverything(t *testing.T) {
 	var ready up.Ready = in.ready
 	if ready.FirstStart {
 		t.Error("the second start says it is the first")
+	}
+}
+
+// TestFilesAtTheFirstStart gives resources to `up`: environments of one's own
+// replace the built-in ones, anything else joins them.
+func TestFilesAtTheFirstStart(t *testing.T) {
+	write := func(text string) string {
+		file := t.TempDir() + "/resources.yaml"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	own := start(t, "--file", write("apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: dev }\nspec: {}\n---\napiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: dev-1 }\nspec: { environment: dev, region: here }\n"))
+	if len(own.ready.Stamps) != 1 || own.ready.Stamps[0].Name != "dev-1" {
+		t.Errorf("stamps %+v", own.ready.Stamps)
+	}
+	joined := start(t, "--file", write("apiVersion: slipway/v1\nkind: EnrollmentGroup\nmetadata: { name: g }\nspec: { environment: test, attestation: { symmetricKey: {} } }\n"))
+	if len(joined.ready.Stamps) != 3 || !strings.Contains(joined.must("export"), "name: g") {
+		t.Errorf("stamps %+v", joined.ready.Stamps)
 	}
 }

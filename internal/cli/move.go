@@ -30,7 +30,7 @@ func (a *app) deviceMove() *cobra.Command {
 			"A device is taken off its stamp: its connection is cut and the next one refused. When\n" +
 			"it registers again it is assigned a stamp of the target environment. The command ends\n" +
 			"when every device is off its old stamp; with --wait, when every device that was\n" +
-			"connected has arrived. The move itself goes on whatever becomes of this command.",
+			"connected has arrived, and those named are connected again. The move itself goes on whatever becomes of this command.",
 		Example: "  slipway device move sensor-0017 --to production --wait\n" +
 			"  slipway device move --where \"tags.batch = '7'\" --to production --reason \"batch 7 passed\"",
 		Args: func(_ *cobra.Command, args []string) error { return o.check(args) },
@@ -71,6 +71,10 @@ func (a *app) moveDevices(ctx context.Context, c *client.Client, o moveOrder) er
 	if o.key == "" {
 		o.key = rand.Text()
 	}
+	var connected []string
+	if o.wait {
+		connected = connectedOf(ctx, c, o.Devices)
+	}
 	m, err := c.StartMove(ctx, o.key, o.MoveRequest)
 	if err != nil {
 		return err
@@ -78,6 +82,9 @@ func (a *app) moveDevices(ctx context.Context, c *client.Client, o moveOrder) er
 	limited, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	m, watchErr := a.watchMove(limited, c, m, o.wait)
+	if watchErr == nil {
+		a.awaitConnected(limited, c, connected)
+	}
 	if err := a.showMove(m); err != nil {
 		return err
 	}
@@ -88,6 +95,46 @@ func (a *app) moveDevices(ctx context.Context, c *client.Client, o moveOrder) er
 		return withHint(watchErr, "the move goes on; `slipway move show %s` tells how far it is", m.ID)
 	}
 	return a.judge(ctx, c, m)
+}
+
+// mostAwaited is how many named devices are waited for one by one.
+const mostAwaited = 100
+
+// connectedOf returns which of the named devices are connected now. One that
+// cannot be told is not waited for; the move itself says what is wrong with it.
+func connectedOf(ctx context.Context, c *client.Client, ids []string) (connected []string) {
+	for _, id := range ids[:min(len(ids), mostAwaited)] {
+		if d, err := c.Device(ctx, id); err == nil && d.Connected {
+			connected = append(connected, id)
+		}
+	}
+	return connected
+}
+
+// backWithin is how long a device may take from its assignment to its
+// connection before the command ends without having seen it.
+const backWithin = 30 * time.Second
+
+// awaitConnected waits until devices that were connected are connected again.
+func (a *app) awaitConnected(ctx context.Context, c *client.Client, ids []string) {
+	defer a.progress("")
+	ctx, cancel := context.WithTimeout(ctx, backWithin)
+	defer cancel()
+	tick := time.NewTicker(moveEvery)
+	defer tick.Stop()
+	for _, id := range ids {
+		a.progress("waiting for " + id + " to connect")
+		for {
+			if d, err := c.Device(ctx, id); err == nil && d.Connected {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}
 }
 
 // moveDone tells whether there is anything left to watch.

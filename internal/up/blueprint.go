@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,23 +37,21 @@ const settleTimeout = time.Minute
 // applyBlueprint declares what the first start, the demo and --file ask for,
 // and waits until every stamp runs and provisioning knows it.
 func (in *installation) applyBlueprint(ctx context.Context) error {
+	declared, err := in.readFiles()
+	if err != nil {
+		return err
+	}
 	empty, err := in.control.Empty(ctx)
 	if err != nil {
 		return err
 	}
-	if empty && len(in.Files) == 0 {
+	if empty && !declaresEnvironments(declared) {
 		if err := in.apply(ctx, "blueprint.yaml", blueprint, false); err != nil {
 			return err
 		}
 	}
-	for _, file := range in.Files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := in.apply(ctx, file, text, false); err != nil {
-			return err
-		}
+	if err := in.control.Apply(ctx, self, declared, false); err != nil {
+		return err
 	}
 	if in.Demo > 0 {
 		if err := in.apply(ctx, "demo.yaml", demo, true); err != nil {
@@ -60,6 +59,27 @@ func (in *installation) applyBlueprint(ctx context.Context) error {
 		}
 	}
 	return in.settle(ctx)
+}
+
+func (in *installation) readFiles() (all []resource.Resource, err error) {
+	for _, file := range in.Files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		some, err := resource.Decode(file, text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+// declaresEnvironments reports whether files say themselves what environments
+// there are; then the built-in ones would only be in the way.
+func declaresEnvironments(all []resource.Resource) bool {
+	return slices.ContainsFunc(all, func(r resource.Resource) bool { return r.Kind == resource.KindEnvironment })
 }
 
 func (in *installation) apply(ctx context.Context, file string, text []byte, onlyNew bool) error {
