@@ -3,8 +3,10 @@ package test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/up"
 )
 
@@ -204,5 +207,36 @@ func TestFilesAtTheFirstStart(t *testing.T) {
 	joined := start(t, "--file", write("apiVersion: slipway/v1\nkind: EnrollmentGroup\nmetadata: { name: g }\nspec: { environment: test, attestation: { symmetricKey: {} } }\n"))
 	if len(joined.ready.Stamps) != 3 || !strings.Contains(joined.must("export"), "name: g") {
 		t.Errorf("stamps %+v", joined.ready.Stamps)
+	}
+}
+
+// TestRealHostNames gives a stamp a public name: devices are told it, the
+// certificate bears it, and connections find the stamp by it.
+func TestRealHostNames(t *testing.T) {
+	in := start(t)
+	in.enrol()
+	address := net.JoinHostPort(in.stamp("test-1").Host, strconv.Itoa(in.stamp("test-1").MQTTS))
+	in.apply("apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: local, host: hub-test.example.com }\n")
+	const id = "named-1"
+	var told string
+	eventually(t, "devices are told the name", 20*time.Second, func() bool {
+		host, err := in.register(id)
+		told = host
+		return err == nil && strings.HasPrefix(host, "hub-test.example.com:")
+	})
+	nc, err := tls.Dial("tcp", address, &tls.Config{RootCAs: in.pool, ServerName: "hub-test.example.com", MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := mqtt.NewClientConn(nc, 1<<20)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	connack, err := conn.Connect(ctx, &mqtt.Connect{
+		ProtocolName: "MQTT", ProtocolLevel: 4, ClientID: id, CleanSession: true, HasUsername: true, Username: told + "/" + id + "/?api-version=2021-04-12",
+		HasPassword: true, Password: tokenFor(told+"/devices/"+id, device.DeriveKey(groupKey, id), ""),
+	})
+	if err != nil || connack.Code != mqtt.Accepted {
+		t.Errorf("%+v, %v", connack, err)
 	}
 }

@@ -53,7 +53,7 @@ type Entrance struct {
 	opened     chan door // sockets bound and not yet served
 
 	mu    sync.Mutex
-	doors map[string]door // by host
+	doors map[string]door // by host and the MQTT port that was asked for
 }
 
 // door is the pair of sockets on one host.
@@ -80,7 +80,8 @@ func New(o Options) *Entrance {
 func (e *Entrance) Listen(host string, mqttPort, httpsPort int) (mqtts, https int, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d, bound := e.doors[host]
+	name := net.JoinHostPort(host, strconv.Itoa(mqttPort))
+	d, bound := e.doors[name]
 	if !bound {
 		if d.mqtt, err = listen(host, mqttPort); err != nil {
 			return 0, 0, err
@@ -88,7 +89,7 @@ func (e *Entrance) Listen(host string, mqttPort, httpsPort int) (mqtts, https in
 		if d.https, err = listen(host, httpsPort); err != nil {
 			return 0, 0, errors.Join(err, d.mqtt.Close())
 		}
-		e.doors[host] = d
+		e.doors[name] = d
 		e.opened <- d
 	}
 	return portOf(d.mqtt), portOf(d.https), nil

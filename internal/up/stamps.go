@@ -100,15 +100,13 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 		return nil, err
 	}
 	local := &localStamp{spec: spec, stop: make(chan struct{}), done: make(chan struct{})}
-	address, mqttPort, httpsPort := ls.address(number)
-	if local.mqttPort, local.httpsPort, err = ls.in.entrance.Listen(address, mqttPort, httpsPort); err != nil {
+	if err := ls.listen(local, number); err != nil {
 		return nil, err
 	}
-	local.host = address
 	if spec.Host != "" {
 		local.host = spec.Host
 	}
-	ls.in.ca.Name(address, local.host)
+	ls.in.ca.Name(local.host)
 	conn, err := ls.in.connect("stamp-" + spec.Name)
 	if err != nil {
 		return nil, err
@@ -124,17 +122,27 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 	return local, nil
 }
 
-// address is where a stamp listens: on Linux every address in 127.0.0.0/8
-// works, so each stamp gets one and SDKs that cannot be given a port find it
-// on the usual one; elsewhere it gets ports of its own.
-func (ls *localStamps) address(number int) (host string, mqttPort, httpsPort int) {
+// listen opens the doors of a stamp. On Linux every address in 127.0.0.0/8
+// works, so each stamp gets one, and SDKs that cannot be given a port find it
+// on the usual one. Elsewhere it gets ports of its own, unless it has a host
+// name, by which connections to the shared ports are told apart.
+func (ls *localStamps) listen(local *localStamp, number int) (err error) {
+	in, own := ls.in, "127.0.1."+strconv.Itoa(number)
+	local.mqttPort, local.httpsPort = in.mqttPort, in.httpsPort
 	switch {
-	case ls.in.mqttHost != loopback && !isLoopback(ls.in.mqttHost):
-		return ls.in.mqttHost, ls.in.mqttPort, ls.in.httpsPort
-	case runtime.GOOS == "linux":
-		return "127.0.1." + strconv.Itoa(number), ls.in.mqttPort, ls.in.httpsPort
+	case in.everywhere && (runtime.GOOS == "linux" || local.spec.Host != ""):
+		local.host = own
+		return nil
+	case isLoopback(in.mqttHost) && runtime.GOOS == "linux":
+		local.host = own
+	case local.spec.Host != "":
+		return nil
+	default:
+		local.host = in.mqttHost
+		local.mqttPort, local.httpsPort = in.mqttPort+number, in.httpsPort+number
 	}
-	return "localhost", ls.in.mqttPort + 10 + number, ls.in.httpsPort + 10 + number
+	local.mqttPort, local.httpsPort, err = in.entrance.Listen(local.host, local.mqttPort, local.httpsPort)
+	return err
 }
 
 func isLoopback(host string) bool {

@@ -146,7 +146,8 @@ type installation struct {
 	stamps       *localStamps
 	control      *control.Plane
 	http         net.Listener
-	mqttHost     string
+	mqttHost     string // what provisioning is reached by
+	everywhere   bool   // the ports are open on every address of the machine
 	mqttPort     int
 	httpsPort    int
 	token        string
@@ -190,9 +191,10 @@ func (in *installation) listen() error {
 		return err
 	}
 	in.mqttHost = host
-	if host != loopback {
-		in.ca.Name(host)
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		in.everywhere, in.mqttHost = true, loopback
 	}
+	in.ca.Name(in.mqttHost)
 	if in.mqttPort, in.httpsPort, err = in.entrance.Listen(host, mqttPort, httpsPort); err != nil {
 		return err
 	}
