@@ -32,16 +32,22 @@ type Options struct {
 }
 
 // maxHandshakes bounds TLS handshakes under way, so that a herd at the door
-// leaves processor time to those inside; the rest wait to be accepted.
-const maxHandshakes = 64
+// leaves processor time to those inside; the rest wait their turn.
+const maxHandshakes = 128
 
-// handshakeTimeout is how long a client may take for TLS and its CONNECT.
-const handshakeTimeout = 20 * time.Second
+// A client may take helloTimeout to say its first byte, which costs us nothing,
+// handshakeTimeout for TLS, for which it holds one of the places, and
+// connectTimeout for its CONNECT.
+const (
+	helloTimeout     = 20 * time.Second
+	handshakeTimeout = 5 * time.Second
+	connectTimeout   = 20 * time.Second
+)
 
 // mqttLimits bound one MQTT connection. A packet holds the largest telemetry
 // message with the longest topic; 1767 s is the hub's longest silence.
 var mqttLimits = mqtt.Limits{
-	MaxPacket: 262144 + 65536 + 16, ConnectTimeout: handshakeTimeout, WriteTimeout: 30 * time.Second,
+	MaxPacket: 262144 + 65536 + 16, ConnectTimeout: connectTimeout, WriteTimeout: 30 * time.Second,
 	MaxKeepAlive: 1767 * time.Second, MaxBuffered: 1 << 20,
 }
 
@@ -195,6 +201,9 @@ func (e *Entrance) shut(nc net.Conn) {
 // serve finds out whom a connection is for and hands it over.
 func (e *Entrance) serve(ctx context.Context, nc net.Conn) {
 	defer e.shut(nc)
+	// The end of the process must reach clients that say nothing.
+	stop := context.AfterFunc(ctx, func() { e.shut(nc) })
+	defer stop()
 	conn, connect, err := e.greet(ctx, nc)
 	if err != nil {
 		e.Logger.Debug("no CONNECT", "remote", nc.RemoteAddr().String(), "error", err)
@@ -208,23 +217,60 @@ func (e *Entrance) serve(ctx context.Context, nc net.Conn) {
 		}
 		return
 	}
-	// The end of the process must reach clients that say nothing.
-	stop := context.AfterFunc(ctx, func() { e.shut(nc) })
-	defer stop()
 	serve(ctx, conn, connect)
 }
 
 func (e *Entrance) greet(ctx context.Context, nc net.Conn) (*mqtt.Conn, *mqtt.Connect, error) {
-	e.handshakes <- struct{}{}
-	secured := tls.Server(nc, e.TLS)
-	handshake, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	err := secured.HandshakeContext(handshake)
-	cancel()
-	<-e.handshakes
+	speaking, err := firstByte(nc)
 	if err != nil {
+		return nil, nil, err
+	}
+	secured := tls.Server(speaking, e.TLS)
+	if err := e.handshake(ctx, secured); err != nil {
 		return nil, nil, fmt.Errorf("TLS: %w", err)
 	}
 	conn := mqtt.NewConn(secured, mqttLimits)
 	connect, err := conn.ReadConnect()
 	return conn, connect, err
+}
+
+func (e *Entrance) handshake(ctx context.Context, secured *tls.Conn) error {
+	select {
+	case e.handshakes <- struct{}{}:
+		defer func() { <-e.handshakes }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	return secured.HandshakeContext(ctx)
+}
+
+// speaking is a connection whose first byte was read already.
+type speaking struct {
+	net.Conn
+	first []byte
+}
+
+// firstByte waits until a client says something: one that does not must not
+// take a place from those that do.
+func firstByte(nc net.Conn) (*speaking, error) {
+	if err := nc.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, err
+	}
+	s := &speaking{nc, make([]byte, 1)}
+	if _, err := nc.Read(s.first); err != nil {
+		return nil, fmt.Errorf("silent: %w", err)
+	}
+	return s, nc.SetReadDeadline(time.Time{})
+}
+
+// Read returns the first byte before the rest.
+func (s *speaking) Read(b []byte) (int, error) {
+	if len(s.first) > 0 && len(b) > 0 {
+		n := copy(b, s.first)
+		s.first = s.first[n:]
+		return n, nil
+	}
+	return s.Conn.Read(b)
 }

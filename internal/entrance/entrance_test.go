@@ -1,0 +1,72 @@
+package entrance_test
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/slipway/slipway/internal/devca"
+	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/mqtt"
+)
+
+// TestSilentClientsDoNotBarTheDoor opens far more connections than handshakes
+// may be under way, says nothing on them, and still comes in beside them.
+func TestSilentClientsDoNotBarTheDoor(t *testing.T) {
+	ca, err := devca.Open(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca.Name("127.0.0.1")
+	e := entrance.New(entrance.Options{
+		TLS: ca.ServerTLS(), HTTPS: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler),
+		MQTT: func(connect *mqtt.Connect) (entrance.Serve, bool) {
+			return func(_ context.Context, conn *mqtt.Conn, connect *mqtt.Connect) {
+				if err := conn.Accept(false, connect.KeepAlive); err != nil {
+					t.Error(err)
+				}
+				if _, err := conn.Next(); err == nil {
+					t.Error("the client said something")
+				}
+			}, connect.ClientID == "welcome"
+		},
+	})
+	port, _, err := e.Listen("127.0.0.1", 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	for range 500 {
+		nc, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+	}
+	for id, want := range map[string]mqtt.ConnackCode{"welcome": mqtt.Accepted, "stranger": mqtt.NotAuthorized} {
+		nc, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := mqtt.NewClientConn(nc, 1<<16)
+		limited, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		connack, err := conn.Connect(limited, &mqtt.Connect{ProtocolName: "MQTT", ProtocolLevel: 4, CleanSession: true, ClientID: id, KeepAlive: 60})
+		stop()
+		if err != nil || connack.Code != want {
+			t.Errorf("%s: %+v, %v", id, connack, err)
+		}
+		conn.Close()
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
