@@ -1,68 +1,82 @@
 package device
 
 import (
-	"encoding/json"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
-	"os"
 	"strconv"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/slipway/slipway/device/retry"
 )
 
-// The reasons for which a message is not sent.
-var (
-	ErrDropped = errors.New("the message was dropped: the queue is full")
-	ErrClosed  = errors.New("the device is closed")
-)
+// Config is what a device is built with.
+type Config struct {
+	Provisioning   string // host, or host:port
+	IDScope        string
+	RegistrationID string
 
-// errRenew ends a connection whose token is about to expire.
-var errRenew = errors.New("the token is being renewed")
+	Key         []byte           // symmetric key, of the device itself; see DeriveKey
+	Certificate *tls.Certificate // or an X.509 certificate with its key
 
-// refusal is an answer of the other side.
-type refusal struct {
-	byHub      bool // not by provisioning
-	final      bool // asking again is no use
-	retryAfter time.Duration
-	message    string
+	CA      *x509.CertPool // whom to trust; nil is the system's
+	Port    int            // of hosts that bear none; default 8883
+	ModelID string         // digital twin model, told to the hub
+	Store   Store          // keeps the assignment and the retry state; default in memory
+	Policy  retry.Policy   // what is zero is taken from retry.Default
+	Queue   int            // telemetry messages kept while offline, oldest dropped first; default 1000
+	Logger  *slog.Logger   // default none
+
+	// Dial opens connections; default net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// TokenLife is how long a token is valid, at least a second; the connection
+	// is renewed after four fifths of it. Default one hour.
+	TokenLife time.Duration
+	// KeepAlive is how long the connection may be silent, from a second to
+	// 1177 s. Default one minute.
+	KeepAlive time.Duration
+	// Chance makes the device's randomness of its registration and boot; the
+	// default adds the system's own, as a device without a store always boots
+	// for the first time.
+	Chance func(registration string, boot uint64) *rand.Rand
 }
 
-// Error says who refused and why.
-func (r *refusal) Error() string {
-	if r.byHub {
-		return "refused by the hub: " + r.message
-	}
-	return "refused by provisioning: " + r.message
-}
-
-func asRefusal(err error) *refusal {
-	var r *refusal
-	if errors.As(err, &r) {
-		return r
-	}
-	return nil
-}
+// maxKeepAlive is the longest a hub waits for, divided by one and a half.
+const maxKeepAlive = 1177 * time.Second
 
 // complete checks the configuration and fills in defaults.
 func (c *Config) complete() error {
+	c.defaults()
 	switch {
 	case c.Provisioning == "" || c.IDScope == "" || c.RegistrationID == "":
 		return errors.New("device: Provisioning, IDScope and RegistrationID are required")
 	case (len(c.Key) == 0) == (c.Certificate == nil):
 		return errors.New("device: exactly one of Key and Certificate is required")
+	case c.TokenLife < time.Second:
+		return fmt.Errorf("device: TokenLife is %s, less than a second", c.TokenLife)
+	case c.KeepAlive < time.Second || c.KeepAlive > maxKeepAlive:
+		return fmt.Errorf("device: KeepAlive is %s, not between 1s and %s", c.KeepAlive, maxKeepAlive)
+	case c.Queue < 1:
+		return fmt.Errorf("device: Queue is %d, which keeps nothing", c.Queue)
+	case c.Port < 1 || c.Port > 65535:
+		return fmt.Errorf("device: Port is %d, which is none", c.Port)
 	}
+	return nil
+}
+
+func (c *Config) defaults() {
+	c.Policy = c.Policy.Complete()
 	if c.Port == 0 {
 		c.Port = 8883
 	}
 	if c.Store == nil {
 		c.Store = &MemoryStore{}
-	}
-	if c.Policy == (retry.Policy{}) {
-		c.Policy = retry.Default
 	}
 	if c.Queue == 0 {
 		c.Queue = 1000
@@ -80,7 +94,9 @@ func (c *Config) complete() error {
 	if c.KeepAlive == 0 {
 		c.KeepAlive = time.Minute
 	}
-	return nil
+	if c.Chance == nil {
+		c.Chance = func(registration string, boot uint64) *rand.Rand { return retry.Seed(registration, boot^rand.Uint64()) }
+	}
 }
 
 // address splits a host as provisioning spells it into a name for TLS and an
@@ -89,86 +105,6 @@ func (c *Config) address(host string) (name, address string) {
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		return name, net.JoinHostPort(name, port)
 	}
-	return host, net.JoinHostPort(host, strconv.Itoa(c.Port))
-}
-
-// Store keeps what must survive a reboot.
-type Store interface {
-	Load() ([]byte, error) // nil when nothing is kept
-	Save([]byte) error
-}
-
-// MemoryStore keeps nothing over a reboot.
-type MemoryStore struct {
-	mu   sync.Mutex
-	kept []byte
-}
-
-// Load returns what was saved last.
-func (s *MemoryStore) Load() ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.kept, nil
-}
-
-// Save keeps text.
-func (s *MemoryStore) Save(text []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.kept = append([]byte(nil), text...)
-	return nil
-}
-
-// FileStore keeps a file, replaced whole.
-type FileStore string
-
-// Load reads the file.
-func (s FileStore) Load() ([]byte, error) {
-	text, err := os.ReadFile(string(s))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	return text, err
-}
-
-// Save replaces the file.
-func (s FileStore) Save(text []byte) error {
-	draft := string(s) + ".tmp"
-	if err := os.WriteFile(draft, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(draft, string(s))
-}
-
-// persistent is what the store keeps.
-type persistent struct {
-	Assignment Assignment  `json:"assignment"`
-	Retry      retry.State `json:"retry"`
-	Boot       uint64      `json:"boot"`
-}
-
-// load reads the store and counts the boot.
-func (c *Client) load() (p persistent, err error) {
-	text, err := c.config.Store.Load()
-	if err != nil {
-		return p, fmt.Errorf("device: load: %w", err)
-	}
-	if len(text) > 0 && json.Unmarshal(text, &p) != nil {
-		c.logger.Warn("the stored state is damaged; registering anew")
-		p = persistent{}
-	}
-	p.Boot++
-	p.Retry.Connected = time.Time{}
-	return p, c.save(p)
-}
-
-func (c *Client) save(p persistent) error {
-	text, err := json.Marshal(p)
-	if err == nil {
-		err = c.config.Store.Save(text)
-	}
-	if err != nil {
-		return fmt.Errorf("device: save: %w", err)
-	}
-	return nil
+	name = strings.Trim(host, "[]")
+	return name, net.JoinHostPort(name, strconv.Itoa(c.Port))
 }

@@ -5,16 +5,15 @@
 // Run registers it, connects it to the hub it is assigned to, and keeps it
 // connected; when the hub says "not here any more" it asks provisioning again,
 // so that a device moves from one environment to another without being
-// touched. One policy (package retry) governs every attempt.
+// touched. One policy (package retry) governs every attempt, so callers need
+// no loops of their own.
 package device
 
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"time"
 
@@ -22,45 +21,9 @@ import (
 	"github.com/slipway/slipway/internal/sastoken"
 )
 
-// Config is what a device is built with.
-type Config struct {
-	Provisioning   string // host, or host:port
-	IDScope        string
-	RegistrationID string
-
-	Key         []byte           // symmetric key, of the device itself; see DeriveKey
-	Certificate *tls.Certificate // or an X.509 certificate with its key
-
-	CA      *x509.CertPool // whom to trust; nil is the system's
-	Port    int            // of hosts that bear none; default 8883
-	ModelID string         // digital twin model, told to the hub
-	Store   Store          // keeps the assignment and the retry state; default in memory
-	Policy  retry.Policy   // default retry.Default
-	Queue   int            // telemetry messages kept while offline, oldest dropped first; default 1000
-	Logger  *slog.Logger   // default none
-
-	// Dial opens connections; default net.Dialer.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// TokenLife is how long a token is valid; the connection is renewed after
-	// four fifths of it. Default one hour.
-	TokenLife time.Duration
-	// KeepAlive is how long the connection may be silent; default one minute.
-	KeepAlive time.Duration
-}
-
 // DeriveKey is the key of a device of a symmetric-key enrolment group.
 func DeriveKey(groupKey []byte, registrationID string) []byte {
 	return sastoken.DeriveKey(groupKey, registrationID)
-}
-
-// Message is a telemetry message, or a cloud-to-device one.
-type Message struct {
-	ID              string // made when empty: who receives can tell repetitions
-	CorrelationID   string
-	ContentType     string
-	ContentEncoding string
-	Properties      map[string]string
-	Body            []byte
 }
 
 // Assignment is the hub a device belongs to.
@@ -69,7 +32,8 @@ type Assignment struct {
 	DeviceID string `json:"deviceId"`
 }
 
-// MethodHandler runs a direct method. The payload is JSON, and so is the answer.
+// MethodHandler runs a direct method. The payload is JSON, and so is the
+// answer. It ends when ctx does: the connection is gone, and nobody waits.
 type MethodHandler func(ctx context.Context, payload []byte) (status int, answer []byte)
 
 // EventKind says what happened.
@@ -77,12 +41,13 @@ type EventKind string
 
 // What a device tells of itself.
 const (
-	Provisioned  EventKind = "provisioned"  // Assignment is new
+	Provisioned  EventKind = "provisioned"  // Assignment is what provisioning answered
 	Connected    EventKind = "connected"    // to Assignment's hub
 	Disconnected EventKind = "disconnected" // Err says why
-	Refused      EventKind = "refused"      // by the hub or by provisioning; Err says why
+	Refused      EventKind = "refused"      // by the hub or by provisioning; Err is a *Refusal
 	Waiting      EventKind = "waiting"      // Delay until the next attempt
 	Dormant      EventKind = "dormant"      // a campaign gave up; Delay until the next: time for a fallback
+	Unsaved      EventKind = "unsaved"      // the store failed, Err says how; the device goes on without it
 )
 
 // Event is something that happened to the connection.
@@ -93,21 +58,33 @@ type Event struct {
 	Err        error
 }
 
-// Client is a device. Set handlers before Run.
+// Client is a device. Set handlers before Run. Handlers are called one after
+// another, may call the client, and hold up later calls while they run;
+// methods run beside them.
 type Client struct {
-	config Config
-	queue  *queue
-	logger *slog.Logger
-	chance *rand.Rand // used by Run alone
+	config   Config
+	queue    *queue
+	logger   *slog.Logger
+	sessions tls.ClientSessionCache // resuming TLS spares hub and device most of a reconnect
+	budget   *retry.Budget
+	chance   *rand.Rand // made by Run
+	inbox    *inbox
+	slots    chan struct{}  // direct methods that may run at once
+	running  sync.WaitGroup // direct methods
 
-	mu        sync.Mutex
-	session   *session // nil while not connected
-	ready     chan struct{}
+	mu      sync.Mutex
+	started bool
+	ended   chan struct{} // closed when Run is over
+	session *session      // nil while not connected
+	ready   chan struct{} // closed while connected
+
 	methods   map[string]MethodHandler
 	onDesired func(version int64, patch []byte)
 	onMessage func(Message)
 	onEvent   func(Event)
 }
+
+const maxMethods = 8 // direct methods run at once
 
 // New returns a device that does nothing before Run.
 func New(config Config) (*Client, error) {
@@ -116,7 +93,9 @@ func New(config Config) (*Client, error) {
 	}
 	return &Client{
 		config: config, queue: newQueue(config.Queue), logger: config.Logger.With("device", config.RegistrationID),
-		ready: make(chan struct{}), methods: map[string]MethodHandler{},
+		sessions: tls.NewLRUClientSessionCache(2), budget: retry.NewBudget(time.Now()),
+		inbox: newInbox(), slots: make(chan struct{}, maxMethods),
+		ended: make(chan struct{}), ready: make(chan struct{}), methods: map[string]MethodHandler{},
 	}, nil
 }
 
@@ -125,160 +104,25 @@ func New(config Config) (*Client, error) {
 func (c *Client) OnMethod(name string, handler MethodHandler) { c.methods[name] = handler }
 
 // OnDesired is called with each change of desired properties: the patch as
-// the back end sent it.
+// the back end sent it. What changes while the device is offline is not
+// repeated, so read Twin when Connected.
 func (c *Client) OnDesired(handler func(version int64, patch []byte)) { c.onDesired = handler }
 
-// OnMessage is called with each cloud-to-device message.
+// OnMessage is called with each cloud-to-device message, which is acknowledged
+// when the handler returns; one that was cut off comes again.
 func (c *Client) OnMessage(handler func(Message)) { c.onMessage = handler }
 
 // OnEvent is called with what happens to the connection.
 func (c *Client) OnEvent(handler func(Event)) { c.onEvent = handler }
 
+// tell never waits: a handler that hangs must not keep the device from its hub.
 func (c *Client) tell(e Event) {
 	c.logger.Debug("event", "kind", e.Kind, "hub", e.Assignment.Hub, "delay", e.Delay, "error", e.Err)
-	if c.onEvent != nil {
-		c.onEvent(e)
+	if c.onEvent == nil {
+		return
 	}
-}
-
-// Run keeps the device connected until ctx ends.
-func (c *Client) Run(ctx context.Context) error {
-	defer c.queue.close()
-	state, err := c.load()
-	if err != nil {
-		return err
-	}
-	c.chance = retry.Seed(c.config.RegistrationID, state.Boot)
-	for ctx.Err() == nil {
-		if !sleep(ctx, c.config.Policy.Wait(state.Retry, time.Now())) {
-			break
-		}
-		state.Retry = c.config.Policy.Begin(state.Retry, time.Now())
-		if err := c.attempt(ctx, &state); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// attempt makes one attempt and, when it connects, stays until the connection
-// is gone. Its error is the store's: all others are the policy's to handle.
-func (c *Client) attempt(ctx context.Context, state *persistent) error {
-	now := time.Now
-	if state.Assignment == (Assignment{}) {
-		assignment, err := c.provision(ctx)
-		if err != nil {
-			return c.failed(ctx, state, err)
-		}
-		state.Assignment = assignment
-		if err := c.save(*state); err != nil {
-			return err
-		}
-		c.tell(Event{Kind: Provisioned, Assignment: assignment})
-	}
-	s, err := c.connect(ctx, state.Assignment)
-	if err != nil {
-		return c.failed(ctx, state, err)
-	}
-	state.Retry = c.config.Policy.Up(state.Retry, now())
-	if err := c.save(*state); err != nil {
-		return err
-	}
-	c.enter(s)
-	c.tell(Event{Kind: Connected, Assignment: state.Assignment})
-	err = s.run(ctx)
-	c.leave()
-	if ctx.Err() != nil {
-		return nil
-	}
-	c.tell(Event{Kind: Disconnected, Assignment: state.Assignment, Err: err})
-	if err == errRenew {
-		state.Retry = retry.State{} // not a failure: connect again at once
-		return nil
-	}
-	var delay time.Duration
-	state.Retry, delay = c.config.Policy.Down(state.Retry, now(), c.chance)
-	c.tell(Event{Kind: Waiting, Delay: delay})
-	return c.save(*state)
-}
-
-// failed decides what a failed attempt leads to: a refusal by the hub means
-// the device belongs elsewhere, which is asked once per campaign; other final
-// answers end the campaign; the rest is tried again.
-func (c *Client) failed(ctx context.Context, state *persistent, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	refusal := asRefusal(err)
-	if refusal != nil {
-		c.tell(Event{Kind: Refused, Assignment: state.Assignment, Err: err})
-	}
-	var delay time.Duration
-	switch {
-	case refusal != nil && refusal.byHub && refusal.final && !state.Retry.Moved:
-		state.Assignment, state.Retry.Moved = Assignment{}, true
-		state.Retry.NotBefore = time.Time{}
-		return c.save(*state)
-	case refusal != nil && refusal.final:
-		state.Retry, delay = c.config.Policy.GiveUp(state.Retry, time.Now(), c.chance)
-	default:
-		var after time.Duration
-		if refusal != nil {
-			after = refusal.retryAfter
-		}
-		state.Retry, delay = c.config.Policy.Failed(state.Retry, time.Now(), after, c.chance)
-	}
-	kind := Waiting
-	if state.Retry.Dormant {
-		kind = Dormant
-	}
-	c.tell(Event{Kind: kind, Delay: delay, Err: err})
-	return c.save(*state)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// enter makes s the session that calls use.
-func (c *Client) enter(s *session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = s
-	close(c.ready)
-}
-
-func (c *Client) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.session = nil
-	c.ready = make(chan struct{})
-}
-
-// connected waits for a session.
-func (c *Client) connected(ctx context.Context) (*session, error) {
-	for {
-		c.mu.Lock()
-		s, ready := c.session, c.ready
-		c.mu.Unlock()
-		if s != nil {
-			return s, nil
-		}
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	if !c.inbox.put(func() { c.onEvent(e) }, maxCalls+maxEvents) {
+		c.logger.Warn("an event was not told: the handlers are too slow", "kind", e.Kind)
 	}
 }
 
@@ -293,8 +137,12 @@ func (c *Client) Disconnect() {
 
 // Send queues telemetry and waits until the hub has it for good. While offline
 // the queue keeps it; when the queue is full the oldest message is dropped,
-// and its Send fails with ErrDropped.
+// and its Send fails with ErrDropped. When ctx ends first the message stays
+// queued.
 func (c *Client) Send(ctx context.Context, m Message) error {
+	if err := m.check(); err != nil {
+		return err
+	}
 	waiting := c.queue.add(m)
 	select {
 	case <-waiting.done:
@@ -304,39 +152,49 @@ func (c *Client) Send(ctx context.Context, m Message) error {
 	}
 }
 
-// Enqueue is Send without the wait.
-func (c *Client) Enqueue(m Message) { c.queue.add(m) }
-
-// Queued returns how many messages wait for the hub.
-func (c *Client) Queued() int { return c.queue.len() }
-
-// Twin returns {"desired":{…},"reported":{…}}.
-func (c *Client) Twin(ctx context.Context) ([]byte, error) {
-	s, err := c.connected(ctx)
-	if err != nil {
-		return nil, err
+// Enqueue is Send without the wait: its error is the message's fault.
+func (c *Client) Enqueue(m Message) error {
+	if err := m.check(); err != nil {
+		return err
 	}
-	_, body, err := s.request(ctx, "$iothub/twin/GET/?$rid=", nil)
-	return body, err
+	c.queue.add(m)
+	return nil
 }
 
-// Report merges a patch into the reported properties and returns their new
-// version.
-func (c *Client) Report(ctx context.Context, patch []byte) (version int64, err error) {
-	s, err := c.connected(ctx)
-	if err != nil {
-		return 0, err
-	}
-	version, _, err = s.request(ctx, "$iothub/twin/PATCH/properties/reported/?$rid=", patch)
-	return version, err
-}
+// Queued returns how many messages wait for a connection.
+func (c *Client) Queued() int { return c.queue.count().Queued }
+
+// Counters returns what became of telemetry so far.
+func (c *Client) Counters() Counters { return c.queue.count() }
+
+// glance is how soon Periodic takes up a shorter period.
+const glance = 10 * time.Second
 
 // Periodic calls fn every period until ctx ends, shifted by a phase of the
-// device's own, so that a fleet's work is spread. every is asked each time.
+// device's own, so that a fleet's work is spread. every is asked again at
+// least every ten seconds; less than a millisecond counts as one.
 func (c *Client) Periodic(ctx context.Context, every func() time.Duration, fn func(context.Context)) {
-	wait := retry.Phase(c.config.RegistrationID, every())
-	for sleep(ctx, wait) {
-		fn(ctx)
-		wait = every()
+	for {
+		wait := retry.Next(c.config.RegistrationID, max(every(), time.Millisecond), time.Now())
+		if !sleep(ctx, min(wait, glance)) {
+			return
+		}
+		if wait <= glance {
+			fn(ctx)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

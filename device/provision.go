@@ -11,13 +11,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/sastoken"
 )
 
 const (
 	maxPacket        = 512 << 10
-	answerTimeout    = 30 * time.Second
 	registerTimeout  = 5 * time.Minute
 	provisionVersion = "2021-06-01"
 )
@@ -35,6 +35,7 @@ func (c *Client) dial(ctx context.Context, host string) (*mqtt.ClientConn, error
 	if c.config.Certificate != nil {
 		config.Certificates = []tls.Certificate{*c.config.Certificate}
 	}
+	config.ClientSessionCache = c.sessions
 	secured := tls.Client(nc, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(err, nc.Close())
@@ -64,7 +65,7 @@ func (c *Client) token(resource, policy string, life time.Duration) []byte {
 	if c.config.Certificate != nil {
 		return nil
 	}
-	return []byte(sastoken.Sign(c.config.Key, url.QueryEscape(resource), time.Now().Add(life), policy))
+	return []byte(sastoken.Sign(c.config.Key, escape(resource), time.Now().Add(life), policy))
 }
 
 // provision asks where the device belongs.
@@ -80,22 +81,24 @@ func (c *Client) provision(ctx context.Context) (Assignment, error) {
 	if err != nil {
 		return Assignment{}, fmt.Errorf("provisioning: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer func() { stop(); conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { c.hangUp(conn) })
+	defer func() { stop(); c.hangUp(conn) }()
 	if connack.Code != mqtt.Accepted {
-		return Assignment{}, &refusal{final: connack.Code != mqtt.ServerUnavailable, message: connack.Code.String()}
+		return Assignment{}, refusedConnect(false, connack.Code)
 	}
-	r := &registering{conn: conn}
-	if err := conn.Write(&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Topic: "$dps/registrations/res/#", QoS: 1}}}); err != nil {
-		return Assignment{}, err
+	r := &registering{client: c, conn: conn}
+	assignment, err := r.run(ctx)
+	if ctx.Err() != nil {
+		err = ctx.Err() // the reason why the connection failed
 	}
-	return r.run(ctx, c.config.RegistrationID)
+	return assignment, err
 }
 
 // registering is one conversation with provisioning.
 type registering struct {
-	conn *mqtt.ClientConn
-	id   uint16
+	client *Client
+	conn   *mqtt.ClientConn
+	id     uint16
 }
 
 // provisioned is what provisioning answers.
@@ -105,37 +108,59 @@ type provisioned struct {
 	State       struct {
 		AssignedHub  string `json:"assignedHub"`
 		DeviceID     string `json:"deviceId"`
+		ErrorCode    int    `json:"errorCode"`
 		ErrorMessage string `json:"errorMessage"`
 	} `json:"registrationState"`
-	Message string `json:"message"`
 }
 
-func (r *registering) run(ctx context.Context, registration string) (Assignment, error) {
-	body, err := json.Marshal(map[string]string{"registrationId": registration})
+func (r *registering) run(ctx context.Context) (Assignment, error) {
+	if err := r.conn.Write(&mqtt.Subscribe{PacketID: 1, Filters: []mqtt.Filter{{Topic: "$dps/registrations/res/#", QoS: 1}}}); err != nil {
+		return Assignment{}, err
+	}
+	body, err := json.Marshal(map[string]string{"registrationId": r.client.config.RegistrationID})
 	if err != nil {
 		return Assignment{}, err
 	}
-	answer, wait, err := r.ask("$dps/registrations/PUT/iotdps-register/?$rid=1", body)
-	for err == nil && answer.Status != "assigned" {
-		if answer.Status != "assigning" && answer.Status != "unassigned" || answer.OperationID == "" {
-			return Assignment{}, &refusal{final: true, message: answer.Status + ": " + answer.State.ErrorMessage}
-		}
+	answer, after, err := r.ask("$dps/registrations/PUT/iotdps-register/?", "", body)
+	for err == nil && pending(answer) {
+		wait := r.client.config.Policy.Poll(after, r.client.chance)
 		if !sleep(ctx, wait) {
 			return Assignment{}, ctx.Err()
 		}
-		answer, wait, err = r.ask("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId="+url.QueryEscape(answer.OperationID), nil)
+		answer, after, err = r.ask("$dps/registrations/GET/iotdps-get-operationstatus/?", "&operationId="+escape(answer.OperationID), nil)
 	}
 	if err != nil {
 		return Assignment{}, err
 	}
-	return Assignment{Hub: answer.State.AssignedHub, DeviceID: answer.State.DeviceID}, nil
+	return decided(answer)
+}
+
+// escape is for topics, in which '+' is a wildcard [MQTT-3.3.2-2].
+func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
+
+func pending(a provisioned) bool {
+	return (a.Status == "assigning" || a.Status == "unassigned") && a.OperationID != ""
+}
+
+// decided is what the last answer means. A failure bears the status of its
+// reason in the first digits of its code.
+func decided(a provisioned) (Assignment, error) {
+	switch {
+	case a.Status != "assigned":
+		status := a.State.ErrorCode / 1000
+		return Assignment{}, &Refusal{Permanent: !retry.Transient(status), Status: status, Message: strings.TrimSuffix(a.Status+": "+a.State.ErrorMessage, ": ")}
+	case a.State.AssignedHub == "" || a.State.DeviceID == "":
+		return Assignment{}, errors.New("provisioning assigned the device, but named no hub or no device id")
+	}
+	return Assignment{Hub: a.State.AssignedHub, DeviceID: a.State.DeviceID}, nil
 }
 
 // ask publishes a request and waits for its answer and how long to wait
-// before the next.
-func (r *registering) ask(topic string, body []byte) (provisioned, time.Duration, error) {
+// before the next, 0 when the answer does not say.
+func (r *registering) ask(topic, more string, body []byte) (provisioned, time.Duration, error) {
 	r.id++
-	if err := r.conn.Write(&mqtt.Publish{Topic: topic, Payload: body, QoS: 1, PacketID: r.id + 1}); err != nil {
+	rid := strconv.Itoa(int(r.id))
+	if err := r.conn.Write(&mqtt.Publish{Topic: topic + "$rid=" + rid + more, Payload: body, QoS: 1, PacketID: r.id + 1}); err != nil {
 		return provisioned{}, 0, err
 	}
 	if err := r.conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil {
@@ -150,37 +175,30 @@ func (r *registering) ask(topic string, body []byte) (provisioned, time.Duration
 		if !ok {
 			continue
 		}
-		rest, ok := strings.CutPrefix(p.Topic, "$dps/registrations/res/")
-		if !ok {
-			continue
-		}
 		if p.QoS > 0 {
 			if err := r.conn.Write(&mqtt.Puback{PacketID: p.PacketID}); err != nil {
 				return provisioned{}, 0, err
 			}
 		}
-		return readAnswer(rest, p.Payload)
+		rest, ok := strings.CutPrefix(p.Topic, "$dps/registrations/res/")
+		if status, query, _ := strings.Cut(rest, "/?"); ok && fields(query)["$rid"] == rid {
+			return readAnswer(status, query, p.Payload, time.Now())
+		}
 	}
 }
 
 // readAnswer reads {status}/?$rid=…&retry-after=… and its body.
-func readAnswer(topic string, body []byte) (answer provisioned, wait time.Duration, err error) {
-	text, query, _ := strings.Cut(topic, "/?")
+func readAnswer(text, query string, body []byte, now time.Time) (answer provisioned, after time.Duration, err error) {
 	status, err := strconv.Atoi(text)
 	if err != nil {
-		return answer, 0, fmt.Errorf("provisioning answered on %q", topic)
+		return answer, 0, fmt.Errorf("provisioning answered with status %q", excerpt([]byte(text)))
 	}
-	wait = 2 * time.Second
-	for field := range strings.SplitSeq(query, "&") {
-		if value, ok := strings.CutPrefix(field, "retry-after="); ok {
-			wait = max(time.Second, afterOf(value))
-		}
+	after = retry.After(fields(query)["retry-after"], now)
+	if status >= 300 {
+		return answer, after, refusedRequest(false, status, after, body)
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return answer, 0, fmt.Errorf("provisioning answered %d with %q", status, body)
+		return answer, after, fmt.Errorf("provisioning answered %d with %q", status, excerpt(body))
 	}
-	if status >= 300 {
-		return answer, wait, &refusal{final: !transient(status), retryAfter: wait, message: fmt.Sprintf("%d: %s", status, answer.Message)}
-	}
-	return answer, wait, nil
+	return answer, after, nil
 }

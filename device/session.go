@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/propertybag"
 )
@@ -19,41 +17,34 @@ import (
 var userAgent = "slipway-go/1 (" + runtime.GOOS + "; " + runtime.GOARCH + ")"
 
 const (
-	hubVersion = "2021-04-12"
-	window     = 32 // telemetry messages sent and not acknowledged
-	maxMethods = 8  // direct methods run at once
+	hubVersion      = "2021-04-12"
+	window          = 32               // telemetry messages sent and not acknowledged
+	ackTimeout      = time.Minute      // for the hub to acknowledge telemetry
+	farewellTimeout = time.Second      // for the network to take a DISCONNECT
+	answerTimeout   = 30 * time.Second // for an answer to anything
 )
-
-func afterOf(value string) time.Duration { return retry.After(value, time.Now()) }
-func transient(status int) bool          { return retry.Transient(status) }
 
 // session is one connection to the hub.
 type session struct {
 	client   *Client
 	conn     *mqtt.ClientConn
 	deviceID string
-	renew    time.Time // when the token is nearly over; zero: never
-	slots    chan struct{}
+	renew    time.Time     // when the token is nearly over; zero: never
+	gone     chan struct{} // closed when the client has no session any more
 
 	mu       sync.Mutex
 	nextID   uint16
 	unacked  []sent // telemetry in the order in which it was sent
-	nextRID  uint64
 	requests map[string]chan reply
+	over     bool
 	acked    chan struct{} // a place in the window came free
 }
 
 // sent is a message with the packet id it bears.
 type sent struct {
 	id uint16
+	at time.Time
 	*outgoing
-}
-
-// reply is the hub's answer to a twin request.
-type reply struct {
-	status  int
-	version int64
-	body    []byte
 }
 
 // connect opens the hub session and asks for all that devices can listen to.
@@ -70,16 +61,18 @@ func (c *Client) connect(ctx context.Context, a Assignment) (*session, error) {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
 	if connack.Code != mqtt.Accepted {
-		return nil, errors.Join(&refusal{byHub: true, final: connack.Code != mqtt.ServerUnavailable, message: connack.Code.String()}, conn.Close())
+		c.hangUp(conn)
+		return nil, refusedConnect(true, connack.Code)
 	}
-	s := &session{
-		client: c, conn: conn, deviceID: a.DeviceID, slots: make(chan struct{}, maxMethods),
-		requests: map[string]chan reply{}, acked: make(chan struct{}, 1),
-	}
+	s := &session{client: c, conn: conn, deviceID: a.DeviceID, requests: map[string]chan reply{}, acked: make(chan struct{}, 1), gone: make(chan struct{})}
 	if c.config.Certificate == nil {
 		s.renew = time.Now().Add(c.config.TokenLife * 4 / 5)
 	}
-	return s, s.subscribe()
+	if err := s.subscribe(); err != nil {
+		s.drop()
+		return nil, fmt.Errorf("hub: %w", err)
+	}
+	return s, nil
 }
 
 func (s *session) subscribe() error {
@@ -89,64 +82,84 @@ func (s *session) subscribe() error {
 	}})
 }
 
+// packetID returns one that is not in use [MQTT-2.3.1-2]; s is locked, or not
+// yet shared.
 func (s *session) packetID() uint16 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.packetIDLocked()
-}
-
-func (s *session) packetIDLocked() uint16 {
-	if s.nextID++; s.nextID == 0 {
-		s.nextID = 1
-	}
-	return s.nextID
-}
-
-func (s *session) drop() {
-	if err := s.conn.Close(); err != nil {
-		s.client.logger.Debug("connection closed", "error", err)
+	for {
+		s.nextID++
+		if s.nextID != 0 && !slices.ContainsFunc(s.unacked, func(m sent) bool { return m.id == s.nextID }) {
+			return s.nextID
+		}
 	}
 }
 
-// run reads, sends and pings until the connection is gone, and says why.
-func (s *session) run(ctx context.Context) error {
+func (s *session) drop() { s.client.hangUp(s.conn) }
+
+func (c *Client) hangUp(conn *mqtt.ClientConn) {
+	if err := conn.Close(); err != nil {
+		c.logger.Debug("connection closed", "error", err)
+	}
+}
+
+// run reads, sends and pings until the connection is gone, and says why. It
+// calls held once the connection has stood for stable.
+func (s *session) run(ctx context.Context, stable time.Duration, held func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var parts sync.WaitGroup
-	for _, part := range []func(context.Context) error{s.read, s.sendQueued, s.ping} {
+	keep := func(ctx context.Context) error { return s.keep(ctx, stable, held) }
+	for _, part := range []func(context.Context) error{s.read, s.sendQueued, keep} {
 		parts.Go(func() { cancel(part(ctx)) })
 	}
 	<-ctx.Done()
-	if cause := context.Cause(ctx); cause == errRenew || errors.Is(cause, context.Canceled) {
-		if err := s.conn.Write(&mqtt.Disconnect{}); err != nil {
-			s.client.logger.Debug("farewell not delivered", "error", err)
-		}
+	cause := context.Cause(ctx)
+	ours := cause == errRenew || errors.Is(cause, context.Canceled)
+	if ours {
+		s.farewell()
 	}
 	s.drop()
 	parts.Wait()
-	s.settle()
-	return context.Cause(ctx)
+	s.settle(ours)
+	return cause
 }
 
-// settle gives back what was not acknowledged.
-func (s *session) settle() {
+// farewell says goodbye, unless the network does not take even that.
+func (s *session) farewell() {
+	limit := time.AfterFunc(farewellTimeout, s.drop)
+	defer limit.Stop()
+	if err := s.conn.Write(&mqtt.Disconnect{}); err != nil {
+		s.client.logger.Debug("farewell not delivered", "error", err)
+	}
+}
+
+// settle gives back what was not acknowledged and ends what waits. Only a
+// connection that others ended counts against the message that was first.
+func (s *session) settle(ours bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	back := make([]*outgoing, len(s.unacked))
 	for i, m := range s.unacked {
 		back[i] = m.outgoing
 	}
-	s.client.queue.giveBack(back)
+	if ours {
+		s.client.queue.giveBack(back)
+	} else {
+		s.client.queue.lost(back, s.client.config.Policy.Attempts)
+	}
+	s.over = true
 	for rid, waiting := range s.requests {
 		close(waiting)
 		delete(s.requests, rid)
 	}
 }
 
-// ping keeps the connection alive and ends it in time for a new token.
-func (s *session) ping(ctx context.Context) error {
+// keep keeps the connection alive, ends it when the hub falls silent about
+// telemetry, and in time for a new token.
+func (s *session) keep(ctx context.Context, stable time.Duration, held func()) error {
 	tick := time.NewTicker(s.client.config.KeepAlive / 2)
 	defer tick.Stop()
+	proven := time.NewTimer(stable)
+	defer proven.Stop()
 	var renewal <-chan time.Time
 	if !s.renew.IsZero() {
 		timer := time.NewTimer(time.Until(s.renew))
@@ -157,9 +170,14 @@ func (s *session) ping(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-proven.C:
+			held()
 		case <-renewal:
 			return errRenew
-		case <-tick.C:
+		case now := <-tick.C:
+			if s.overdue(now) {
+				return fmt.Errorf("the hub did not acknowledge a message within %s", ackTimeout)
+			}
 			if err := s.conn.Write(&mqtt.Pingreq{}); err != nil {
 				return err
 			}
@@ -167,9 +185,15 @@ func (s *session) ping(ctx context.Context) error {
 	}
 }
 
+func (s *session) overdue(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unacked) > 0 && now.Sub(s.unacked[0].at) > ackTimeout
+}
+
 // sendQueued sends telemetry in order, a window ahead of its acknowledgements.
 func (s *session) sendQueued(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		s.mu.Lock()
 		room := window - len(s.unacked)
 		s.mu.Unlock()
@@ -191,185 +215,76 @@ func (s *session) sendQueued(ctx context.Context) error {
 		case <-arrived:
 		case <-s.acked:
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil
 }
 
 func (s *session) publish(o *outgoing) error {
 	s.mu.Lock()
-	id := s.packetIDLocked()
-	s.unacked = append(s.unacked, sent{id, o})
+	id := s.packetID()
+	s.unacked = append(s.unacked, sent{id, time.Now(), o})
 	s.mu.Unlock()
-	return s.conn.Write(&mqtt.Publish{Topic: "devices/" + s.deviceID + "/messages/events/" + bagOf(o.Message), Payload: o.Body, QoS: 1, PacketID: id})
-}
-
-func bagOf(m Message) string {
-	var all []propertybag.Property
-	for _, p := range []propertybag.Property{{Key: "$.mid", Value: m.ID}, {Key: "$.cid", Value: m.CorrelationID}, {Key: "$.ct", Value: m.ContentType}, {Key: "$.ce", Value: m.ContentEncoding}} {
-		if p.Value != "" {
-			all = append(all, p)
-		}
-	}
-	return propertybag.Encode(append(all, propertybag.FromMap(m.Properties)...))
+	return s.conn.Write(&mqtt.Publish{Topic: "devices/" + s.deviceID + "/messages/events/" + propertybag.Encode(o.properties()), Payload: o.Body, QoS: 1, PacketID: id})
 }
 
 func (s *session) acknowledged(id uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, m := range s.unacked {
-		if m.id == id {
-			s.unacked = append(s.unacked[:i:i], s.unacked[i+1:]...)
-			m.finish(nil)
-			select {
-			case s.acked <- struct{}{}:
-			default:
-			}
-			return
-		}
+	i := slices.IndexFunc(s.unacked, func(m sent) bool { return m.id == id })
+	if i < 0 {
+		return
 	}
+	s.client.queue.acked(s.unacked[i].outgoing)
+	s.unacked = slices.Delete(s.unacked, i, i+1)
+	select {
+	case s.acked <- struct{}{}:
+	default:
+	}
+}
+
+// reply is the hub's answer to a twin request.
+type reply struct {
+	status  int
+	version int64
+	body    []byte
 }
 
 // request asks about the twin and waits for the answer.
-func (s *session) request(ctx context.Context, topic string, body []byte) (version int64, answer []byte, err error) {
+func (s *session) request(ctx context.Context, topic, rid string, body []byte) (reply, error) {
 	waiting := make(chan reply, 1)
 	s.mu.Lock()
-	s.nextRID++
-	rid := strconv.FormatUint(s.nextRID, 10)
-	s.requests[rid] = waiting
+	over := s.over
+	if !over {
+		s.requests[rid] = waiting
+	}
 	s.mu.Unlock()
+	if over {
+		return reply{}, errLost
+	}
 	defer func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.requests, rid)
-		s.mu.Unlock()
 	}()
-	if err := s.conn.Write(&mqtt.Publish{Topic: topic + rid, Payload: body}); err != nil {
-		return 0, nil, err
+	if err := s.conn.Write(&mqtt.Publish{Topic: topic, Payload: body}); err != nil {
+		s.drop()
+		return reply{}, errLost // the end of the session says why
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
+	timeout := time.NewTimer(answerTimeout)
+	defer timeout.Stop()
 	select {
 	case r, ok := <-waiting:
-		if !ok {
-			return 0, nil, errors.New("the connection was lost before the answer")
+		switch {
+		case !ok:
+			return reply{}, errLost
+		case r.status >= 300:
+			return reply{}, refusedRequest(true, r.status, 0, r.body)
 		}
-		if r.status >= 300 {
-			return 0, nil, fmt.Errorf("the hub answered %d: %s", r.status, r.body)
-		}
-		return r.version, r.body, nil
+		return r, nil
+	case <-timeout.C:
+		return reply{}, fmt.Errorf("the hub did not answer within %s", answerTimeout)
 	case <-ctx.Done():
-		return 0, nil, ctx.Err()
+		return reply{}, ctx.Err()
 	}
-}
-
-// read works off what the hub sends.
-func (s *session) read(ctx context.Context) error {
-	for {
-		// Every keep-alive has a PINGRESP in it, so longer silence is a dead link.
-		if err := s.conn.SetReadDeadline(time.Now().Add(2 * s.client.config.KeepAlive)); err != nil {
-			return err
-		}
-		packet, err := s.conn.Next()
-		if err != nil {
-			return err
-		}
-		switch p := packet.(type) {
-		case *mqtt.Puback:
-			s.acknowledged(p.PacketID)
-		case *mqtt.Publish:
-			err = s.received(ctx, p)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (s *session) received(ctx context.Context, p *mqtt.Publish) error {
-	payload := append([]byte(nil), p.Payload...)
-	path, query, _ := strings.Cut(p.Topic, "?")
-	values := map[string]string{}
-	for field := range strings.SplitSeq(query, "&") {
-		key, value, _ := strings.Cut(field, "=")
-		values[key] = value
-	}
-	switch {
-	case strings.HasPrefix(path, "$iothub/twin/res/"):
-		s.answered(path, values, payload)
-	case strings.HasPrefix(path, "$iothub/twin/PATCH/properties/desired/"):
-		if version, err := strconv.ParseInt(values["$version"], 10, 64); err == nil && s.client.onDesired != nil {
-			s.client.onDesired(version, payload)
-		}
-	case strings.HasPrefix(path, "$iothub/methods/POST/"):
-		name := strings.TrimSuffix(strings.TrimPrefix(path, "$iothub/methods/POST/"), "/")
-		s.runMethod(ctx, name, values["$rid"], payload)
-	default:
-		s.receivedMessage(p.Topic, payload)
-	}
-	if p.QoS == 0 {
-		return nil
-	}
-	return s.conn.Write(&mqtt.Puback{PacketID: p.PacketID})
-}
-
-func (s *session) answered(path string, values map[string]string, payload []byte) {
-	status, err := strconv.Atoi(strings.Trim(strings.TrimPrefix(path, "$iothub/twin/res/"), "/"))
-	if err != nil {
-		return
-	}
-	version, err := strconv.ParseInt(values["$version"], 10, 64)
-	if err != nil {
-		version = 0
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if waiting, ok := s.requests[values["$rid"]]; ok {
-		delete(s.requests, values["$rid"])
-		waiting <- reply{status, version, payload}
-	}
-}
-
-// runMethod runs a direct method beside the reading; when too many run it
-// says so rather than wait.
-func (s *session) runMethod(ctx context.Context, name, rid string, payload []byte) {
-	handler := s.client.methods[name]
-	if handler == nil {
-		handler = s.client.methods["*"]
-	}
-	answer := func(status int, body []byte) {
-		err := s.conn.Write(&mqtt.Publish{Topic: "$iothub/methods/res/" + strconv.Itoa(status) + "/?$rid=" + rid, Payload: body})
-		if err != nil {
-			s.client.logger.Debug("method answer not sent", "method", name, "error", err)
-		}
-	}
-	if handler == nil {
-		answer(404, []byte(`{"message":"this device has no such method"}`))
-		return
-	}
-	select {
-	case s.slots <- struct{}{}:
-		go func() {
-			defer func() { <-s.slots }()
-			answer(handler(ctx, payload))
-		}()
-	default:
-		answer(429, []byte(`{"message":"this device runs too many methods already"}`))
-	}
-}
-
-func (s *session) receivedMessage(topic string, payload []byte) {
-	_, bag, ok := strings.Cut(topic, "/messages/devicebound/")
-	if !ok || s.client.onMessage == nil {
-		return
-	}
-	properties, err := propertybag.Parse(bag)
-	if err != nil {
-		s.client.logger.Warn("message with a malformed property bag", "error", err)
-		return
-	}
-	system, application := propertybag.Split(properties)
-	s.client.onMessage(Message{
-		ID: system["messageId"], CorrelationID: system["correlationId"], ContentType: system["contentType"], ContentEncoding: system["contentEncoding"],
-		Properties: application, Body: payload,
-	})
 }
