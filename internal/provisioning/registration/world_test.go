@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -158,7 +159,7 @@ type world struct {
 	service *Service
 	stamps  *fakeStamps
 	version int64
-	now     time.Time
+	clock   atomic.Int64 // µs; workers read it while the test turns it
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -173,7 +174,7 @@ func (w *world) open() {
 		w.t.Fatalf("%v", err)
 	}
 	w.db = db
-	w.service = NewService(db, d, w.stamps, Limits{1e6, 1e6, 16}, quiet, func() time.Time { return w.now })
+	w.service = NewService(db, d, w.stamps, Limits{1e6, 1e6, 16}, quiet, w.now)
 }
 
 func (w *world) close() {
@@ -201,10 +202,11 @@ func (w *world) direct(states map[string]link.StampState) {
 var allOpen = map[string]link.StampState{"t1": link.StampOpen, "t2": link.StampOpen, "p1": link.StampOpen, "p2": link.StampOpen}
 
 func newWorld(t interface{ Fatalf(string, ...any) }, dir string) *world {
-	w := &world{t: t, file: filepath.Join(dir, "p.db"), stamps: newFakeStamps(), now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+	w := &world{t: t, file: filepath.Join(dir, "p.db"), stamps: newFakeStamps()}
+	w.clock.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).UnixMicro())
 	w.open()
 	w.direct(allOpen)
-	enrollments := enrollment.New(w.db, func() time.Time { return w.now })
+	enrollments := enrollment.New(w.db, w.now)
 	for name, policy := range map[string]string{"migrating": link.ReprovisionMigrate, "resetting": link.ReprovisionReset} {
 		if _, err := enrollments.Put(context.Background(), link.PutEnrollment{Kind: link.Group, Name: name, Spec: link.EnrollmentSpec{
 			Environment: "test", Reprovision: policy, Attestation: link.Attestation{SymmetricKey: &link.SymmetricKey{}},
@@ -228,9 +230,11 @@ func (w *world) register(id, group string) Operation {
 	return op
 }
 
+func (w *world) now() time.Time { return time.UnixMicro(w.clock.Load()).UTC() }
+
 // turn lets time pass and everything that is due be worked on.
 func (w *world) turn(d time.Duration) {
-	w.now = w.now.Add(d)
+	w.clock.Add(d.Microseconds())
 	if err := w.service.sweep(context.Background()); err != nil {
 		w.t.Fatalf("%v", err)
 	}
