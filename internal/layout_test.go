@@ -53,12 +53,13 @@ provisioning/enrollment: link problem provisioning/attestation sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment sqldb
 
-stamp: bus link mqtt problem sqldb stamp/command stamp/device stamp/hub stamp/hubmqtt stamp/migrations stamp/telemetry stamp/twin tasks
+stamp: bus link mqtt problem sqldb stamp/command stamp/device stamp/hub stamp/hubmqtt stamp/migrations stamp/policy stamp/telemetry stamp/twin tasks
 stamp/command: link problem propertybag sqldb
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/hub: link problem stamp/command stamp/device stamp/telemetry stamp/twin
-stamp/hubmqtt: mqtt problem propertybag stamp/command stamp/device stamp/hub
+stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
 stamp/migrations:
+stamp/policy: link problem sastoken sqldb
 stamp/query: problem
 stamp/telemetry: bus link problem propertybag tasks
 stamp/twin: link problem sqldb
@@ -79,7 +80,7 @@ tasks:
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/registration stamp/command stamp/device stamp/twin
+database/sql: sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/registration stamp/command stamp/device stamp/policy stamp/twin
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: up

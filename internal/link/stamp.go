@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,36 @@ var (
 	TelemetryWatch = Feed[WatchLog, LogRecord]{"telemetry.watch"}
 	EventWatch     = Feed[WatchLog, LogRecord]{"event.watch"}
 	StampObserve   = Call[None, Observed]{"observe"}
+	PolicyList     = Call[None, Policies]{"policy.list"}
+	PolicyRotate   = Call[RotatePolicy, Policy]{"policy.rotate"}
 )
+
+// The ways keys are rotated: a new primary or secondary one, or the two
+// changing places.
+const (
+	RotatePrimary   = "primary"
+	RotateSecondary = "secondary"
+	RotateSwap      = "swap"
+)
+
+// Policy is a shared access policy of a stamp, with its keys.
+type Policy struct {
+	Name         string   `json:"name"`
+	Rights       []string `json:"rights"`
+	PrimaryKey   []byte   `json:"primaryKey"`
+	SecondaryKey []byte   `json:"secondaryKey"`
+}
+
+// Policies are all of a stamp.
+type Policies struct {
+	Items []Policy `json:"items"`
+}
+
+// RotatePolicy asks for new keys.
+type RotatePolicy struct {
+	Name string `json:"name"`
+	Key  string `json:"key"` // RotatePrimary, RotateSecondary or RotateSwap
+}
 
 // AuthType says how a device proves itself to the hub.
 type AuthType string
@@ -34,6 +64,7 @@ const (
 	AuthSAS         AuthType = "sas"
 	AuthSelfSigned  AuthType = "selfSigned"
 	AuthCertificate AuthType = "certificateAuthority"
+	AuthNone        AuthType = "none" // a module that its device speaks for
 )
 
 // Auth is a device's credentials at the hub.
@@ -51,6 +82,25 @@ type TwinContent struct {
 	Tags     json.RawMessage `json:"tags,omitempty"`
 	Desired  json.RawMessage `json:"desired,omitempty"`
 	Reported json.RawMessage `json:"reported,omitempty"`
+	// Registry and Modules are what a back end made of the device on the stamp
+	// it leaves; a move takes them along.
+	Registry *RegistryContent `json:"registry,omitempty"`
+	Modules  []ModuleContent  `json:"modules,omitempty"`
+}
+
+// RegistryContent is what back ends set of an identity beside its credentials.
+type RegistryContent struct {
+	Status       string `json:"status"`
+	StatusReason string `json:"statusReason,omitempty"`
+	Edge         bool   `json:"edge,omitempty"`
+}
+
+// ModuleContent is a module on its way to another stamp.
+type ModuleContent struct {
+	ModuleID  string       `json:"moduleId"`
+	ManagedBy string       `json:"managedBy,omitempty"`
+	Auth      Auth         `json:"auth"`
+	Twin      *TwinContent `json:"twin,omitempty"`
 }
 
 // PutIdentity creates a device on a stamp, or renews its credentials. Epoch is
@@ -86,6 +136,16 @@ type RemovedIdentity struct {
 	Connected bool         `json:"connected"`
 	At        time.Time    `json:"at"`
 	Twin      *TwinContent `json:"twin,omitempty"`
+}
+
+// ModuleIdentity is the identity of a module of a device: "device/module".
+// Whatever takes a device id of a stamp takes it too.
+func ModuleIdentity(device, module string) string { return device + "/" + module }
+
+// SplitIdentity is the reverse of ModuleIdentity; module is empty for a device.
+func SplitIdentity(id string) (device, module string) {
+	device, module, _ = strings.Cut(id, "/")
+	return device, module
 }
 
 // DeviceRef names one device of the stamp.
@@ -166,14 +226,28 @@ type MethodResult struct {
 
 // SendMessage queues a cloud-to-device message.
 type SendMessage struct {
-	DeviceID      string            `json:"deviceId"`
-	Body          []byte            `json:"body"`
-	MessageID     string            `json:"messageId,omitempty"` // made when empty
-	CorrelationID string            `json:"correlationId,omitempty"`
-	ContentType   string            `json:"contentType,omitempty"`
-	Properties    map[string]string `json:"properties,omitempty"`
-	TTL           time.Duration     `json:"ttl,omitempty"` // 1 min … 48 h, default 1 h
+	DeviceID      string `json:"deviceId"`
+	Body          []byte `json:"body"`
+	MessageID     string `json:"messageId,omitempty"` // made when empty
+	CorrelationID string `json:"correlationId,omitempty"`
+	UserID        string `json:"userId,omitempty"`
+	ContentType   string `json:"contentType,omitempty"`
+	// ContentEncoding is the character set of a text body.
+	ContentEncoding string            `json:"contentEncoding,omitempty"`
+	Properties      map[string]string `json:"properties,omitempty"`
+	TTL             time.Duration     `json:"ttl,omitempty"`       // 1 min … 48 h, default 1 h
+	ExpiresAt       *time.Time        `json:"expiresAt,omitempty"` // instead of TTL, within 48 h
+	Ack             string            `json:"ack,omitempty"`       // AckNone when empty
 }
+
+// What a sender wants to hear of its message: nothing, that the device took
+// it, that it did not, or either.
+const (
+	AckNone     = "none"
+	AckPositive = "positive"
+	AckNegative = "negative"
+	AckFull     = "full"
+)
 
 // QueuedMessage is one message waiting for a device.
 type QueuedMessage struct {
@@ -218,6 +292,7 @@ type WatchLog struct {
 // LogRecord is one telemetry message or one event, as scripts see it.
 type LogRecord struct {
 	DeviceID         string            `json:"deviceId"`
+	ModuleID         string            `json:"moduleId,omitempty"`
 	Stamp            string            `json:"stamp"`
 	Sequence         uint64            `json:"sequence"`
 	EnqueuedTime     time.Time         `json:"enqueuedTime"`

@@ -10,6 +10,7 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/policy"
 )
 
 // answer serves the calls of the other planes.
@@ -28,6 +29,8 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.MessageSend, s.hub.Send),
 		bus.Answer(s.link, peer, link.MessageList, s.queued),
 		bus.Answer(s.link, peer, link.MessagePurge, s.purge),
+		bus.Answer(s.link, peer, link.PolicyList, s.listPolicies),
+		bus.Answer(s.link, peer, link.PolicyRotate, s.rotatePolicy),
 		bus.Answer(s.link, peer, link.TelemetryRead, s.logs.ReadTelemetry),
 		bus.Answer(s.link, peer, link.EventRead, s.logs.ReadEvents),
 		bus.AnswerFeed(s.link, peer, link.TelemetryWatch, s.logs.WatchTelemetry),
@@ -73,8 +76,28 @@ func (s *Stamp) queued(ctx context.Context, ref link.DeviceRef) (link.QueuedMess
 }
 
 func (s *Stamp) purge(ctx context.Context, ref link.DeviceRef) (link.Purged, error) {
-	n, err := s.hub.Queues.Purge(ctx, ref.DeviceID)
-	return link.Purged{Total: int(n)}, err
+	return s.hub.Purge(ctx, ref.DeviceID)
+}
+
+func (s *Stamp) listPolicies(context.Context, link.None) (link.Policies, error) {
+	var all link.Policies
+	for _, p := range s.policies.List() {
+		all.Items = append(all.Items, sharedPolicy(p))
+	}
+	return all, nil
+}
+
+func (s *Stamp) rotatePolicy(ctx context.Context, req link.RotatePolicy) (link.Policy, error) {
+	p, err := s.policies.Rotate(ctx, req.Name, req.Key)
+	return sharedPolicy(p), err
+}
+
+func sharedPolicy(p policy.Policy) link.Policy {
+	shared := link.Policy{Name: p.Name, PrimaryKey: p.PrimaryKey, SecondaryKey: p.SecondaryKey}
+	for _, r := range p.Rights {
+		shared.Rights = append(shared.Rights, string(r))
+	}
+	return shared
 }
 
 // observeEvery is how often a stamp tells of itself.

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/migrations"
+	"github.com/slipway/slipway/internal/stamp/policy"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/tasks"
@@ -40,17 +41,18 @@ type Options struct {
 
 // Stamp is one scale unit.
 type Stamp struct {
-	name   string
-	link   *bus.Conn
-	db     *sqldb.DB
-	server *bus.Server
-	own    *bus.Conn
-	logs   *telemetry.Logs
-	hub    *hub.Hub
-	edge   *hubmqtt.Edge
-	hosts  atomic.Pointer[[]string]
-	rate   rateMeter
-	logger *slog.Logger
+	name     string
+	link     *bus.Conn
+	db       *sqldb.DB
+	server   *bus.Server
+	own      *bus.Conn
+	logs     *telemetry.Logs
+	policies *policy.Policies
+	hub      *hub.Hub
+	edge     *hubmqtt.Edge
+	hosts    atomic.Pointer[[]string]
+	rate     rateMeter
+	logger   *slog.Logger
 }
 
 // New opens the stamp's database and log. It serves nobody before Run.
@@ -69,9 +71,13 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err := devices.ResetConnected(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	var err error
+	if s.policies, err = policy.Open(ctx, s.db); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	s.hub = hub.New(hub.Parts{
 		Stamp: o.Name, Hosts: func() []string { return *s.hosts.Load() },
-		Devices: devices, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
+		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
 		Limits: o.Limits, Logger: logger, Now: o.Now,
 	})
 	s.edge = hubmqtt.New(s.hub, logger)

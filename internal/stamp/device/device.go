@@ -20,12 +20,15 @@ import (
 // Skew is how far a device's clock may be behind when a token expires.
 const Skew = 5 * time.Minute
 
-// Enabled is the status of a device that may connect.
-const Enabled = "enabled"
+// The statuses: a device that is disabled may not connect.
+const (
+	Enabled  = "enabled"
+	Disabled = "disabled"
+)
 
-// Device is an identity.
+// Device is an identity: of a device, or of a module of one.
 type Device struct {
-	ID            string
+	ID            string // of a module "device/module"; see link.SplitIdentity
 	GenerationID  string // new each time the identity is created
 	Epoch         int64
 	Status        string
@@ -34,11 +37,21 @@ type Device struct {
 	ModelID       string
 	Subscriptions uint32
 	CreatedAt     time.Time
+	// Parent is the device of a module, whose key may speak for the module and
+	// whose status binds it; nil for a device.
+	Parent *Device
+}
+
+// Policies are the named keys that may speak for any device of the stamp.
+type Policies interface {
+	// Connects checks that a token is made with a key of the policy it names,
+	// and that the policy allows devices to connect.
+	Connects(token sastoken.Token, now time.Time) error
 }
 
 // Credentials are what a connection shows.
 type Credentials struct {
-	DeviceID string
+	DeviceID string   // or a module's identity
 	Hosts    []string // the names this hub answers to, for the scope of a token
 	Token    string   // shared access signature, empty with a certificate
 	Chain    []*x509.Certificate
@@ -51,46 +64,99 @@ type Proof struct {
 }
 
 // Authenticate holds credentials against the identity.
-func (d Device) Authenticate(c Credentials, now time.Time) (Proof, error) {
-	if d.Status != Enabled {
-		return Proof{}, problem.New(problem.Denied, "device %s is disabled", d.ID)
+func (d Device) Authenticate(c Credentials, policies Policies, now time.Time) (Proof, error) {
+	for _, one := range []*Device{&d, d.Parent} {
+		if one != nil && one.Status != Enabled {
+			return Proof{}, problem.New(problem.Denied, "device %s is disabled", one.ID)
+		}
 	}
 	switch {
-	case c.Token != "" && d.Auth.Type == link.AuthSAS:
-		return d.authenticateToken(c, now)
-	case c.Token == "" && len(c.Chain) > 0 && d.Auth.Type == link.AuthSelfSigned:
+	case c.Token != "":
+		return d.authenticateToken(c, policies, now)
+	case len(c.Chain) > 0 && d.Auth.Type == link.AuthSelfSigned:
 		return d.authenticateThumbprint(c.Chain[0], now)
-	case c.Token == "" && len(c.Chain) > 0 && d.Auth.Type == link.AuthCertificate:
+	case len(c.Chain) > 0 && d.Auth.Type == link.AuthCertificate:
 		return d.authenticateChain(c.Chain, now)
 	}
-	return Proof{}, problem.New(problem.Unauthenticated, "device %s authenticates by %s, and showed no such credentials", d.ID, d.Auth.Type)
+	return Proof{}, d.unproven()
 }
 
-func (d Device) authenticateToken(c Credentials, now time.Time) (Proof, error) {
+func (d Device) unproven() error {
+	return problem.New(problem.Unauthenticated, "device %s authenticates by %s, and showed no such credentials", d.ID, d.Auth.Type)
+}
+
+// authenticateToken takes a token made with a key of the identity, of the
+// device a module belongs to, or of a policy.
+func (d Device) authenticateToken(c Credentials, policies Policies, now time.Time) (Proof, error) {
 	token, err := sastoken.Parse(c.Token)
 	if err != nil {
 		return Proof{}, problem.New(problem.Unauthenticated, "the token cannot be read: %w", err)
 	}
-	covered := false
-	for _, host := range c.Hosts {
-		covered = covered || token.Covers(host, "devices", d.ID)
-	}
-	if !covered {
+	if !d.coveredBy(token, c.Hosts) {
 		return Proof{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this device on this hub", token.Resource)
 	}
-	failure := errors.New("it has no key")
+	if token.Policy != "" {
+		if err := policies.Connects(token, now); err != nil {
+			return Proof{}, err
+		}
+		return Proof{method("hub", "sas"), token.Expiry.Add(Skew)}, nil
+	}
+	scope := d.scope()
+	failure := d.verify(token, now)
+	if failure != nil && d.Parent != nil {
+		scope, failure = "device", d.Parent.verify(token, now)
+	}
+	if failure != nil {
+		return Proof{}, problem.New(problem.Unauthenticated, "the token is not valid for device %s: %w", d.ID, failure)
+	}
+	return Proof{method(scope, "sas"), token.Expiry.Add(Skew)}, nil
+}
+
+// coveredBy reports whether a token is for the identity on this hub.
+func (d Device) coveredBy(token sastoken.Token, hosts []string) bool {
+	device, module := link.SplitIdentity(d.ID)
+	resource := []string{"", "devices", device}
+	if module != "" {
+		resource = append(resource, "modules", module)
+	}
+	for _, resource[0] = range hosts {
+		if token.Covers(resource...) {
+			return true
+		}
+	}
+	return false
+}
+
+var errNoKey = errors.New("it has no key")
+
+// verify tries both keys of an identity that has any.
+func (d Device) verify(token sastoken.Token, now time.Time) error {
+	failure := errNoKey
+	if d.Auth.Type != link.AuthSAS {
+		return failure
+	}
 	for _, key := range [][]byte{d.Auth.PrimaryKey, d.Auth.SecondaryKey} {
 		if len(key) == 0 {
 			continue
 		}
-		if failure = token.Verify(key, now, Skew); failure == nil {
-			return Proof{`{"scope":"device","type":"sas","issuer":"iothub"}`, token.Expiry.Add(Skew)}, nil
+		if failure = token.Verify(key, now, Skew); !errors.Is(failure, sastoken.ErrSignature) {
+			return failure
 		}
 	}
-	return Proof{}, problem.New(problem.Unauthenticated, "the token is not valid for device %s: %w", d.ID, failure)
+	return failure
 }
 
-const x509Method = `{"scope":"device","type":"x509","issuer":"iothub"}`
+func (d Device) scope() string {
+	if d.Parent != nil {
+		return "module"
+	}
+	return "device"
+}
+
+// method is the iothub-connection-auth-method of a message.
+func method(scope, kind string) string {
+	return `{"scope":"` + scope + `","type":"` + kind + `","issuer":"iothub"}`
+}
 
 func (d Device) authenticateThumbprint(leaf *x509.Certificate, now time.Time) (Proof, error) {
 	if err := valid(leaf, now); err != nil {
@@ -98,7 +164,7 @@ func (d Device) authenticateThumbprint(leaf *x509.Certificate, now time.Time) (P
 	}
 	for _, thumbprint := range []string{d.Auth.PrimaryThumbprint, d.Auth.SecondaryThumbprint} {
 		if thumbprint != "" && matches(leaf, thumbprint) {
-			return Proof{x509Method, leaf.NotAfter}, nil
+			return Proof{method(d.scope(), "x509"), leaf.NotAfter}, nil
 		}
 	}
 	return Proof{}, problem.New(problem.Unauthenticated, "the certificate is not the one enrolled for device %s", d.ID)
@@ -116,6 +182,9 @@ func (d Device) authenticateChain(chain []*x509.Certificate, now time.Time) (Pro
 	if leaf.Subject.CommonName != d.ID {
 		return Proof{}, problem.New(problem.Unauthenticated, "the certificate names %q, not device %s", leaf.Subject.CommonName, d.ID)
 	}
+	if len(d.Auth.CA) == 0 {
+		return Proof{}, problem.New(problem.Unauthenticated, "no authority is known for the certificates of device %s", d.ID)
+	}
 	ca, err := x509.ParseCertificate(d.Auth.CA)
 	if err != nil {
 		return Proof{}, problem.New(problem.Internal, "the stored authority of device %s cannot be read: %w", d.ID, err)
@@ -131,7 +200,7 @@ func (d Device) authenticateChain(chain []*x509.Certificate, now time.Time) (Pro
 	if _, err := leaf.Verify(options); err != nil {
 		return Proof{}, problem.New(problem.Unauthenticated, "the certificate does not lead to the authority enrolled for device %s: %w", d.ID, err)
 	}
-	return Proof{x509Method, leaf.NotAfter}, nil
+	return Proof{method(d.scope(), "x509"), leaf.NotAfter}, nil
 }
 
 func valid(leaf *x509.Certificate, now time.Time) error {

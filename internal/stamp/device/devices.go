@@ -25,24 +25,34 @@ type Devices struct {
 // NewDevices returns the identities kept in db.
 func NewDevices(db *sqldb.DB, twins *twin.Store) *Devices { return &Devices{db, twins} }
 
-// CheckID refuses what the registry's rules do not allow as a device id.
+// CheckID refuses what the registry's rules do not allow as the id of a device
+// or, after the slash, of a module.
 func CheckID(id string) error {
+	device, module, isModule := strings.Cut(id, "/")
+	if err := checkPart(device, "deviceId"); err != nil || !isModule {
+		return err
+	}
+	return checkPart(module, "moduleId")
+}
+
+func checkPart(id, field string) error {
 	if id == "" || len(id) > 128 {
-		return problem.New(problem.Invalid, "a device id has 1 to 128 characters, not %d", len(id)).At("deviceId")
+		return problem.New(problem.Invalid, "an id has 1 to 128 characters, not %d", len(id)).At(field)
 	}
 	for i := range len(id) {
 		c := id[i]
 		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-.+%_#*?!(),=@$':", c) >= 0) {
-			return problem.New(problem.Invalid, "a device id has letters, digits and -.+%%_#*?!(),=@$': only, not %q", c).At("deviceId")
+			return problem.New(problem.Invalid, "an id has letters, digits and -.+%%_#*?!(),=@$': only, not %q", c).At(field)
 		}
 	}
 	return nil
 }
 
 // Put creates the identity with its twin, or renews its credentials when the
-// assignment is the one already here. An older assignment is refused.
+// assignment is the one already here. An older assignment is refused. A device
+// that a back end made here itself is taken over as it is.
 func (ds *Devices) Put(ctx context.Context, req link.PutIdentity, now time.Time) (created bool, err error) {
-	if err := CheckID(req.DeviceID); err != nil {
+	if err := checkPart(req.DeviceID, "deviceId"); err != nil {
 		return false, err
 	}
 	err = ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
@@ -51,24 +61,43 @@ func (ds *Devices) Put(ctx context.Context, req link.PutIdentity, now time.Time)
 		if err != nil {
 			return err
 		}
-		if req.Epoch < known.present || req.Epoch <= known.gone {
+		if known.here && req.Epoch < known.present || req.Epoch <= known.gone {
 			return problem.New(problem.Conflict, "assignment %d of device %s is over here", req.Epoch, req.DeviceID)
 		}
-		if req.Epoch == known.present {
+		if known.here && (req.Epoch == known.present || known.present <= known.gone) {
 			return updateAuth(ctx, tx, req)
 		}
 		created = true
-		if known.present > 0 {
+		if known.here {
 			if _, err := tx.Exec(ctx, "DELETE FROM device WHERE device_id = ?", req.DeviceID); err != nil {
 				return err
 			}
 		}
-		if err := insertDevice(ctx, tx, req, now); err != nil {
-			return err
-		}
-		return ds.twins.Create(ctx, tx, req.DeviceID, req.Twin, now)
+		return ds.settleIn(ctx, tx, req, now)
 	})
 	return created, err
+}
+
+// settleIn creates a device that provisioning sends, with what came along.
+func (ds *Devices) settleIn(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity, now time.Time) error {
+	spec := Spec{ID: req.DeviceID, Status: Enabled, Auth: req.Auth}
+	var modules []link.ModuleContent
+	if req.Twin != nil {
+		modules = req.Twin.Modules
+		if kept := req.Twin.Registry; kept != nil {
+			spec.Status, spec.StatusReason, spec.Edge = kept.Status, kept.StatusReason, kept.Edge
+		}
+	}
+	if err := ds.insert(ctx, tx, spec, req.Epoch, req.Enrollment, req.Twin, now); err != nil {
+		return err
+	}
+	for _, m := range modules {
+		spec := Spec{ID: link.ModuleIdentity(req.DeviceID, m.ModuleID), Status: Enabled, Auth: m.Auth, ManagedBy: m.ManagedBy}
+		if err := ds.insert(ctx, tx, spec, 0, "", m.Twin, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove takes the identity and its twin away and leaves a tombstone; the
@@ -87,13 +116,11 @@ func (ds *Devices) Remove(ctx context.Context, req link.RemoveIdentity, connecte
 			receipt, err = readTombstone(ctx, tx, req.DeviceID)
 			return err
 		}
-		receipt = link.RemovedIdentity{Existed: known.present > 0, Connected: connected, At: now}
+		receipt = link.RemovedIdentity{Existed: known.here, Connected: connected, At: now}
 		if receipt.Existed {
-			content, err := ds.twins.Content(ctx, tx, req.DeviceID)
-			if err != nil {
+			if receipt.Twin, err = ds.content(ctx, tx, req.DeviceID); err != nil {
 				return err
 			}
-			receipt.Twin = &content
 			if _, err := tx.Exec(ctx, "DELETE FROM device WHERE device_id = ?", req.DeviceID); err != nil {
 				return err
 			}
@@ -103,16 +130,56 @@ func (ds *Devices) Remove(ctx context.Context, req link.RemoveIdentity, connecte
 	return receipt, err
 }
 
-// Get returns an identity with its credentials.
+// content is what a device takes along when it leaves.
+func (ds *Devices) content(ctx context.Context, tx *sqldb.Tx, id string) (*link.TwinContent, error) {
+	content, err := ds.twins.Content(ctx, tx, id)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := readEntry(ctx, tx, id)
+	if err != nil {
+		return nil, err
+	}
+	content.Registry = &link.RegistryContent{Status: entry.Status, StatusReason: entry.StatusReason, Edge: entry.Edge}
+	modules, err := sqldb.Rows(ctx, tx, scanEntry, selectEntry+" WHERE d.module_of = ? ORDER BY d.device_id", id)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range modules {
+		twin, err := ds.twins.Content(ctx, tx, m.ID)
+		if err != nil {
+			return nil, err
+		}
+		_, name := link.SplitIdentity(m.ID)
+		content.Modules = append(content.Modules, link.ModuleContent{ModuleID: name, ManagedBy: m.ManagedBy, Auth: m.Auth, Twin: &twin})
+	}
+	return &content, nil
+}
+
+// Get returns an identity with its credentials; a module with its device.
 func (ds *Devices) Get(ctx context.Context, id string) (Device, error) {
 	d, found, err := sqldb.Row(ctx, ds.db, scanDevice, selectDevice+" WHERE d.device_id = ?", id)
 	if err != nil {
 		return Device{}, fmt.Errorf("read device: %w", err)
 	}
 	if !found {
-		return Device{}, problem.New(problem.NotFound, "device %s is not on this stamp", id)
+		return Device{}, notHere(id)
+	}
+	if parent, module := link.SplitIdentity(id); module != "" {
+		owner, err := ds.Get(ctx, parent)
+		if err != nil {
+			return Device{}, err
+		}
+		d.Parent = &owner
 	}
 	return d, nil
+}
+
+func notHere(id string) error {
+	if device, module := link.SplitIdentity(id); module != "" {
+		return problem.New(problem.NotFound, "device %s has no module %s on this stamp", device, module)
+	}
+	return problem.New(problem.NotFound, "device %s is not on this stamp", id)
 }
 
 // Tombstone returns where a device that was here has gone, empty when unknown.
@@ -169,7 +236,7 @@ func (ds *Devices) ResetConnected(ctx context.Context) error {
 
 // Count returns how many devices the stamp has.
 func (ds *Devices) Count(ctx context.Context) (int64, error) {
-	n, _, err := sqldb.Row(ctx, ds.db, scanInt, "SELECT count(*) FROM device")
+	n, _, err := sqldb.Row(ctx, ds.db, scanInt, "SELECT count(*) FROM device WHERE module_of IS NULL")
 	return n, err
 }
 
@@ -181,27 +248,14 @@ func newGeneration() string {
 	return hex.EncodeToString(b[:])
 }
 
-func insertDevice(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity, now time.Time) error {
-	ca, err := putCA(ctx, tx, req.Auth.CA)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO device (device_id, generation_id, epoch, status, enrollment, auth_type, primary_key, secondary_key,
-			primary_thumbprint, secondary_thumbprint, ca, model_id, subscriptions, connected, messages, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, ?)`,
-		req.DeviceID, newGeneration(), req.Epoch, Enabled, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
-		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, sqldb.Micros(now))
-	return err
-}
-
 func updateAuth(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
 	ca, err := putCA(ctx, tx, req.Auth.CA)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `UPDATE device SET enrollment = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
+	_, err = tx.Exec(ctx, `UPDATE device SET edition = edition + 1, epoch = ?, enrollment = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
 			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ? WHERE device_id = ?`,
-		req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
+		req.Epoch, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
 		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, req.DeviceID)
 	return err
 }

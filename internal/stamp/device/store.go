@@ -26,11 +26,15 @@ func scanDevice(rows *sql.Rows) (d Device, err error) {
 func scanText(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }
 func scanInt(rows *sql.Rows) (n int64, err error)   { return n, rows.Scan(&n) }
 
-// known are the assignments a stamp has seen of a device; 0 means none.
-type known struct{ present, gone int64 }
+// known are the assignments a stamp has seen of a device; 0 means none. One
+// that is here with an assignment not above gone was made by a back end.
+type known struct {
+	here          bool
+	present, gone int64
+}
 
 func epochs(ctx context.Context, tx *sqldb.Tx, id string) (k known, err error) {
-	k.present, _, err = sqldb.Row(ctx, tx, scanInt, "SELECT epoch FROM device WHERE device_id = ?", id)
+	k.present, k.here, err = sqldb.Row(ctx, tx, scanInt, "SELECT epoch FROM device WHERE device_id = ?", id)
 	if err != nil {
 		return k, err
 	}
@@ -87,7 +91,7 @@ func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.
 	if limit <= 0 || limit > link.MaxPage {
 		limit = link.MaxPage
 	}
-	where, args := []string{"d.device_id > ?"}, []any{req.After}
+	where, args := []string{"d.module_of IS NULL AND d.device_id > ?"}, []any{req.After}
 	if req.MinMessages > 0 {
 		where, args = append(where, "d.messages >= ?"), append(args, req.MinMessages)
 	}

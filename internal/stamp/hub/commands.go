@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 )
 
@@ -59,27 +60,23 @@ func (s *Session) runPump() {
 // handOver sends as many commands as the device may still be given.
 func (s *Session) handOver(ctx context.Context) (more bool, err error) {
 	qos, listening := s.Subscribed(Commands)
-	s.mu.Lock()
-	after, room := s.sent, maxOutstanding-s.outstanding
-	s.mu.Unlock()
-	if !listening || room <= 0 || s.over() {
+	if !listening || s.over() {
 		return false, nil
 	}
-	waiting, err := s.hub.Queues.After(ctx, s.DeviceID, after, room, s.hub.Now())
-	if err != nil || len(waiting) == 0 {
+	waiting, err := s.hub.Queues.Waiting(ctx, s.DeviceID, s.hub.Now())
+	if err != nil {
 		return false, err
 	}
-	first, last := waiting[0].Sequence, waiting[len(waiting)-1].Sequence
-	if err := s.hub.Queues.Sent(ctx, s.DeviceID, first, last); err != nil {
+	if waiting = s.fresh(waiting); len(waiting) == 0 {
+		return false, nil
+	}
+	if err := s.hub.Queues.Handed(ctx, waiting, s.hub.Now()); err != nil {
 		return false, err
 	}
 	for _, m := range waiting {
-		s.mu.Lock()
-		s.sent = m.Sequence
 		if qos > 0 {
-			s.outstanding++
+			s.hold(m.Sequence)
 		}
-		s.mu.Unlock()
 		s.downlink.Message(m, qos)
 		if qos == 0 {
 			// Nothing will come back, so handing it over is all there is to wait for.
@@ -91,18 +88,38 @@ func (s *Session) handOver(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
+// fresh leaves of what waits the part that the device has not been given over
+// this connection, as far as there is room.
+func (s *Session) fresh(waiting []command.Message) []command.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []command.Message
+	for _, m := range waiting {
+		if !s.outstanding[m.Sequence] && len(s.outstanding)+len(all) < maxOutstanding {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+func (s *Session) hold(sequence int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outstanding[sequence] = true
+}
+
 // Completed notes that the device acknowledged a command.
 func (s *Session) Completed(ctx context.Context, sequence int64) error {
-	s.mu.Lock()
-	s.outstanding--
-	s.mu.Unlock()
 	if err := s.complete(ctx, sequence); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	delete(s.outstanding, sequence)
+	s.mu.Unlock()
 	s.pump()
 	return nil
 }
 
 func (s *Session) complete(ctx context.Context, sequence int64) error {
-	return s.hub.Queues.Complete(ctx, s.DeviceID, sequence)
+	return s.hub.Queues.Complete(ctx, s.DeviceID, sequence, s.hub.Now())
 }

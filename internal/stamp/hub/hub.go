@@ -40,12 +40,14 @@ type Parts struct {
 	Stamp   string
 	Hosts   func() []string // the names this hub answers to
 	Devices *device.Devices
-	Twins   *twin.Store
-	Queues  *command.Queues
-	Logs    *telemetry.Logs
-	Limits  Limits
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Policies are the keys that may speak for any device.
+	Policies device.Policies
+	Twins    *twin.Store
+	Queues   *command.Queues
+	Logs     *telemetry.Logs
+	Limits   Limits
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -62,8 +64,9 @@ type Hub struct {
 
 	mu       sync.RWMutex
 	sessions map[string]*Session
-	arrival  chan struct{}              // closed and replaced when a device starts to take methods
-	settled  map[string]device.Activity // of sessions that ended, for the next flush
+	modules  map[string]map[*Session]struct{} // by device, those of its modules
+	arrival  chan struct{}                    // closed and replaced when a device starts to take methods
+	settled  map[string]device.Activity       // of sessions that ended, for the next flush
 	damp     map[string]takeovers
 	closing  bool
 
@@ -84,14 +87,16 @@ func New(p Parts) *Hub {
 		admission: rate.NewLimiter(rate.Limit(p.Limits.ConnectRate), p.Limits.ConnectBurst),
 		refusals:  rate.NewLimiter(50, 100),
 		sessions:  map[string]*Session{},
+		modules:   map[string]map[*Session]struct{}{},
 		arrival:   make(chan struct{}),
 		settled:   map[string]device.Activity{},
 		damp:      map[string]takeovers{},
 	}
 }
 
-// lock holds a device still; the result lets it go.
+// lock holds a device and its modules still; the result lets them go.
 func (h *Hub) lock(id string) func() {
+	id, _ = link.SplitIdentity(id)
 	hash := uint32(2166136261)
 	for i := range len(id) {
 		hash = (hash ^ uint32(id[i])) * 16777619
@@ -148,7 +153,7 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 	}
 	now := h.Now()
 	a.Hosts = h.Hosts()
-	proof, err := d.Authenticate(a.Credentials, now)
+	proof, err := d.Authenticate(a.Credentials, h.Policies, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -164,8 +169,28 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 		return nil, nil, problem.New(problem.Busy, "device %s takes over its own connection again and again; do two clients share its identity?", d.ID)
 	}
 	h.sessions[d.ID] = s
+	h.kin(s, true)
 	s.watchExpiry(proof.Expires, now)
 	return s, previous, nil
+}
+
+// kin notes that a module's session belongs to its device, or does no more. The
+// caller holds mu.
+func (h *Hub) kin(s *Session, present bool) {
+	owner, module := link.SplitIdentity(s.DeviceID)
+	switch {
+	case module == "":
+	case !present:
+		delete(h.modules[owner], s)
+		if len(h.modules[owner]) == 0 {
+			delete(h.modules, owner)
+		}
+	default:
+		if h.modules[owner] == nil {
+			h.modules[owner] = map[*Session]struct{}{}
+		}
+		h.modules[owner][s] = struct{}{}
+	}
 }
 
 // fighting reports whether an identity has taken over too often of late.
@@ -217,8 +242,8 @@ func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.Ident
 func (h *Hub) RemoveIdentity(ctx context.Context, req link.RemoveIdentity) (link.RemovedIdentity, error) {
 	defer h.lock(req.DeviceID)()
 	live := h.session(req.DeviceID)
-	if live != nil && live.epoch <= req.Epoch {
-		live.cut("removed: " + req.Reason)
+	if live == nil || live.epoch <= req.Epoch {
+		h.cutFamily(req.DeviceID, "removed: "+req.Reason)
 	}
 	receipt, err := h.Devices.Remove(ctx, req, live != nil, h.Now())
 	if err == nil && receipt.Existed {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/device"
@@ -39,7 +40,7 @@ const (
 
 // Session is one connected device.
 type Session struct {
-	DeviceID string
+	DeviceID string // or a module's identity
 
 	hub        *Hub
 	downlink   Downlink
@@ -61,8 +62,7 @@ type Session struct {
 	nextMethod  uint64
 	pumping     bool
 	pumpAgain   bool
-	sent        int64 // sequence of the last command handed over
-	outstanding int   // commands handed over and not acknowledged
+	outstanding map[int64]bool // sequences of commands handed over and not acknowledged
 
 	flushed   time.Time // guarded by hub.mu
 	flushedAt int64
@@ -73,11 +73,14 @@ func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlin
 	if model == "" {
 		model = d.ModelID
 	}
+	owner, module := link.SplitIdentity(d.ID)
 	s := &Session{
 		DeviceID: d.ID, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now,
-		origin: telemetry.Origin{DeviceID: d.ID, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: model},
+		origin: telemetry.Origin{DeviceID: owner, ModuleID: module, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: model},
 		window: make(chan struct{}, h.Limits.Window),
 		ended:  make(chan struct{}),
+
+		outstanding: map[int64]bool{},
 	}
 	s.subscriptions.Store(d.Subscriptions)
 	s.last.Store(now.UnixMicro())
@@ -127,6 +130,7 @@ func (h *Hub) forget(s *Session) {
 	if current {
 		delete(h.sessions, s.DeviceID)
 	}
+	h.kin(s, false)
 	a := h.settled[s.DeviceID]
 	h.settled[s.DeviceID] = device.Activity{
 		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/command"
@@ -24,27 +25,39 @@ import (
 type User struct {
 	Host     string
 	DeviceID string
+	ModuleID string
 	ModelID  string
+}
+
+// identity is who the user says it is; clients use it as their client id too.
+func (u User) identity() string {
+	if u.ModuleID == "" {
+		return u.DeviceID
+	}
+	return link.ModuleIdentity(u.DeviceID, u.ModuleID)
 }
 
 const maxUsername = 2048
 
-// ParseUser reads {host}/{device}/?api-version=…&model-id=…; the question mark
-// and the version may be missing. The device id is raw, not percent-encoded.
+// ParseUser reads {host}/{device}[/{module}]/?api-version=…&model-id=…; the
+// question mark and the version may be missing. Ids are raw, not
+// percent-encoded.
 func ParseUser(name string) (User, error) {
 	if len(name) > maxUsername {
 		return User{}, problem.New(problem.Invalid, "a user name has at most %d bytes, not %d", maxUsername, len(name))
 	}
-	host, rest, ok := strings.Cut(name, "/")
-	id, query, _ := strings.Cut(rest, "/")
-	if !ok || host == "" || id == "" {
+	parts := strings.SplitN(name, "/", 4)
+	if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
 		return User{}, problem.New(problem.Invalid, "a user name reads host/device-id/?api-version=…, not %q", name)
 	}
-	if !strings.HasPrefix(query, "?") && query != "" && !strings.HasPrefix(query, "api-version") {
-		return User{}, problem.New(problem.Invalid, "modules do not connect to this hub")
+	u, rest := User{Host: parts[0], DeviceID: parts[1]}, parts[2:]
+	if len(rest) > 0 && !isQuery(rest[0]) {
+		u.ModuleID, rest = rest[0], rest[1:]
 	}
-	u := User{Host: host, DeviceID: id}
-	for field := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
+	if len(rest) > 0 && !isQuery(rest[0]) {
+		return User{}, problem.New(problem.Invalid, "a user name reads host/device-id/module-id/?api-version=…, not %q", name)
+	}
+	for field := range strings.SplitSeq(strings.TrimPrefix(strings.Join(rest, "/"), "?"), "&") {
 		// Not a URL's query: model ids come with a bare semicolon too.
 		if model, ok := strings.CutPrefix(field, "model-id="); ok {
 			text, err := url.PathUnescape(model)
@@ -55,6 +68,11 @@ func ParseUser(name string) (User, error) {
 		}
 	}
 	return u, nil
+}
+
+// isQuery tells the end of a user name from a module's id.
+func isQuery(part string) bool {
+	return part == "" || part[0] == '?' || strings.HasPrefix(part, "api-version=")
 }
 
 const maxModelID = 256
@@ -71,7 +89,7 @@ func New(h *hub.Hub, logger *slog.Logger) *Edge { return &Edge{h, logger} }
 // Serve speaks with one device until its connection ends. connect is the
 // packet the listener has read to find this hub; user is what its name says.
 func (e *Edge) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user User) {
-	c := &connection{edge: e, conn: conn, unacknowledged: map[uint16]int64{}}
+	c := &connection{edge: e, conn: conn, topics: topicsOf(user), unacknowledged: map[uint16]int64{}}
 	session, err := e.arrive(ctx, c, connect, user)
 	if err != nil {
 		e.logger.Debug("connection refused", "device", user.DeviceID, "reason", err)
@@ -95,11 +113,11 @@ func (e *Edge) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect
 }
 
 func (e *Edge) arrive(ctx context.Context, c *connection, connect *mqtt.Connect, user User) (*hub.Session, error) {
-	if connect.ClientID != user.DeviceID {
-		return nil, problem.New(problem.Invalid, "the client id %q is not the device id of the user name", connect.ClientID)
+	if connect.ClientID != user.identity() {
+		return nil, problem.New(problem.Invalid, "the client id %q is not the identity %s of the user name", connect.ClientID, user.identity())
 	}
 	arrival := hub.Arrival{
-		Credentials:  device.Credentials{DeviceID: user.DeviceID, Token: string(connect.Password)},
+		Credentials:  device.Credentials{DeviceID: user.identity(), Token: string(connect.Password)},
 		CleanSession: connect.CleanSession, ModelID: user.ModelID,
 		Remote: c.conn.RemoteAddr().String(), Protocol: "mqtt",
 	}
@@ -124,6 +142,7 @@ type connection struct {
 	edge    *Edge
 	conn    *mqtt.Conn
 	session *hub.Session
+	topics  topics
 	reason  string
 
 	mu             sync.Mutex
@@ -217,7 +236,7 @@ func (c *connection) Method(rid, method string, payload []byte, qos byte) {
 // Message hands over a cloud-to-device message.
 func (c *connection) Message(m command.Message, qos byte) {
 	c.publish(&mqtt.Publish{
-		Topic: "devices/" + m.DeviceID + "/messages/devicebound/" + m.Bag, Payload: m.Body,
+		Topic: c.topics.commands + m.Bag, Payload: m.Body,
 		QoS: qos, Dup: qos > 0 && m.Deliveries > 0,
 	}, m.Sequence)
 }

@@ -67,17 +67,29 @@ func (c *connection) puback(p *mqtt.Publish) error {
 	return c.conn.Send(&mqtt.Puback{PacketID: p.PacketID})
 }
 
-// telemetryTopic returns the property bag of devices/{id}/messages/events/{bag}.
+// topics are the beginnings of an identity's own topics.
+type topics struct {
+	own      string // devices/{id}/ or devices/{id}/modules/{module}/
+	module   bool
+	commands string
+}
+
+func topicsOf(u User) topics {
+	t := topics{own: "devices/" + u.DeviceID + "/", module: u.ModuleID != ""}
+	if t.module {
+		t.own += "modules/" + u.ModuleID + "/"
+	}
+	t.commands = t.own + "messages/devicebound/"
+	return t
+}
+
+// telemetryTopic returns the property bag of …/messages/events/{bag}.
 func (c *connection) telemetryTopic(topic string) (bag string, ok bool) {
-	rest, ok := strings.CutPrefix(topic, "devices/")
+	rest, ok := strings.CutPrefix(topic, c.topics.own)
 	if !ok {
 		return "", false
 	}
-	rest, ok = strings.CutPrefix(rest, c.session.DeviceID)
-	if !ok {
-		return "", false
-	}
-	rest, ok = strings.CutPrefix(rest, "/messages/events")
+	rest, ok = strings.CutPrefix(rest, "messages/events")
 	if !ok || rest != "" && rest[0] != '/' {
 		return "", false
 	}
@@ -210,7 +222,11 @@ func (c *connection) topicOf(filter string) (hub.Topic, bool) {
 		return hub.DesiredChanges, true
 	case "$iothub/methods/POST/#":
 		return hub.Methods, true
-	case "devices/" + c.session.DeviceID + "/messages/devicebound/#":
+	case c.topics.commands + "#":
+		return hub.Commands, true
+	}
+	// Modules listen to everything that is theirs, or to their inputs.
+	if c.topics.module && (filter == c.topics.own+"#" || filter == c.topics.own+"inputs/#") {
 		return hub.Commands, true
 	}
 	return 0, false

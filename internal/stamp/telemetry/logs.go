@@ -55,13 +55,14 @@ func (l *Logs) Run(ctx context.Context) error {
 // Append adds a message and calls done once the log holds it. body is not used
 // after Append returns. Messages of one caller keep their order.
 func (l *Logs) Append(o Origin, bag string, body []byte, done func(sequence uint64, err error)) {
-	envelope := seal(make([]byte, 0, 32+len(o.Generation)+len(o.AuthMethod)+len(o.ModelID)+len(bag)+len(body)), o, bag, body)
+	envelope := seal(make([]byte, 0, 32+len(o.Generation)+len(o.ModuleID)+len(o.AuthMethod)+len(o.ModelID)+len(bag)+len(body)), o, bag, body)
 	l.telemetry.Append(subjectOf(telemetryPrefix, o.DeviceID), envelope, done)
 }
 
 // Event is something that happened to a device.
 type Event struct {
-	DeviceID string            `json:"-"`
+	DeviceID string            `json:"-"` // or a module's identity
+	ModuleID string            `json:"module,omitempty"`
 	Kind     string            `json:"kind"`
 	Details  map[string]string `json:"details,omitempty"`
 }
@@ -69,6 +70,7 @@ type Event struct {
 // Note adds an event. It does not wait: an event that is lost with the process
 // is the price of never delaying a device.
 func (l *Logs) Note(e Event) {
+	e.DeviceID, e.ModuleID = link.SplitIdentity(e.DeviceID)
 	data, err := json.Marshal(e)
 	if err != nil {
 		l.logger.Error("an event cannot be written", "kind", e.Kind, "error", err)
@@ -182,7 +184,7 @@ func eventRecord(stamp string, r bus.Record) (link.LogRecord, error) {
 		return link.LogRecord{}, err
 	}
 	return link.LogRecord{
-		DeviceID: deviceOf(eventPrefix, r.Subject), Stamp: stamp, Sequence: r.Sequence, EnqueuedTime: r.Time.UTC(),
+		DeviceID: deviceOf(eventPrefix, r.Subject), ModuleID: e.ModuleID, Stamp: stamp, Sequence: r.Sequence, EnqueuedTime: r.Time.UTC(),
 		Kind: e.Kind, Properties: e.Details, SystemProperties: map[string]string{},
 	}, nil
 }

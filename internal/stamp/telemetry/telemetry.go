@@ -28,6 +28,7 @@ const maxMessageID = 128
 // every message of a connection.
 type Origin struct {
 	DeviceID   string
+	ModuleID   string // of the module that speaks, empty for the device itself
 	Generation string
 	AuthMethod string
 	ModelID    string
@@ -50,13 +51,17 @@ func Check(bag string, body []byte) error {
 	return nil
 }
 
-// An envelope is a version byte, four texts with their length, and the body.
-const envelopeVersion = 1
+// An envelope is a version byte, texts with their length, and the body. The
+// first version knew no modules.
+const (
+	firstEnvelope   = 1
+	envelopeVersion = 2
+)
 
 // seal appends the envelope of a message to dst.
 func seal(dst []byte, o Origin, bag string, body []byte) []byte {
 	dst = append(dst, envelopeVersion)
-	for _, text := range [...]string{o.Generation, o.AuthMethod, o.ModelID, bag} {
+	for _, text := range [...]string{o.Generation, o.AuthMethod, o.ModelID, bag, o.ModuleID} {
 		dst = binary.AppendUvarint(dst, uint64(len(text)))
 		dst = append(dst, text...)
 	}
@@ -66,11 +71,15 @@ func seal(dst []byte, o Origin, bag string, body []byte) []byte {
 var errEnvelope = errors.New("the record is not a telemetry envelope")
 
 func unseal(data []byte) (o Origin, bag string, body []byte, err error) {
-	if len(data) == 0 || data[0] != envelopeVersion {
+	if len(data) == 0 || data[0] != envelopeVersion && data[0] != firstEnvelope {
 		return o, "", nil, errEnvelope
 	}
+	texts := []*string{&o.Generation, &o.AuthMethod, &o.ModelID, &bag, &o.ModuleID}
+	if data[0] == firstEnvelope {
+		texts = texts[:4]
+	}
 	data = data[1:]
-	for _, into := range []*string{&o.Generation, &o.AuthMethod, &o.ModelID, &bag} {
+	for _, into := range texts {
 		n, size := binary.Uvarint(data)
 		if size <= 0 || n > uint64(len(data)-size) {
 			return o, "", nil, errEnvelope
@@ -108,11 +117,12 @@ func record(stamp string, r bus.Record) (link.LogRecord, error) {
 	if err != nil {
 		return link.LogRecord{}, err
 	}
-	shown := link.LogRecord{DeviceID: deviceOf(telemetryPrefix, r.Subject), Stamp: stamp, Sequence: r.Sequence, EnqueuedTime: r.Time.UTC()}
+	shown := link.LogRecord{DeviceID: deviceOf(telemetryPrefix, r.Subject), ModuleID: o.ModuleID, Stamp: stamp, Sequence: r.Sequence, EnqueuedTime: r.Time.UTC()}
 	shown.SystemProperties, shown.Properties = propertybag.Split(properties)
 	shown.ContentType = shown.SystemProperties["contentType"]
 	for name, value := range map[string]string{
 		"iothub-connection-device-id":          shown.DeviceID,
+		"iothub-connection-module-id":          o.ModuleID,
 		"iothub-connection-auth-method":        o.AuthMethod,
 		"iothub-connection-auth-generation-id": o.Generation,
 		"iothub-enqueuedtime":                  shown.EnqueuedTime.Format(time.RFC3339Nano),

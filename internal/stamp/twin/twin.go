@@ -29,9 +29,9 @@ type Section struct {
 // Twin is a device's document. Values are never changed in place: an accepted
 // change returns a new Twin and leaves the old one as it was.
 type Twin struct {
-	DeviceID string
-	Version  int64 // grows with every change
-	Edition  int64 // grows with tags and desired properties; the ETag
+	DeviceID string // or a module's identity
+	Version  int64  // grows with every change
+	Edition  int64  // grows with tags and desired properties; the ETag
 	Tags     Document
 	Desired  Section
 	Reported Section
@@ -247,10 +247,15 @@ func (t Twin) DeviceView() ([]byte, error) {
 
 // ServiceView is the twin as back ends see it.
 func (t Twin) ServiceView() ([]byte, error) {
-	return encode(Document{
-		"deviceId": t.DeviceID, "etag": t.ETag(), "version": t.Version, "tags": t.Tags,
+	device, module := link.SplitIdentity(t.DeviceID)
+	view := Document{
+		"deviceId": device, "etag": t.ETag(), "version": t.Version, "tags": t.Tags,
 		"properties": Document{"desired": t.Desired.view(true), "reported": t.Reported.view(true)},
-	})
+	}
+	if module != "" {
+		view["moduleId"] = module
+	}
+	return encode(view)
 }
 
 func (s Section) view(metadata bool) Document {

@@ -1,0 +1,203 @@
+// Package policy keeps a stamp's shared access policies: named pairs of keys
+// with rights, by which back ends use the hub's service protocols and gateways
+// speak for devices.
+package policy
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sastoken"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// Right is something a policy allows.
+type Right string
+
+// The rights, named as on the hub's service API.
+const (
+	RegistryRead   Right = "RegistryRead"
+	RegistryWrite  Right = "RegistryWrite"
+	ServiceConnect Right = "ServiceConnect"
+	DeviceConnect  Right = "DeviceConnect"
+)
+
+// Policy is a name with two keys and what they allow.
+type Policy struct {
+	Name         string
+	Rights       []Right
+	PrimaryKey   []byte
+	SecondaryKey []byte
+}
+
+// Allows reports whether the policy has a right. Who may write may read.
+func (p Policy) Allows(right Right) bool {
+	return slices.Contains(p.Rights, right) || right == RegistryRead && slices.Contains(p.Rights, RegistryWrite)
+}
+
+// defaults are the policies that every stamp has, as existing back ends know
+// them; a stamp makes their keys when it is created.
+var defaults = []Policy{
+	{Name: "iothubowner", Rights: []Right{RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect}},
+	{Name: "service", Rights: []Right{ServiceConnect}},
+	{Name: "device", Rights: []Right{DeviceConnect}},
+	{Name: "registryRead", Rights: []Right{RegistryRead}},
+	{Name: "registryReadWrite", Rights: []Right{RegistryRead, RegistryWrite}},
+}
+
+const keyBytes = 32
+
+// skew is how far the clock of a back end may be behind when a token expires.
+const skew = 5 * time.Minute
+
+// Policies are those of one stamp, kept in its database and at hand in memory.
+type Policies struct {
+	db    *sqldb.DB
+	known atomic.Pointer[map[string]Policy]
+}
+
+// Open reads the policies of a stamp, and makes those it lacks.
+func Open(ctx context.Context, db *sqldb.DB) (*Policies, error) {
+	ps := &Policies{db: db}
+	err := db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, p := range defaults {
+			_, err := tx.Exec(ctx, "INSERT INTO policy (name, rights, primary_key, secondary_key) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+				p.Name, join(p.Rights), newKey(), newKey())
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ps, ps.load(ctx)
+}
+
+func join(rights []Right) string {
+	texts := make([]string, len(rights))
+	for i, r := range rights {
+		texts[i] = string(r)
+	}
+	return strings.Join(texts, ",")
+}
+
+func newKey() []byte {
+	key := make([]byte, keyBytes)
+	if _, err := rand.Read(key); err != nil {
+		panic(err) // crypto/rand never fails on supported systems
+	}
+	return key
+}
+
+func scan(rows *sql.Rows) (p Policy, err error) {
+	var rights string
+	err = rows.Scan(&p.Name, &rights, &p.PrimaryKey, &p.SecondaryKey)
+	for right := range strings.SplitSeq(rights, ",") {
+		p.Rights = append(p.Rights, Right(right))
+	}
+	return p, err
+}
+
+func (ps *Policies) load(ctx context.Context) error {
+	all, err := sqldb.Rows(ctx, ps.db, scan, "SELECT name, rights, primary_key, secondary_key FROM policy")
+	if err != nil {
+		return err
+	}
+	known := make(map[string]Policy, len(all))
+	for _, p := range all {
+		known[p.Name] = p
+	}
+	ps.known.Store(&known)
+	return nil
+}
+
+// List returns the policies in order of name.
+func (ps *Policies) List() []Policy {
+	var all []Policy
+	for _, p := range *ps.known.Load() {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Rotate makes one of a policy's keys anew, or lets the two change places, and
+// returns the policy as it is then. Open connections stay.
+func (ps *Policies) Rotate(ctx context.Context, name, which string) (Policy, error) {
+	fresh := newKey()
+	var rotated Policy
+	err := ps.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		p, found, err := sqldb.Row(ctx, tx, scan, "SELECT name, rights, primary_key, secondary_key FROM policy WHERE name = ?", name)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return problem.New(problem.NotFound, "the stamp has no policy %q", name)
+		}
+		switch which {
+		case link.RotatePrimary:
+			p.PrimaryKey = fresh
+		case link.RotateSecondary:
+			p.SecondaryKey = fresh
+		case link.RotateSwap:
+			p.PrimaryKey, p.SecondaryKey = p.SecondaryKey, p.PrimaryKey
+		default:
+			return problem.New(problem.Invalid, "keys are rotated by primary, secondary or swap, not by %q", which).At("key")
+		}
+		rotated = p
+		_, err = tx.Exec(ctx, "UPDATE policy SET primary_key = ?, secondary_key = ? WHERE name = ?", p.PrimaryKey, p.SecondaryKey, name)
+		return err
+	})
+	if err != nil {
+		return Policy{}, err
+	}
+	return rotated, ps.load(ctx)
+}
+
+// Verify returns the policy that a token was made with. The token must be for
+// one of the hosts as a whole, or for the resource below it that segments name.
+func (ps *Policies) Verify(token sastoken.Token, hosts []string, now time.Time, segments ...string) (Policy, error) {
+	covered := false
+	for _, host := range hosts {
+		covered = covered || token.Covers(append([]string{host}, segments...)...)
+	}
+	if !covered {
+		return Policy{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this hub", token.Resource)
+	}
+	return ps.signed(token, now)
+}
+
+// signed returns the policy with whose key a token was made.
+func (ps *Policies) signed(token sastoken.Token, now time.Time) (Policy, error) {
+	p, known := (*ps.known.Load())[token.Policy]
+	if !known {
+		return Policy{}, problem.New(problem.Unauthenticated, "the hub has no policy %q", token.Policy)
+	}
+	err := token.Verify(p.PrimaryKey, now, skew)
+	if errors.Is(err, sastoken.ErrSignature) {
+		err = token.Verify(p.SecondaryKey, now, skew)
+	}
+	if err != nil {
+		return Policy{}, problem.New(problem.Unauthenticated, "the token is not valid for policy %s: %w", p.Name, err)
+	}
+	return p, nil
+}
+
+// Connects checks that a token was made by a policy that lets devices connect.
+func (ps *Policies) Connects(token sastoken.Token, now time.Time) error {
+	p, err := ps.signed(token, now)
+	if err == nil && !p.Allows(DeviceConnect) {
+		err = problem.New(problem.Denied, "the policy %s does not let devices connect", p.Name)
+	}
+	return err
+}
