@@ -74,10 +74,22 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.adminToken, err = people.Bootstrap(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := bus.Answer(o.Conn, link.ControlPeer, link.TokenCheck, whose(people)); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	p.fleet = fleet.New(o.Conn, p.environments, log, time.Now)
 	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version()})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
 	return p, nil
+}
+
+// whose tells the other planes whose a token is, so that their own protocols
+// can take it.
+func whose(people *access.Access) func(context.Context, link.CheckToken) (link.TokenHolder, error) {
+	return func(ctx context.Context, req link.CheckToken) (link.TokenHolder, error) {
+		actor, err := people.Authenticate(ctx, req.Token, "link")
+		return link.TokenHolder{Name: actor.Name, Write: true}, err
+	}
 }
 
 // APIHandler serves /api/, /healthz and /readyz.

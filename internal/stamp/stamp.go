@@ -9,18 +9,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/command"
+	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
+	"github.com/slipway/slipway/internal/stamp/hubservice"
+	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/policy"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
@@ -41,18 +46,21 @@ type Options struct {
 
 // Stamp is one scale unit.
 type Stamp struct {
-	name     string
-	link     *bus.Conn
-	db       *sqldb.DB
-	server   *bus.Server
-	own      *bus.Conn
-	logs     *telemetry.Logs
-	policies *policy.Policies
-	hub      *hub.Hub
-	edge     *hubmqtt.Edge
-	hosts    atomic.Pointer[[]string]
-	rate     rateMeter
-	logger   *slog.Logger
+	name           string
+	link           *bus.Conn
+	db             *sqldb.DB
+	server         *bus.Server
+	own            *bus.Conn
+	logs           *telemetry.Logs
+	policies       *policy.Policies
+	configurations *configuration.Engine
+	jobs           *job.Runner
+	service        *hubservice.Edge
+	hub            *hub.Hub
+	edge           *hubmqtt.Edge
+	hosts          atomic.Pointer[[]string]
+	rate           rateMeter
+	logger         *slog.Logger
 }
 
 // New opens the stamp's database and log. It serves nobody before Run.
@@ -68,7 +76,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	}
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
-	if err := devices.ResetConnected(ctx); err != nil {
+	if err := errors.Join(devices.ResetConnected(ctx), twins.EnsureIndexed(ctx)); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
 	var err error
@@ -78,9 +86,14 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.hub = hub.New(hub.Parts{
 		Stamp: o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
-		Limits: o.Limits, Logger: logger, Now: o.Now,
+		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: func(id string) { s.configurations.Touch(id) },
 	})
+	s.configurations = configuration.New(s.db, devices, s.hub, logger)
+	s.jobs = job.New(s.db, devices, s.hub, logger, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
+	s.service = hubservice.New(hubservice.Parts{
+		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, People: s.person, Logger: logger, Now: o.Now,
+	})
 	return s, nil
 }
 
@@ -108,6 +121,15 @@ func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connec
 	s.edge.Serve(ctx, conn, connect, user)
 }
 
+// HTTPHandler serves the hub protocol over HTTPS.
+func (s *Stamp) HTTPHandler() http.Handler { return s.service }
+
+// person asks control whose a bearer token is.
+func (s *Stamp) person(ctx context.Context, token string) (name string, write bool, err error) {
+	who, err := bus.Ask(ctx, s.link, link.ControlPeer, link.TokenCheck, link.CheckToken{Token: token})
+	return who.Name, who.Write, err
+}
+
 // Run answers the other planes and looks after devices until ctx ends.
 func (s *Stamp) Run(ctx context.Context) error {
 	if err := s.answer(); err != nil {
@@ -118,7 +140,8 @@ func (s *Stamp) Run(ctx context.Context) error {
 	defer stop()
 	logging := make(chan error, 1)
 	go func() { logging <- s.logs.Run(logs) }()
-	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe})
+	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
+		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run})
 	stop()
 	return errors.Join(err, <-logging)
 }

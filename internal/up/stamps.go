@@ -187,7 +187,7 @@ func (l *localStamp) told() string {
 
 // names are all names a device may use for the stamp in user name and token.
 func (l *localStamp) names() []string {
-	return []string{l.host, net.JoinHostPort(l.host, strconv.Itoa(l.mqttPort)), l.spec.Name}
+	return []string{l.host, net.JoinHostPort(l.host, strconv.Itoa(l.mqttPort)), net.JoinHostPort(l.host, strconv.Itoa(l.httpsPort)), l.spec.Name}
 }
 
 // Remove stops a stamp. Its directory stays: deleting data is not a thing a

@@ -303,7 +303,23 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
+	if local := in.stamps.byHost(r.Host); local != nil && isHubPath(r.URL.Path) {
+		local.stamp.HTTPHandler().ServeHTTP(w, r)
+		return
+	}
 	in.servePeople(w, r)
+}
+
+// hubPaths are the beginnings of the hub protocol's paths.
+var hubPaths = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/$iothub"}
+
+func isHubPath(path string) bool {
+	for _, begin := range hubPaths {
+		if len(path) >= len(begin) && strings.EqualFold(path[:len(begin)], begin) && (len(path) == len(begin) || path[len(begin)] == '/') {
+			return true
+		}
+	}
+	return false
 }
 
 // servePeople serves API and console.

@@ -18,12 +18,15 @@ import (
 
 // Devices are the identities of one stamp, in its database.
 type Devices struct {
-	db    *sqldb.DB
-	twins *twin.Store
+	db      *sqldb.DB
+	twins   *twin.Store
+	queries chan struct{} // a place for each statement that runs
 }
 
 // NewDevices returns the identities kept in db.
-func NewDevices(db *sqldb.DB, twins *twin.Store) *Devices { return &Devices{db, twins} }
+func NewDevices(db *sqldb.DB, twins *twin.Store) *Devices {
+	return &Devices{db, twins, make(chan struct{}, 1)}
+}
 
 // CheckID refuses what the registry's rules do not allow as the id of a device
 // or, after the slash, of a module.

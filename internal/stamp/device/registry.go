@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -39,11 +40,13 @@ type Entry struct {
 	Edge         bool
 	Scope        string
 	ParentScopes []string
-	Connected    bool       // as of the last flush; the hub knows better
-	ConnectedAt  *time.Time // when that last changed
-	LastActivity *time.Time
-	Messages     int64
-	Queued       int
+	// Configurations that target the identity, with {"status": …} each.
+	Configurations map[string]any
+	Connected      bool       // as of the last flush; the hub knows better
+	ConnectedAt    *time.Time // when that last changed
+	LastActivity   *time.Time
+	Messages       int64
+	Queued         int
 }
 
 // ETag names what back ends have set of the identity.
@@ -62,25 +65,44 @@ func (e Entry) stale() error {
 	return problem.New(problem.Stale, "device %s has changed since; its ETag is %q now", e.ID, e.ETag())
 }
 
-const selectEntry = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
+const entryColumns = `d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
 	d.edition, d.status_reason, d.status_at, d.managed_by, d.edge, d.scope, d.parent_scopes, d.connected, d.connected_at, d.last_activity, d.messages,
-	(SELECT count(*) FROM command q WHERE q.device_id = d.device_id)
-	FROM device d LEFT JOIN ca c ON c.digest = d.ca`
+	d.configurations, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)`
 
-func scanEntry(rows *sql.Rows) (e Entry, err error) {
-	var created int64
-	var statusAt, connectedAt, active sql.NullInt64
-	var parents string
-	err = rows.Scan(&e.ID, &e.GenerationID, &e.Epoch, &e.Status, &e.Enrollment, &e.Auth.Type, &e.Auth.PrimaryKey, &e.Auth.SecondaryKey,
-		&e.Auth.PrimaryThumbprint, &e.Auth.SecondaryThumbprint, &e.Auth.CA, &e.ModelID, &e.Subscriptions, &created,
-		&e.Edition, &e.StatusReason, &statusAt, &e.ManagedBy, &e.Edge, &e.Scope, &parents, &e.Connected, &connectedAt, &active, &e.Messages, &e.Queued)
-	if err != nil {
-		return e, err
+const selectEntry = "SELECT " + entryColumns + " FROM device d LEFT JOIN ca c ON c.digest = d.ca"
+
+// entryRow takes the columns of an entry.
+type entryRow struct {
+	entry                         Entry
+	created                       int64
+	statusAt, connectedAt, active sql.NullInt64
+	parents, configurations       []byte
+}
+
+func (r *entryRow) into() []any {
+	e := &r.entry
+	return []any{
+		&e.ID, &e.GenerationID, &e.Epoch, &e.Status, &e.Enrollment, &e.Auth.Type, &e.Auth.PrimaryKey, &e.Auth.SecondaryKey,
+		&e.Auth.PrimaryThumbprint, &e.Auth.SecondaryThumbprint, &e.Auth.CA, &e.ModelID, &e.Subscriptions, &r.created,
+		&e.Edition, &e.StatusReason, &r.statusAt, &e.ManagedBy, &e.Edge, &e.Scope, &r.parents, &e.Connected, &r.connectedAt, &r.active, &e.Messages,
+		&r.configurations, &e.Queued,
 	}
-	e.CreatedAt, e.StatusAt = sqldb.Time(created), sqldb.NullTime(statusAt)
-	e.ConnectedAt, e.LastActivity = sqldb.NullTime(connectedAt), sqldb.NullTime(active)
-	return e, json.Unmarshal([]byte(parents), &e.ParentScopes)
+}
+
+func (r *entryRow) read() (Entry, error) {
+	e := r.entry
+	e.CreatedAt, e.StatusAt = sqldb.Time(r.created), sqldb.NullTime(r.statusAt)
+	e.ConnectedAt, e.LastActivity = sqldb.NullTime(r.connectedAt), sqldb.NullTime(r.active)
+	return e, errors.Join(json.Unmarshal(r.parents, &e.ParentScopes), json.Unmarshal(r.configurations, &e.Configurations))
+}
+
+func scanEntry(rows *sql.Rows) (Entry, error) {
+	var r entryRow
+	if err := rows.Scan(r.into()...); err != nil {
+		return Entry{}, err
+	}
+	return r.read()
 }
 
 func readEntry(ctx context.Context, q sqldb.Querier, id string) (Entry, error) {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"strings"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/sqldb"
-	"github.com/slipway/slipway/internal/stamp/query"
 )
 
 const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
@@ -57,12 +55,6 @@ func readTombstone(ctx context.Context, tx *sqldb.Tx, id string) (link.RemovedId
 	return receipt, err
 }
 
-// columns are where conditions find what they speak of.
-var columns = query.Columns{
-	DeviceID: "d.device_id", Status: "d.status", Connected: "d.connected", LastActivity: "d.last_activity",
-	Enrollment: "d.enrollment", Tags: "t.tags", Desired: "t.desired", Reported: "t.reported",
-}
-
 const selectSummary = `SELECT d.device_id, d.status, d.connected, d.auth_type, d.enrollment, d.generation_id, d.epoch, d.model_id,
 	d.created_at, d.connected_at, d.last_activity, d.messages, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)
 	FROM device d JOIN twin t ON t.device_id = d.device_id`
@@ -83,43 +75,4 @@ func (ds *Devices) Lookup(ctx context.Context, ids []string) ([]link.Device, err
 		return nil, err
 	}
 	return sqldb.Rows(ctx, ds.db, scanSummary, selectSummary+" WHERE d.device_id IN (SELECT value FROM json_each(?)) ORDER BY d.device_id", string(text))
-}
-
-// Query returns a page of devices that match a condition, in order of id.
-func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.Devices, err error) {
-	limit := req.Limit
-	if limit <= 0 || limit > link.MaxPage {
-		limit = link.MaxPage
-	}
-	where, args := []string{"d.module_of IS NULL AND d.device_id > ?"}, []any{req.After}
-	if req.MinMessages > 0 {
-		where, args = append(where, "d.messages >= ?"), append(args, req.MinMessages)
-	}
-	if req.Connected {
-		where = append(where, "d.connected = 1")
-	}
-	if req.Where != "" {
-		condition, err := query.Parse(req.Where)
-		if err != nil {
-			return page, err
-		}
-		text, values := condition.SQLite(columns)
-		where, args = append(where, "("+text+")"), append(args, values...)
-	}
-	rows, err := ds.db.QueryOnce(ctx, selectSummary+" WHERE "+strings.Join(where, " AND ")+" ORDER BY d.device_id LIMIT ?", append(args, limit+1)...)
-	if err != nil {
-		return page, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		d, err := scanSummary(rows)
-		if err != nil {
-			return page, err
-		}
-		page.Items = append(page.Items, d)
-	}
-	if len(page.Items) > limit {
-		page.Items, page.More = page.Items[:limit], true
-	}
-	return page, rows.Err()
 }

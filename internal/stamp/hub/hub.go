@@ -48,6 +48,9 @@ type Parts struct {
 	Limits   Limits
 	Logger   *slog.Logger
 	Now      func() time.Time
+	// Changed is told the identity whose twin or registration has changed; it
+	// must not wait. nil: nobody wants to know.
+	Changed func(id string)
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -91,6 +94,12 @@ func New(p Parts) *Hub {
 		arrival:   make(chan struct{}),
 		settled:   map[string]device.Activity{},
 		damp:      map[string]takeovers{},
+	}
+}
+
+func (h *Hub) changed(id string) {
+	if h.Changed != nil {
+		h.Changed(id)
 	}
 }
 
@@ -231,6 +240,9 @@ func (h *Hub) session(id string) *Session {
 func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.IdentityResult, error) {
 	defer h.lock(req.DeviceID)()
 	created, err := h.Devices.Put(ctx, req, h.Now())
+	if err == nil {
+		h.changed(req.DeviceID)
+	}
 	if err == nil && created {
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "provisioned", Details: map[string]string{"enrollment": req.Enrollment}})
 	}

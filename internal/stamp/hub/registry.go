@@ -58,7 +58,14 @@ func (h *Hub) RotateKeys(ctx context.Context, id, which string, actor Actor) (de
 	return entry, err
 }
 
+// CreateModule adds a module that a configuration needs.
+func (h *Hub) CreateModule(ctx context.Context, id, module string) error {
+	_, err := h.CreateIdentity(ctx, device.Spec{ID: link.ModuleIdentity(id, module)}, nil, "configuration")
+	return err
+}
+
 func (h *Hub) noteRegistry(id, kind string, actor Actor) {
+	h.changed(id)
 	h.Logs.Note(telemetry.Event{DeviceID: id, Kind: kind, Details: map[string]string{"actor": string(actor)}})
 }
 

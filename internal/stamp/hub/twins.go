@@ -32,6 +32,9 @@ func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int
 		}
 		return t.PatchReported(patch, now)
 	})
+	if err == nil {
+		h.changed(s.DeviceID)
+	}
 	return t.Reported.Version, err
 }
 
@@ -75,6 +78,7 @@ func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change)
 	if err != nil {
 		return link.Twin{}, err
 	}
+	h.changed(req.DeviceID)
 	if t.Desired.Version != before {
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "desiredChanged", Details: map[string]string{"version": strconv.FormatInt(t.Desired.Version, 10)}})
 		if s := h.session(req.DeviceID); s != nil {

@@ -42,3 +42,16 @@ CREATE TABLE feedback (
   abandoned    INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX feedback_expiry ON feedback (expires_at);
+
+-- Where each value of a tag is found, so that back ends need not look through
+-- every twin: strings and numbers, of a bounded length.
+CREATE TABLE tag (
+  path      TEXT NOT NULL, -- keys joined by U+001F
+  value     BLOB NOT NULL, -- text or number; the column has no affinity
+  device_id TEXT NOT NULL REFERENCES twin (device_id) ON DELETE CASCADE,
+  PRIMARY KEY (path, value, device_id)
+) WITHOUT ROWID;
+CREATE INDEX tag_device ON tag (device_id);
+
+-- Which configurations target the identity, for queries: a JSON object.
+ALTER TABLE device ADD COLUMN configurations TEXT NOT NULL DEFAULT '{}';

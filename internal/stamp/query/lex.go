@@ -129,7 +129,7 @@ func unescape(s string) (r rune, size int, ok bool) {
 }
 
 func isNameStart(c byte) bool {
-	return c == '_' || 'a' <= c|0x20 && c|0x20 <= 'z' || c >= utf8.RuneSelf
+	return c == '_' || c == '$' || 'a' <= c|0x20 && c|0x20 <= 'z' || c >= utf8.RuneSelf
 }
 func isNamePart(c byte) bool { return isNameStart(c) || '0' <= c && c <= '9' }
 

@@ -6,21 +6,27 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-// Parse reads a condition such as
+// Parse reads a condition over devices, such as
 //
 //	tags.batch = '7' AND properties.reported.firmware.version != '1.0'
-func Parse(source string) (*Condition, error) {
-	tokens, err := lex(source)
+func Parse(source string) (*Condition, error) { return parseCondition(source, devices) }
+
+// ParseMessage reads a condition over messages, such as
+//
+//	$body.temperature > 40 AND line = '7' AND $twin.tags.site = 'north'
+//
+// where a bare name is an application property and one with $ a system
+// property, the body, or the twin of the sender.
+func ParseMessage(source string) (*Condition, error) { return parseCondition(source, messages) }
+
+func parseCondition(source string, over scope) (*Condition, error) {
+	p, err := newParser(source, over)
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{source: source, tokens: tokens}
-	root := p.or()
+	root := p.condition()
 	if p.err == nil && p.peek().kind != end {
 		p.fail("AND, OR or the end")
-	}
-	if p.err == nil && !isBoolean(root) {
-		p.err = problem.New(problem.Invalid, "the condition is a value, not something that holds or does not; compare it with something")
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -28,9 +34,24 @@ func Parse(source string) (*Condition, error) {
 	return &Condition{root}, nil
 }
 
+func newParser(source string, over scope) (*parser, error) {
+	tokens, err := lex(source)
+	return &parser{source: source, scope: over, tokens: tokens}, err
+}
+
+// condition reads an expression that holds or does not.
+func (p *parser) condition() node {
+	root := p.or()
+	if p.err == nil && !isBoolean(root) {
+		p.err = problem.New(problem.Invalid, "the condition is a value, not something that holds or does not; compare it with something")
+	}
+	return root
+}
+
 // parser descends recursively; after a fault it only unwinds.
 type parser struct {
 	source string
+	scope  scope
 	tokens []token
 	next   int
 	nodes  int
@@ -138,8 +159,10 @@ func (p *parser) boolean(n node) node {
 
 func isBoolean(n node) bool {
 	switch n := n.(type) {
-	case logic, negation, comparison, membership, call:
+	case logic, negation, comparison, membership, path:
 		return true
+	case call:
+		return functions[n.function].result == boolean
 	case literal:
 		_, ok := n.value.(bool)
 		return ok
@@ -177,7 +200,7 @@ func (p *parser) compare() node {
 
 func (p *parser) list() (all []literal) {
 	p.expectSign("[")
-	for p.err == nil {
+	for p.err == nil && !p.isSign("]") {
 		value, ok := p.primary().(literal)
 		if !ok {
 			p.fail("a constant")
@@ -241,11 +264,6 @@ func (p *parser) primary() node {
 	return p.fail("a property, a constant or \"(\"")
 }
 
-// functions are the functions and how many arguments each takes.
-var functions = map[string]int{
-	"IS_DEFINED": 1, "IS_STRING": 1, "IS_NUMBER": 1, "IS_BOOL": 1, "IS_NULL": 1, "STARTSWITH": 2, "CONTAINS": 2,
-}
-
 func (p *parser) name() node {
 	t := p.take()
 	upper := strings.ToUpper(t.text)
@@ -257,57 +275,53 @@ func (p *parser) name() node {
 	case "NULL":
 		return p.made(literal{nil})
 	}
-	if arguments, ok := functions[upper]; ok && p.isSign("(") {
-		return p.call(upper, arguments)
+	if p.isSign("(") {
+		return p.call(upper)
 	}
 	p.next--
 	return p.property()
 }
 
-func (p *parser) call(function string, arguments int) node {
+func (p *parser) call(name string) node {
+	if known, ok := aliases[name]; ok {
+		name = known
+	}
+	f, ok := functions[name]
+	if !ok || f.messagesOnly && p.scope != messages {
+		p.next--
+		return p.fail("a function of " + p.scope.String() + " conditions, such as IS_DEFINED or CONTAINS")
+	}
+	defer p.leave()
+	if !p.enter() {
+		return literal{}
+	}
 	p.take()
-	n := call{function: function}
-	for i := range arguments {
+	n := call{function: name}
+	for i := 0; i < f.most && p.err == nil; i++ {
+		if i >= f.least && !p.isSign(",") {
+			break
+		}
 		if i > 0 {
 			p.expectSign(",")
 		}
 		n.args = append(n.args, p.sum())
 	}
 	p.expectSign(")")
-	if _, isPath := n.args[0].(path); !isPath && p.err == nil {
-		p.err = problem.New(problem.Invalid, "%s looks at a property, such as %s(tags.batch)", function, function)
+	if p.err != nil {
+		return literal{}
+	}
+	if _, isPath := n.args[0].(path); f.ofProperty && !isPath {
+		p.err = problem.New(problem.Invalid, "%s looks at a property, such as %s(%s)", name, name, p.scope.example())
 	}
 	return p.made(n)
 }
 
-// deviceFields are the fields of a device that conditions know, by their
-// lower-case names.
-var deviceFields = map[string]string{
-	"deviceid": "deviceId", "status": "status", "connectionstate": "connectionState", "lastactivitytime": "lastActivityTime", "enrollment": "enrollment",
-}
-
-// property reads tags.a.b, properties.desired.a, properties.reported.a, or a
-// device field; odd keys stand in brackets: tags['a key'] or tags.[[a key]].
+// property reads the name of something of what the query is over; odd keys
+// stand in brackets: tags['a key'] or tags.[[a key]].
 func (p *parser) property() node {
-	root := p.take()
-	if field, ok := deviceFields[strings.ToLower(root.text)]; ok && !p.isSign(".", "[") {
-		return p.made(path{[]string{field}})
-	}
-	var parts []string
-	switch root.text {
-	case "tags":
-		parts = []string{"tags"}
-	case "properties":
-		p.expectSign(".")
-		section := p.peek()
-		if section.kind != word || section.text != "desired" && section.text != "reported" {
-			return p.fail("desired or reported")
-		}
-		p.take()
-		parts = []string{section.text}
-	default:
-		p.next--
-		return p.fail("tags, properties.desired, properties.reported, deviceId, status, connectionState, lastActivityTime or enrollment")
+	parts, ok := p.root()
+	if !ok {
+		return literal{}
 	}
 	for p.err == nil && p.isSign(".", "[") {
 		key := p.key()
@@ -319,7 +333,72 @@ func (p *parser) property() node {
 	if len(parts) > maxDepth {
 		p.err = problem.New(problem.Invalid, "a path has at most %d parts", maxDepth)
 	}
+	if p.err == nil && len(parts) > 1 && p.scope.isField(parts[0]) {
+		p.err = problem.New(problem.Invalid, "%s has no parts of its own", parts[0])
+	}
 	return p.made(path{parts})
+}
+
+// root reads the beginning of a property.
+func (p *parser) root() (parts []string, ok bool) {
+	root := p.take()
+	if p.scope == messages {
+		if root.text != twinRoot {
+			return []string{root.text}, true
+		}
+		p.expectSign(".")
+		below, ok := p.document(p.take())
+		return append([]string{twinRoot}, below...), ok
+	}
+	if p.scope == jobs {
+		return p.jobField(root)
+	}
+	if field, known := deviceFields[strings.ToLower(root.text)]; known {
+		return []string{field}, true
+	}
+	return p.document(root)
+}
+
+// jobField reads a field of a job, which may stand behind devices.jobs.
+func (p *parser) jobField(root token) (parts []string, ok bool) {
+	if strings.EqualFold(root.text, "devices") {
+		p.expectSign(".")
+		if !p.keyword("jobs") {
+			p.fail("jobs")
+			return nil, false
+		}
+		p.expectSign(".")
+		root = p.take()
+	}
+	field, known := jobFields[strings.ToLower(root.text)]
+	if !known {
+		p.next--
+		p.fail("a field of a job, such as devices.jobs.jobId, deviceId or status")
+	}
+	return []string{field}, known
+}
+
+// document reads tags, properties.desired, properties.reported, configurations.
+func (p *parser) document(root token) (parts []string, ok bool) {
+	switch root.text {
+	case "tags":
+		return []string{"tags"}, true
+	case "configurations", "capabilities":
+		if p.scope == devices {
+			return []string{root.text}, true
+		}
+	case "properties":
+		p.expectSign(".")
+		if section := p.peek(); section.kind == word && (section.text == "desired" || section.text == "reported") {
+			p.take()
+			return []string{section.text}, true
+		}
+		p.fail("desired or reported")
+		return nil, false
+	}
+	p.next--
+	p.fail("tags, properties.desired, properties.reported, configurations or a field such as deviceId, status or connectionState")
+	return nil, false
 }
 
 // key reads the next key of a path.

@@ -1,10 +1,12 @@
-// Package query is the one condition language over devices: it selects devices
-// for back ends, moves and rules. A text becomes a typed tree once; the tree is
-// rendered to SQL or evaluated in memory with the same meaning.
+// Package query is the one query language of a hub: it selects devices for back
+// ends, moves and rules, and messages for routes. A text becomes a typed tree
+// once; the tree is rendered to SQL, linear in its size, or evaluated in memory
+// with the same meaning.
 //
 // Comparisons hold between values of one primitive type: number with number,
 // string with string, boolean with boolean. Any other comparison, and any with
 // a missing property, is false, also for != and <>; NOT negates what it finds.
+// A property by itself holds if it is true.
 package query
 
 import (
@@ -12,7 +14,7 @@ import (
 	"strings"
 )
 
-// The limits of a condition.
+// The limits of a query.
 const (
 	maxText  = 8 << 10
 	maxDepth = 32
@@ -23,7 +25,7 @@ const (
 // Condition is a parsed condition.
 type Condition struct{ root node }
 
-// String writes the condition so that Parse reads the same tree again.
+// String writes the condition so that it parses to the same tree again.
 func (c *Condition) String() string {
 	var b strings.Builder
 	c.root.write(&b)
@@ -63,14 +65,14 @@ type arithmetic struct {
 	left, right node
 }
 
-// call is IS_DEFINED, STARTSWITH, CONTAINS and the type tests.
+// call is a function of the language over its arguments.
 type call struct {
 	function string
 	args     []node
 }
 
-// path is a property; its first part is the root: a device field, tags,
-// desired or reported.
+// path is a property. Its first part is the root: a field or a document of
+// what is looked at; for messages it may stand below $twin.
 type path struct{ parts []string }
 
 // literal is a constant: string, float64, bool or nil.
@@ -123,14 +125,17 @@ func (n call) write(b *strings.Builder) {
 }
 
 func (n path) write(b *strings.Builder) {
-	switch n.parts[0] {
-	case "desired", "reported":
-		b.WriteString("properties.")
-	}
 	for i, part := range n.parts {
+		if i > 0 && (i > 1 || n.parts[0] != twinRoot) {
+			// a key
+		} else if part == "desired" || part == "reported" {
+			part = "properties." + part
+		}
 		switch {
 		case i == 0:
 			b.WriteString(part)
+		case i == 1 && n.parts[0] == twinRoot:
+			b.WriteString("." + part)
 		case isName(part):
 			b.WriteString("." + part)
 		default:
@@ -170,4 +175,54 @@ func writeQuoted(b *strings.Builder, s string) {
 		}
 	}
 	b.WriteByte('\'')
+}
+
+// Equality is a part of a condition without which nothing matches: the property
+// has one of the values, strings and numbers. An index can find those first.
+type Equality struct {
+	Path   []string
+	Values []any
+}
+
+// Equalities returns what the condition demands of single properties.
+func (c *Condition) Equalities() []Equality { return equalities(c.root) }
+
+func equalities(n node) []Equality {
+	switch n := n.(type) {
+	case logic:
+		if n.operator == "AND" {
+			return append(equalities(n.left), equalities(n.right)...)
+		}
+	case comparison:
+		if n.operator != "=" {
+			return nil
+		}
+		left, right := n.left, n.right
+		if _, constant := left.(literal); constant {
+			left, right = right, left
+		}
+		if constant, ok := right.(literal); ok {
+			return equality(left, []literal{constant})
+		}
+	case membership:
+		if !n.except {
+			return equality(n.inner, n.list)
+		}
+	}
+	return nil
+}
+
+func equality(n node, constants []literal) []Equality {
+	p, ok := n.(path)
+	if !ok {
+		return nil
+	}
+	e := Equality{Path: p.parts}
+	for _, constant := range constants {
+		if kinds(constant)&(textual|numeric) == 0 {
+			return nil // an index does not keep it
+		}
+		e.Values = append(e.Values, constant.value)
+	}
+	return []Equality{e}
 }

@@ -72,8 +72,9 @@ func decodeStored(text []byte, name string) (Document, error) {
 	return nil, problem.New(problem.Invalid, "a JSON object is wanted, such as {\"key\": 1}").At(name)
 }
 
-// encode writes JSON with sorted keys and without escapes HTML would need.
-func encode(value any) ([]byte, error) {
+// Encode writes a document as JSON text with its keys in order, and without the
+// escapes that HTML would need.
+func Encode(value any) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)

@@ -3,7 +3,10 @@ package twin
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -17,24 +20,43 @@ type Store struct{ db *sqldb.DB }
 // NewStore returns the twins kept in db.
 func NewStore(db *sqldb.DB) *Store { return &Store{db} }
 
-const selectTwin = `SELECT device_id, version, etag_version, tags, desired, desired_meta, desired_version, reported, reported_meta, reported_version
-	FROM twin WHERE device_id = ?`
+// Columns are what a Row reads, of table twin as t.
+const Columns = `t.device_id, t.version, t.etag_version, t.tags, t.desired, t.desired_meta, t.desired_version, t.reported, t.reported_meta, t.reported_version`
 
-func scanTwin(rows *sql.Rows) (t Twin, err error) {
-	var tags, desired, desiredMeta, reported, reportedMeta []byte
-	err = rows.Scan(&t.DeviceID, &t.Version, &t.Edition, &tags, &desired, &desiredMeta, &t.Desired.Version, &reported, &reportedMeta, &t.Reported.Version)
-	if err != nil {
-		return t, err
-	}
+const selectTwin = "SELECT " + Columns + " FROM twin t WHERE t.device_id = ?"
+
+// Row takes the columns of a stored twin, for selects that join others to it.
+type Row struct {
+	twin                                               Twin
+	tags, desired, desiredMeta, reported, reportedMeta []byte
+}
+
+// Into returns where rows.Scan puts Columns.
+func (r *Row) Into() []any {
+	t := &r.twin
+	return []any{&t.DeviceID, &t.Version, &t.Edition, &r.tags, &r.desired, &r.desiredMeta, &t.Desired.Version, &r.reported, &r.reportedMeta, &t.Reported.Version}
+}
+
+// Twin decodes what was scanned.
+func (r *Row) Twin() (t Twin, err error) {
+	t = r.twin
 	for _, part := range []struct {
 		text []byte
 		into *Document
-	}{{tags, &t.Tags}, {desired, &t.Desired.Values}, {desiredMeta, &t.Desired.Meta}, {reported, &t.Reported.Values}, {reportedMeta, &t.Reported.Meta}} {
+	}{{r.tags, &t.Tags}, {r.desired, &t.Desired.Values}, {r.desiredMeta, &t.Desired.Meta}, {r.reported, &t.Reported.Values}, {r.reportedMeta, &t.Reported.Meta}} {
 		if *part.into, err = decodeStored(part.text, "stored twin"); err != nil {
 			return t, err
 		}
 	}
 	return t, nil
+}
+
+func scanTwin(rows *sql.Rows) (Twin, error) {
+	var r Row
+	if err := rows.Scan(r.Into()...); err != nil {
+		return Twin{}, err
+	}
+	return r.Twin()
 }
 
 func read(ctx context.Context, q sqldb.Querier, device string) (Twin, error) {
@@ -73,7 +95,10 @@ func (s *Store) Create(ctx context.Context, tx *sqldb.Tx, device string, content
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO twin (version, etag_version, tags, desired, desired_meta, desired_version, reported, reported_meta, reported_version, device_id)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, columns...)
-	return err
+	if err != nil {
+		return err
+	}
+	return indexTags(ctx, tx, t)
 }
 
 // Update changes a twin if it still is the edition the caller names.
@@ -93,6 +118,11 @@ func (s *Store) Update(ctx context.Context, device, ifMatch string, change func(
 		if err != nil {
 			return err
 		}
+		if changed.Edition != t.Edition && !reflect.DeepEqual(changed.Tags, t.Tags) {
+			if err := indexTags(ctx, tx, changed); err != nil {
+				return err
+			}
+		}
 		_, err = tx.Exec(ctx, `UPDATE twin SET version = ?, etag_version = ?, tags = ?, desired = ?, desired_meta = ?, desired_version = ?,
 			reported = ?, reported_meta = ?, reported_version = ? WHERE device_id = ?`, columns...)
 		return err
@@ -104,7 +134,7 @@ func (s *Store) Update(ctx context.Context, device, ifMatch string, change func(
 func (t Twin) columns() ([]any, error) {
 	texts := make([]string, 0, 5)
 	for _, document := range []Document{t.Tags, t.Desired.Values, t.Desired.Meta, t.Reported.Values, t.Reported.Meta} {
-		text, err := encode(document)
+		text, err := Encode(document)
 		if err != nil {
 			return nil, err
 		}
@@ -112,3 +142,80 @@ func (t Twin) columns() ([]any, error) {
 	}
 	return []any{t.Version, t.Edition, texts[0], texts[1], texts[2], t.Desired.Version, texts[3], texts[4], t.Reported.Version, t.DeviceID}, nil
 }
+
+// maxIndexed is how long a text of a tag may be to be found by an index.
+const maxIndexed = 256
+
+// TagPath is how the index of tags names a tag.
+func TagPath(keys []string) string { return strings.Join(keys, "\x1f") }
+
+// Indexed is a value as the index of tags holds it; ok says whether it does.
+func Indexed(value any) (indexed any, ok bool) {
+	switch v := value.(type) {
+	case string:
+		return v, len(v) <= maxIndexed
+	case float64:
+		return v, true
+	case json.Number:
+		x, err := v.Float64()
+		return x, err == nil
+	}
+	return nil, false
+}
+
+// indexTags writes down anew where the values of a twin's tags are found.
+func indexTags(ctx context.Context, tx *sqldb.Tx, t Twin) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM tag WHERE device_id = ?", t.DeviceID); err != nil {
+		return err
+	}
+	return indexBelow(ctx, tx, t.DeviceID, nil, t.Tags)
+}
+
+func indexBelow(ctx context.Context, tx *sqldb.Tx, device string, keys []string, at Document) error {
+	for key, value := range at {
+		path := append(keys[:len(keys):len(keys)], key)
+		if below, ok := value.(Document); ok {
+			if err := indexBelow(ctx, tx, device, path, below); err != nil {
+				return err
+			}
+			continue
+		}
+		indexed, ok := Indexed(value)
+		if !ok {
+			continue
+		}
+		if _, err := tx.Exec(ctx, "INSERT INTO tag (path, value, device_id) VALUES (?, ?, ?)", TagPath(path), indexed, device); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EnsureIndexed indexes the tags of twins stored before there was an index.
+func (s *Store) EnsureIndexed(ctx context.Context) error {
+	const chunk = 500
+	indexed, _, err := sqldb.Row(ctx, s.db, scanInt, "SELECT EXISTS (SELECT 1 FROM tag)")
+	if err != nil || indexed != 0 {
+		return err
+	}
+	for after := ""; ; {
+		twins, err := sqldb.Rows(ctx, s.db, scanTwin, "SELECT "+Columns+" FROM twin t WHERE t.tags <> '{}' AND t.device_id > ? ORDER BY t.device_id LIMIT ?", after, chunk)
+		if err != nil || len(twins) == 0 {
+			return err
+		}
+		err = s.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			for _, t := range twins {
+				if err := indexTags(ctx, tx, t); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		after = twins[len(twins)-1].DeviceID
+	}
+}
+
+func scanInt(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }

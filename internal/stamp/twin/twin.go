@@ -68,13 +68,13 @@ func New(device string, content *link.TwinContent, now time.Time) (Twin, error) 
 
 // Content is what a move carries along.
 func (t Twin) Content() (c link.TwinContent, err error) {
-	if c.Tags, err = encode(t.Tags); err != nil {
+	if c.Tags, err = Encode(t.Tags); err != nil {
 		return c, err
 	}
-	if c.Desired, err = encode(t.Desired.Values); err != nil {
+	if c.Desired, err = Encode(t.Desired.Values); err != nil {
 		return c, err
 	}
-	c.Reported, err = encode(t.Reported.Values)
+	c.Reported, err = Encode(t.Reported.Values)
 	return c, err
 }
 
@@ -237,16 +237,16 @@ func noticeOf(patch Document, version int64) ([]byte, error) {
 		}
 	}
 	told["$version"] = version
-	return encode(told)
+	return Encode(told)
 }
 
 // DeviceView is the twin as its device sees it: no tags, no metadata.
 func (t Twin) DeviceView() ([]byte, error) {
-	return encode(Document{"desired": t.Desired.view(false), "reported": t.Reported.view(false)})
+	return Encode(Document{"desired": t.Desired.view(false), "reported": t.Reported.view(false)})
 }
 
-// ServiceView is the twin as back ends see it.
-func (t Twin) ServiceView() ([]byte, error) {
+// View is the twin as back ends see it, as a document they may add to.
+func (t Twin) View() Document {
 	device, module := link.SplitIdentity(t.DeviceID)
 	view := Document{
 		"deviceId": device, "etag": t.ETag(), "version": t.Version, "tags": t.Tags,
@@ -255,8 +255,11 @@ func (t Twin) ServiceView() ([]byte, error) {
 	if module != "" {
 		view["moduleId"] = module
 	}
-	return encode(view)
+	return view
 }
+
+// ServiceView is View as text.
+func (t Twin) ServiceView() ([]byte, error) { return Encode(t.View()) }
 
 func (s Section) view(metadata bool) Document {
 	view := make(Document, len(s.Values)+2)

@@ -1,0 +1,88 @@
+// Package sqldbtest starts a real PostgreSQL server for tests: a cluster of its
+// own in a temporary directory, reached over a unix socket, gone with the test.
+package sqldbtest
+
+import (
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// superuser owns the cluster.
+const superuser = "slipway"
+
+// Postgres starts a server and returns its connection string. It costs about a
+// second; tests share one where they can.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	bin := binaries(t)
+	dir, err := os.MkdirTemp("", "pg") // short: a socket's path has few characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	as := unprivileged(t, dir)
+	run := func(program string, args ...string) {
+		t.Helper()
+		command := exec.Command(filepath.Join(bin, program), args...)
+		command.SysProcAttr, command.Dir = as, dir
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
+	}
+	data := filepath.Join(dir, "data")
+	run("initdb", "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	run("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", "-c listen_addresses='' -c fsync=off -k "+dir, "start")
+	t.Cleanup(func() { run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop") })
+	return "host=" + dir + " user=" + superuser + " dbname=postgres sslmode=disable"
+}
+
+// binaries finds the directory of the newest server that is installed.
+func binaries(t testing.TB) string {
+	t.Helper()
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) > 0 {
+		return filepath.Dir(found[len(found)-1])
+	}
+	path, err := exec.LookPath("initdb")
+	if err != nil {
+		t.Fatal("the test needs a PostgreSQL server: run 'make setup-test', or install the package postgresql")
+	}
+	return filepath.Dir(path)
+}
+
+// unprivileged makes the server run as somebody else where the tests run as
+// root, which PostgreSQL refuses.
+func unprivileged(t testing.TB, dir string) *syscall.SysProcAttr {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return nil
+	}
+	who, err := user.Lookup("postgres")
+	if err != nil {
+		who, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, errUID := strconv.Atoi(who.Uid)
+	gid, errGID := strconv.Atoi(who.Gid)
+	if errUID != nil || errGID != nil {
+		t.Fatalf("user %s has no numbers", who.Username)
+	}
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}

@@ -1,0 +1,272 @@
+// Package hubservice is the hub protocol's HTTPS edge for back ends: registry,
+// twins, methods, queries, configurations and jobs, in the shapes that existing
+// service SDKs send and parse.
+package hubservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sastoken"
+	"github.com/slipway/slipway/internal/stamp/configuration"
+	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/job"
+	"github.com/slipway/slipway/internal/stamp/policy"
+)
+
+// People says who a bearer token of the control plane belongs to, and whether
+// they may change the stamp.
+type People func(ctx context.Context, token string) (name string, write bool, err error)
+
+// Parts are what the edge serves.
+type Parts struct {
+	Hub            *hub.Hub
+	Policies       *policy.Policies
+	Configurations *configuration.Engine
+	Jobs           *job.Runner
+	People         People
+	Logger         *slog.Logger
+	Now            func() time.Time
+}
+
+// Edge serves the service API of one hub.
+type Edge struct {
+	Parts
+	routes []route
+}
+
+// New returns the edge of a hub.
+func New(p Parts) *Edge {
+	e := &Edge{Parts: p}
+	e.routes = e.table()
+	return e
+}
+
+// maxBody bounds a request: a bulk change of 100 devices with their twins.
+const maxBody = 8 << 20
+
+// call is one request that has found its route.
+type call struct {
+	ctx   context.Context
+	r     *http.Request
+	args  []string // what stands for the braces of the pattern, decoded
+	body  []byte
+	actor hub.Actor
+}
+
+// ifMatch is the ETag that a request demands.
+func (c *call) ifMatch() string { return c.r.Header.Get("If-Match") }
+
+// decode reads the body into a value. Members nobody knows are passed over, as
+// newer SDKs send more than older hubs know.
+func (c *call) decode(into any) error {
+	if err := json.Unmarshal(c.body, into); err != nil {
+		return coded{problem.New(problem.Invalid, "the body is not what is expected here: %w", err), "IotHubFormatError", 400006}
+	}
+	return nil
+}
+
+// answer is what a call results in.
+type answer struct {
+	status int // 200 when 0
+	body   any // nil: none
+	etag   string
+	header map[string]string
+}
+
+// route leads a method and a path to what serves it. In a pattern {} stands
+// for any one segment.
+type route struct {
+	method  string
+	pattern []string
+	right   policy.Right
+	serve   func(*call) (answer, error)
+}
+
+func on(methodAndPath string, right policy.Right, serve func(*call) (answer, error)) route {
+	method, path, _ := strings.Cut(methodAndPath, " ")
+	return route{method, strings.Split(strings.Trim(path, "/"), "/"), right, serve}
+}
+
+// matches returns what stands for the braces. Literal segments are compared
+// without regard to letter case, as some clients write them differently.
+func (rt route) matches(method string, segments []string) ([]string, bool) {
+	if rt.method != method || len(rt.pattern) != len(segments) {
+		return nil, false
+	}
+	var args []string
+	for i, want := range rt.pattern {
+		if want == "{}" {
+			args = append(args, segments[i])
+		} else if !strings.EqualFold(want, segments[i]) {
+			return nil, false
+		}
+	}
+	return args, true
+}
+
+// segmentsOf takes a path apart as it was sent, so that ids may hold anything
+// that is percent-encoded.
+func segmentsOf(escaped string) ([]string, error) {
+	parts := strings.Split(strings.Trim(escaped, "/"), "/")
+	for i, part := range parts {
+		text, err := url.PathUnescape(part)
+		if err != nil {
+			return nil, problem.New(problem.Invalid, "the path %q is not percent-encoded correctly", escaped)
+		}
+		parts[i] = text
+	}
+	return parts, nil
+}
+
+// ServeHTTP answers one request of a back end.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a, err := e.serve(r)
+	if err != nil {
+		e.refuse(w, r, err)
+		return
+	}
+	header := w.Header()
+	for name, value := range a.header {
+		header.Set(name, value)
+	}
+	if a.etag != "" {
+		header.Set("ETag", `"`+a.etag+`"`)
+	}
+	if a.body == nil {
+		if a.status == 0 {
+			a.status = http.StatusNoContent
+		}
+		w.WriteHeader(a.status)
+		return
+	}
+	e.write(w, a.status, a.body)
+}
+
+func (e *Edge) write(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		e.Logger.Error("an answer cannot be written", "error", err)
+		status, text = http.StatusInternalServerError, []byte(`{"Message":"ErrorCode:ServerError;"}`)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if status != 0 {
+		w.WriteHeader(status)
+	}
+	if _, err := w.Write(text); err != nil {
+		e.Logger.Debug("answer not delivered", "error", err)
+	}
+}
+
+func (e *Edge) serve(r *http.Request) (answer, error) {
+	segments, err := segmentsOf(r.URL.EscapedPath())
+	if err != nil {
+		return answer{}, err
+	}
+	rt, args, err := e.find(r.Method, segments)
+	if err != nil {
+		return answer{}, err
+	}
+	actor, err := e.authorize(r, rt, segments)
+	if err != nil {
+		return answer{}, err
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return answer{}, err
+	}
+	return rt.serve(&call{ctx: r.Context(), r: r, args: args, body: body, actor: actor})
+}
+
+func (e *Edge) find(method string, segments []string) (route, []string, error) {
+	for _, rt := range e.routes {
+		if args, ok := rt.matches(method, segments); ok {
+			return rt, args, nil
+		}
+	}
+	return route{}, nil, coded{problem.New(problem.NotFound, "the hub has no %s /%s", method, strings.Join(segments, "/")), "InvalidProtocolVersion", 400001}
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, problem.New(problem.TooLarge, "a request has at most %d bytes", maxBody)
+	}
+	if err != nil {
+		return nil, problem.New(problem.Invalid, "the body cannot be read: %w", err)
+	}
+	return body, nil
+}
+
+const bearer = "Bearer "
+
+// authorize says who makes a request, if they may: the holder of a policy's
+// key, a person of the control plane, or a device that looks after its own
+// modules.
+func (e *Edge) authorize(r *http.Request, rt route, segments []string) (hub.Actor, error) {
+	text := r.Header.Get("Authorization")
+	if token, ok := strings.CutPrefix(text, bearer); ok {
+		return e.authorizePerson(r.Context(), token, rt)
+	}
+	if text == "" {
+		return "", problem.New(problem.Unauthenticated, "an Authorization header is needed: a shared access signature of a policy, or a bearer token")
+	}
+	token, err := sastoken.Parse(text)
+	if err != nil {
+		return "", problem.New(problem.Unauthenticated, "the token cannot be read: %w", err)
+	}
+	if token.Policy == "" {
+		return e.authorizeDevice(r.Context(), text, segments)
+	}
+	p, err := e.Policies.Verify(token, e.Hub.Hosts(), e.Now(), segments...)
+	if err != nil {
+		return "", err
+	}
+	if !p.Allows(rt.right) {
+		return "", problem.New(problem.Unauthenticated, "the policy %s lacks the right %s", p.Name, rt.right)
+	}
+	return hub.Actor("policy " + p.Name), nil
+}
+
+func (e *Edge) authorizePerson(ctx context.Context, token string, rt route) (hub.Actor, error) {
+	if e.People == nil {
+		return "", problem.New(problem.Unauthenticated, "this hub takes no bearer tokens")
+	}
+	name, write, err := e.People(ctx, token)
+	if err != nil {
+		return "", err
+	}
+	if !write && rt.method != http.MethodGet {
+		return "", problem.New(problem.Denied, "the token of %s may read only", name)
+	}
+	return hub.Actor(name), nil
+}
+
+// authorizeDevice lets a device make, read and remove its own modules.
+func (e *Edge) authorizeDevice(ctx context.Context, token string, segments []string) (hub.Actor, error) {
+	own := len(segments) >= 3 && strings.EqualFold(segments[0], "devices") && strings.EqualFold(segments[2], "modules")
+	if !own {
+		return "", problem.New(problem.Unauthenticated, "a device may manage its own modules here, and nothing else")
+	}
+	d, err := e.Hub.Devices.Get(ctx, segments[1])
+	if problem.Is(err, problem.NotFound) {
+		return "", problem.New(problem.Unauthenticated, "the token is of no device of this hub")
+	}
+	if err != nil {
+		return "", err
+	}
+	if _, err := d.Authenticate(device.Credentials{DeviceID: d.ID, Hosts: e.Hub.Hosts(), Token: token}, e.Policies, e.Now()); err != nil {
+		return "", err
+	}
+	return hub.Actor("device " + d.ID), nil
+}

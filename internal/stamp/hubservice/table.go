@@ -1,0 +1,54 @@
+package hubservice
+
+import "github.com/slipway/slipway/internal/stamp/policy"
+
+// table is every call of the service API and the right it takes.
+func (e *Edge) table() []route {
+	const (
+		read, write = policy.RegistryRead, policy.RegistryWrite
+		connect     = policy.ServiceConnect
+	)
+	return []route{
+		on("GET /devices", read, e.listDevices),
+		on("POST /devices", write, e.bulk),
+		on("POST /devices/query", read, e.query),
+		on("POST /devices/keys/regenerate", write, e.rotateKeys),
+		on("GET /devices/{}", read, e.getIdentity),
+		on("PUT /devices/{}", write, e.putIdentity),
+		on("DELETE /devices/{}", write, e.deleteIdentity),
+		on("DELETE /devices/{}/commands", connect, e.purge),
+		on("POST /devices/{}/applyConfigurationContent", write, e.applyContent),
+		on("GET /devices/{}/modules", read, e.listModules),
+		on("GET /devices/{}/modules/{}", read, e.getIdentity),
+		on("PUT /devices/{}/modules/{}", write, e.putIdentity),
+		on("DELETE /devices/{}/modules/{}", write, e.deleteIdentity),
+		on("DELETE /devices/{}/modules/{}/commands", connect, e.purge),
+
+		on("GET /twins/{}", connect, e.getTwin),
+		on("PATCH /twins/{}", connect, e.patchTwin),
+		on("PUT /twins/{}", connect, e.replaceTwin),
+		on("POST /twins/{}/methods", connect, e.invoke),
+		on("GET /twins/{}/modules/{}", connect, e.getTwin),
+		on("PATCH /twins/{}/modules/{}", connect, e.patchTwin),
+		on("PUT /twins/{}/modules/{}", connect, e.replaceTwin),
+		on("POST /twins/{}/modules/{}/methods", connect, e.invoke),
+
+		on("GET /configurations", read, e.listConfigurations),
+		on("POST /configurations/testQueries", read, e.testQueries),
+		on("GET /configurations/{}", read, e.getConfiguration),
+		on("PUT /configurations/{}", write, e.putConfiguration),
+		on("DELETE /configurations/{}", write, e.deleteConfiguration),
+
+		on("GET /jobs/v2/query", connect, e.queryJobs),
+		on("GET /jobs/v2/{}", connect, e.getJob),
+		on("PUT /jobs/v2/{}", connect, e.putJob),
+		on("POST /jobs/v2/{}/cancel", connect, e.cancelJob),
+
+		on("GET /statistics/devices", read, e.deviceStatistics),
+		on("GET /statistics/service", connect, e.serviceStatistics),
+
+		on("GET /messages/serviceBound/feedback", connect, e.receiveFeedback),
+		on("DELETE /messages/serviceBound/feedback/{}", connect, e.completeFeedback),
+		on("POST /messages/serviceBound/feedback/{}/abandon", connect, e.abandonFeedback),
+	}
+}
