@@ -37,7 +37,7 @@ func (a *app) environment() *cobra.Command {
 }
 
 func (a *app) stamp() *cobra.Command {
-	return a.nounCommands(noun{
+	group := a.nounCommands(noun{
 		kind: resource.KindStamp, use: "stamp", words: "stamp", gone: "a stamp must be closed and empty",
 		header: []string{"NAME", "ENVIRONMENT", "REGION", "STATE", "DEVICES", "CAPACITY", "CONNECTED", "MESSAGES/S", "HOST", "SEEN"},
 		row: func(a *app, s client.Stored) ([]string, error) {
@@ -48,6 +48,8 @@ func (a *app) stamp() *cobra.Command {
 			}, err
 		},
 	})
+	group.AddCommand(a.policy())
+	return group
 }
 
 func (a *app) enrollment() *cobra.Command {

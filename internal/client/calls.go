@@ -294,3 +294,16 @@ func (c *Client) Audit(ctx context.Context, before int64, limit int) ([]audit.En
 	page, err := do[Page[audit.Entry]](ctx, c, request{method: "GET", path: path("audit"), query: query})
 	return page.Items, err
 }
+
+// Policies returns the shared access policies of a stamp, keys and all; the
+// audit log records that they were read.
+func (c *Client) Policies(ctx context.Context, stamp string) ([]fleet.Policy, error) {
+	page, err := do[Page[fleet.Policy]](ctx, c, request{method: "GET", path: path("stamps", stamp, "policies")})
+	return page.Items, err
+}
+
+// RotatePolicy makes a key of a policy anew: "primary" or "secondary", or
+// "swap" to let the two change places.
+func (c *Client) RotatePolicy(ctx context.Context, stamp, policy, key string) (fleet.Policy, error) {
+	return do[fleet.Policy](ctx, c, request{method: "POST", path: path("stamps", stamp, "policies", policy, "rotate"), body: map[string]string{"key": key}})
+}

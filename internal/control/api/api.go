@@ -62,6 +62,7 @@ func New(o Options) http.Handler {
 	a.logs()
 	a.moves()
 	a.admin()
+	a.policies()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

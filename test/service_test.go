@@ -1,0 +1,116 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/up"
+)
+
+// policy is a stamp's shared access policy.
+func (in *installation) policy(stamp, name string) fleet.Policy {
+	in.t.Helper()
+	all, err := in.api.Policies(in.t.Context(), stamp)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	for _, p := range all {
+		if p.Name == name {
+			return p
+		}
+	}
+	in.t.Fatalf("stamp %s has no policy %s", stamp, name)
+	return fleet.Policy{}
+}
+
+// callResult is a line of a driver: one call of one client, and its result.
+type callResult struct{ Client, Call, Result string }
+
+// compatibility gathers what drivers report, for the table in the docs.
+var compatibility sync.Mutex
+
+// drive runs a driver under test/sdk with its configuration and fails the test
+// for every call that did not end well. With SLIPWAY_COMPATIBILITY set the
+// results are added to that file, from which docs/compatibility.md is made.
+func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, config map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command("node", "--require", "./ports.js", script, string(text))
+	command.Dir = "sdk"
+	command.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+in.ready.CA,
+		fmt.Sprintf(`SLIPWAY_PORTS={"443":%d,"8883":%d}`, s.HTTPS, s.MQTTS))
+	var trouble bytes.Buffer
+	command.Stderr = &trouble
+	out, err := command.Output()
+	seen := 0
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r callResult
+		if json.Unmarshal(lines.Bytes(), &r) != nil || r.Client == "" {
+			continue
+		}
+		seen++
+		if r.Result != "ok" {
+			t.Errorf("%s: %s: %s", r.Client, r.Call, r.Result)
+		}
+		keep(t, lines.Text())
+	}
+	if err != nil || seen == 0 {
+		t.Errorf("%s ended with %v after %d calls\n%s", script, err, seen, trouble.String())
+	}
+}
+
+func keep(t *testing.T, line string) {
+	t.Helper()
+	file := os.Getenv("SLIPWAY_COMPATIBILITY")
+	if file == "" {
+		return
+	}
+	compatibility.Lock()
+	defer compatibility.Unlock()
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(line + "\n"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheServiceSDKWorksUnmodified(t *testing.T) {
+	t.Parallel()
+	in := start(t)
+	s := in.stamp("test-1")
+	in.drive(t, "service.js", s, map[string]any{
+		"service": in.policy("test-1", "iothubowner").PrimaryConnectionString, "registryRead": in.policy("test-1", "registryRead").PrimaryConnectionString,
+		"hub": s.Host + ":" + strconv.Itoa(s.MQTTS),
+	})
+}
+
+func TestPolicyKeysRotateOneAtATime(t *testing.T) {
+	t.Parallel()
+	in := start(t)
+	before := in.policy("test-1", "service")
+	out := in.must("stamp", "policy", "rotate", "test-1", "service", "primary")
+	after := in.policy("test-1", "service")
+	if after.PrimaryKey == before.PrimaryKey || after.SecondaryKey != before.SecondaryKey || !strings.Contains(out, after.PrimaryConnectionString) {
+		t.Errorf("from %+v to %+v: %s", before, after, out)
+	}
+	if out := in.must("audit", "list"); !strings.Contains(out, "policy.rotate") || strings.Contains(out, after.PrimaryKey) {
+		t.Errorf("the audit log says %s", out)
+	}
+}
