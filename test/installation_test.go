@@ -221,8 +221,13 @@ type raw struct {
 	next uint16
 }
 
+// tls trusts the installation's authority for a host.
+func (in *installation) tls(host string) *tls.Config {
+	return &tls.Config{RootCAs: in.pool, ServerName: host, MinVersion: tls.VersionTLS12}
+}
+
 func (in *installation) dial(host string, port int) (*mqtt.ClientConn, error) {
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: &tls.Config{RootCAs: in.pool, ServerName: host, MinVersion: tls.VersionTLS12}}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: in.tls(host)}
 	nc, err := dialer.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, err

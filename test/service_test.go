@@ -43,6 +43,12 @@ var compatibility sync.Mutex
 // results are added to that file, from which docs/compatibility.md is made.
 func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, config map[string]any) {
 	t.Helper()
+	in.driveWith(t, script, s, config, func(string) {})
+}
+
+// driveWith also hands over the lines that are no results, as they come.
+func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, config map[string]any, other func(line string)) {
+	t.Helper()
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -53,13 +59,20 @@ func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, conf
 		fmt.Sprintf(`SLIPWAY_PORTS={"443":%d,"8883":%d}`, s.HTTPS, s.MQTTS))
 	var trouble bytes.Buffer
 	command.Stderr = &trouble
-	out, err := command.Output()
+	out, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := 0
-	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var r callResult
 		if json.Unmarshal(lines.Bytes(), &r) != nil || r.Client == "" {
+			other(lines.Text())
 			continue
 		}
 		seen++
@@ -68,7 +81,7 @@ func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, conf
 		}
 		keep(t, lines.Text())
 	}
-	if err != nil || seen == 0 {
+	if err := command.Wait(); err != nil || seen == 0 {
 		t.Errorf("%s ended with %v after %d calls\n%s", script, err, seen, trouble.String())
 	}
 }

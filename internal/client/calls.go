@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net/url"
 	"strconv"
 	"time"
@@ -306,4 +308,28 @@ func (c *Client) Policies(ctx context.Context, stamp string) ([]fleet.Policy, er
 // "swap" to let the two change places.
 func (c *Client) RotatePolicy(ctx context.Context, stamp, policy, key string) (fleet.Policy, error) {
 	return do[fleet.Policy](ctx, c, request{method: "POST", path: path("stamps", stamp, "policies", policy, "rotate"), body: map[string]string{"key": key}})
+}
+
+// Uploads returns the newest files that devices of a stamp have sent.
+func (c *Client) Uploads(ctx context.Context, stamp, device string, limit int) ([]link.Upload, error) {
+	query := url.Values{}
+	if device != "" {
+		query.Set("device", device)
+	}
+	if limit > 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	page, err := do[Page[link.Upload]](ctx, c, request{method: "GET", path: path("stamps", stamp, "uploads"), query: query})
+	return page.Items, err
+}
+
+// ReadUpload writes the content of a file that a device has sent.
+func (c *Client) ReadUpload(ctx context.Context, stamp, blob string, to io.Writer) (err error) {
+	resp, err := c.send(ctx, request{method: "GET", path: path("stamps", stamp, "uploads", "content"), query: url.Values{"blob": {blob}}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, resp.Body.Close()) }()
+	_, err = io.Copy(to, resp.Body)
+	return err
 }

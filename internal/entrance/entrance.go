@@ -209,9 +209,14 @@ func (e *Entrance) serve(ctx context.Context, nc net.Conn) {
 		e.Logger.Debug("no CONNECT", "remote", nc.RemoteAddr().String(), "error", err)
 		return
 	}
+	e.handOver(ctx, conn, connect)
+}
+
+// handOver gives a connection to whom its CONNECT is for.
+func (e *Entrance) handOver(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect) {
 	serve, known := e.MQTT(connect)
 	if !known {
-		e.Logger.Debug("nobody here by that name", "remote", nc.RemoteAddr().String())
+		e.Logger.Debug("nobody here by that name", "remote", conn.RemoteAddr().String())
 		if err := conn.Refuse(mqtt.NotAuthorized); err != nil {
 			e.Logger.Debug("refusal not delivered", "error", err)
 		}

@@ -25,6 +25,8 @@ var (
 	TelemetryWatch = Feed[WatchLog, LogRecord]{"telemetry.watch"}
 	EventWatch     = Feed[WatchLog, LogRecord]{"event.watch"}
 	StampObserve   = Call[None, Observed]{"observe"}
+	UploadList     = Call[ListUploads, Uploads]{"upload.list"}
+	UploadRead     = Feed[ReadUpload, UploadChunk]{"upload.read"}
 	PolicyList     = Call[None, Policies]{"policy.list"}
 	PolicyRotate   = Call[RotatePolicy, Policy]{"policy.rotate"}
 )
@@ -302,4 +304,38 @@ type LogRecord struct {
 	SystemProperties map[string]string `json:"systemProperties"`
 	Body             json.RawMessage   `json:"body,omitempty"`       // when the body is JSON
 	BodyBase64       []byte            `json:"bodyBase64,omitempty"` // otherwise
+}
+
+// ListUploads asks for the newest uploads.
+type ListUploads struct {
+	DeviceID string `json:"deviceId,omitempty"`
+	Limit    int    `json:"limit,omitempty"`
+}
+
+// Upload is a file a device has sent, or was about to send.
+type Upload struct {
+	CorrelationID string     `json:"correlationId"`
+	DeviceID      string     `json:"deviceId"`
+	Blob          string     `json:"blob"`   // "device/name"
+	Status        string     `json:"status"` // open, completed, failed, expired
+	Size          int64      `json:"size"`
+	Description   string     `json:"description,omitempty"`
+	CreatedAt     time.Time  `json:"createdAt"`
+	EndedAt       *time.Time `json:"endedAt,omitempty"`
+}
+
+// Uploads is a list, newest first.
+type Uploads struct {
+	Items []Upload `json:"items"`
+}
+
+// ReadUpload asks for the content of a file.
+type ReadUpload struct {
+	Blob string `json:"blob"`
+}
+
+// UploadChunk is the next part of a file. Size is that of the whole.
+type UploadChunk struct {
+	Size int64  `json:"size"`
+	Data []byte `json:"data"`
 }

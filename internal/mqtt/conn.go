@@ -48,13 +48,18 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 // LocalAddr is the address the client connected to.
 func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 
+// secured is a connection that runs over TLS, directly or at some remove.
+type secured interface {
+	ConnectionState() tls.ConnectionState
+}
+
 // TLS is the state of the TLS connection underneath, nil when there is none.
 func (c *Conn) TLS() *tls.ConnectionState {
-	secured, ok := c.nc.(*tls.Conn)
+	over, ok := c.nc.(secured)
 	if !ok {
 		return nil
 	}
-	state := secured.ConnectionState()
+	state := over.ConnectionState()
 	return &state
 }
 

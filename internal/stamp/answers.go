@@ -3,6 +3,7 @@ package stamp
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.MessageSend, s.hub.Send),
 		bus.Answer(s.link, peer, link.MessageList, s.queued),
 		bus.Answer(s.link, peer, link.MessagePurge, s.purge),
+		bus.Answer(s.link, peer, link.UploadList, s.listUploads),
+		bus.AnswerFeed(s.link, peer, link.UploadRead, s.readUpload),
 		bus.Answer(s.link, peer, link.PolicyList, s.listPolicies),
 		bus.Answer(s.link, peer, link.PolicyRotate, s.rotatePolicy),
 		bus.Answer(s.link, peer, link.TelemetryRead, s.logs.ReadTelemetry),
@@ -77,6 +80,41 @@ func (s *Stamp) queued(ctx context.Context, ref link.DeviceRef) (link.QueuedMess
 
 func (s *Stamp) purge(ctx context.Context, ref link.DeviceRef) (link.Purged, error) {
 	return s.hub.Purge(ctx, ref.DeviceID)
+}
+
+func (s *Stamp) listUploads(ctx context.Context, req link.ListUploads) (link.Uploads, error) {
+	limit := req.Limit
+	if limit <= 0 || limit > link.MaxPage {
+		limit = link.MaxPage
+	}
+	items, err := s.uploads.List(ctx, req.DeviceID, limit)
+	return link.Uploads{Items: items}, err
+}
+
+// uploadChunk is how much of a file goes over the link at once.
+const uploadChunk = 64 << 10
+
+func (s *Stamp) readUpload(ctx context.Context, req link.ReadUpload, send func(link.UploadChunk) error) (err error) {
+	blob, file, err := s.uploads.Find(ctx, req.Blob)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	buffer := make([]byte, uploadChunk)
+	for {
+		n, err := file.Read(buffer)
+		if n > 0 || blob.Size == 0 {
+			if err := send(link.UploadChunk{Size: blob.Size, Data: buffer[:n]}); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 func (s *Stamp) listPolicies(context.Context, link.None) (link.Policies, error) {

@@ -23,13 +23,14 @@ import (
 	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/hubhttp"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
-	"github.com/slipway/slipway/internal/stamp/hubservice"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/policy"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/twin"
+	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
 )
 
@@ -55,7 +56,8 @@ type Stamp struct {
 	policies       *policy.Policies
 	configurations *configuration.Engine
 	jobs           *job.Runner
-	service        *hubservice.Edge
+	uploads        *upload.Uploads
+	service        *hubhttp.Edge
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
@@ -90,9 +92,13 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	})
 	s.configurations = configuration.New(s.db, devices, s.hub, logger)
 	s.jobs = job.New(s.db, devices, s.hub, logger, o.Now)
+	s.uploads, err = upload.Open(ctx, upload.Options{DB: s.db, Dir: filepath.Join(o.Dir, "uploads"), Quota: upload.DefaultQuota, Logger: logger, Now: o.Now})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	s.edge = hubmqtt.New(s.hub, logger)
-	s.service = hubservice.New(hubservice.Parts{
-		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, People: s.person, Logger: logger, Now: o.Now,
+	s.service = hubhttp.New(hubhttp.Parts{
+		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now,
 	})
 	return s, nil
 }
@@ -141,7 +147,8 @@ func (s *Stamp) Run(ctx context.Context) error {
 	logging := make(chan error, 1)
 	go func() { logging <- s.logs.Run(logs) }()
 	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
-		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run})
+		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
+		tasks.Task{Name: "uploads", Run: s.uploads.Run})
 	stop()
 	return errors.Join(err, <-logging)
 }

@@ -299,6 +299,10 @@ func (in *installation) route(connect *mqtt.Connect) (entrance.Serve, bool) {
 // serveHTTPS tells the planes apart by path; devices' paths begin with the
 // id scope.
 func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
+	if strings.EqualFold(r.URL.Path, entrance.WebSocketPath) {
+		in.entrance.ServeWebSocket(w, r)
+		return
+	}
 	if scope := "/" + in.provisioning.IDScope() + "/"; len(r.URL.Path) > len(scope) && strings.EqualFold(r.URL.Path[:len(scope)], scope) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
@@ -311,7 +315,7 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 }
 
 // hubPaths are the beginnings of the hub protocol's paths.
-var hubPaths = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/$iothub"}
+var hubPaths = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
 
 func isHubPath(path string) bool {
 	for _, begin := range hubPaths {

@@ -63,6 +63,7 @@ func New(o Options) http.Handler {
 	a.moves()
 	a.admin()
 	a.policies()
+	a.uploads()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -13,9 +13,17 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-// home returns the stamp a device is on.
+// home returns the stamp a device is on, or the one of a module's device. A
+// device that a back end made on a stamp itself is looked for there.
 func (f *Fleet) home(ctx context.Context, id string) (string, error) {
-	r, err := provisioningAsk(ctx, f, link.RegistrationGet, link.RegistrationRef{DeviceID: id})
+	owner, _ := link.SplitIdentity(id)
+	r, err := provisioningAsk(ctx, f, link.RegistrationGet, link.RegistrationRef{DeviceID: owner})
+	if problem.Is(err, problem.NotFound) {
+		d, lookErr := f.unregistered(ctx, owner)
+		if lookErr == nil {
+			return d.Stamp, nil
+		}
+	}
 	if err != nil {
 		return "", err
 	}

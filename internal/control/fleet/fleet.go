@@ -138,7 +138,11 @@ func (f *Fleet) List(ctx context.Context, filter Filter) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	return f.join(ctx, found.Items, found.More), nil
+	page := f.join(ctx, found.Items, found.More)
+	if filter.Phase != "" && filter.Phase != link.PhaseAssigned {
+		return page, nil
+	}
+	return f.addUnregistered(ctx, page, filter)
 }
 
 // listWhere asks every stamp in question for its matches and merges them.
@@ -149,6 +153,7 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 	}
 	var mu sync.Mutex
 	var ids []string
+	matched := map[string]link.Device{}
 	var gaps []Gap
 	more := false
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -165,6 +170,7 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 			}
 			for _, d := range found.Items {
 				ids = append(ids, d.DeviceID)
+				matched[d.DeviceID] = d
 			}
 			more = more || found.More
 			return nil
@@ -187,6 +193,9 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 		return Page{}, err
 	}
 	page := f.join(ctx, found.Items, false)
+	if filter.Phase == "" || filter.Phase == link.PhaseAssigned {
+		page.Items = f.addMatches(ctx, page.Items, ids, matched, filter)
+	}
 	if more {
 		page.Next = ids[len(ids)-1]
 	}
@@ -276,6 +285,13 @@ func statusOf(p link.Phase) string {
 // Show returns everything known of one device.
 func (f *Fleet) Show(ctx context.Context, id string) (Detail, error) {
 	r, err := provisioningAsk(ctx, f, link.RegistrationGet, link.RegistrationRef{DeviceID: id})
+	if problem.Is(err, problem.NotFound) {
+		d, lookErr := f.unregistered(ctx, id)
+		if lookErr != nil {
+			return Detail{}, err
+		}
+		r, err = f.asRegistration(ctx, d)
+	}
 	if err != nil {
 		return Detail{}, err
 	}

@@ -209,6 +209,9 @@ type Activity struct {
 	Last        time.Time
 	Messages    int64 // to add
 	ModelID     string
+	// Passing says that the device only looked in: whether it is connected
+	// does not change.
+	Passing bool
 }
 
 // Flush writes down activities in one change.
@@ -218,6 +221,14 @@ func (ds *Devices) Flush(ctx context.Context, all []Activity) error {
 	}
 	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		for _, a := range all {
+			if a.Passing {
+				_, err := tx.Exec(ctx, "UPDATE device SET last_activity = ?, messages = messages + ? WHERE device_id = ? AND generation_id = ?",
+					sqldb.Micros(a.Last), a.Messages, a.DeviceID, a.Generation)
+				if err != nil {
+					return err
+				}
+				continue
+			}
 			_, err := tx.Exec(ctx, `UPDATE device SET connected = ?, connected_at = ?, last_activity = ?, messages = messages + ?, model_id = ?
 				WHERE device_id = ? AND generation_id = ?`,
 				a.Connected, sqldb.Micros(a.ConnectedAt), sqldb.Micros(a.Last), a.Messages, a.ModelID, a.DeviceID, a.Generation)

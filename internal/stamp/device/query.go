@@ -67,8 +67,8 @@ func (s *selection) where() string { return strings.Join(s.terms, " AND ") }
 func (s *selection) narrow(c *query.Condition, in query.Columns) error {
 	for _, e := range c.Equalities() {
 		switch {
-		case e.Path[0] == "deviceId":
-			s.add(in.Fields["deviceId"]+" IN ("+marks(len(e.Values))+")", e.Values...)
+		case e.Path[0] == "deviceId" || e.Path[0] == "enrollment":
+			s.add(in.Fields[e.Path[0]]+" IN ("+marks(len(e.Values))+")", e.Values...)
 		case e.Path[0] == "tags" && indexed(e.Values):
 			s.add("d.device_id IN (SELECT device_id FROM tag WHERE path = ? AND value IN ("+marks(len(e.Values))+"))", append([]any{twin.TagPath(e.Path[1:])}, e.Values...)...)
 		}

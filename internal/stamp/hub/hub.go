@@ -30,10 +30,14 @@ type Limits struct {
 	Takeovers      int
 	TakeoverWindow time.Duration
 	Window         int // telemetry messages of one connection that may wait for the log
+	// RequestRate and RequestBurst bound the requests of devices that come
+	// without a connection: of one device, and a thousandfold of all.
+	RequestRate  float64
+	RequestBurst int
 }
 
 // DefaultLimits suit one machine.
-var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256}
+var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100}
 
 // Parts are what a hub is made of.
 type Parts struct {
@@ -71,6 +75,7 @@ type Hub struct {
 	arrival  chan struct{}                    // closed and replaced when a device starts to take methods
 	settled  map[string]device.Activity       // of sessions that ended, for the next flush
 	damp     map[string]takeovers
+	pace     map[string]*rate.Limiter // of devices that come without a connection
 	closing  bool
 
 	waiters                      atomic.Int64 // method callers waiting for a device
@@ -94,6 +99,7 @@ func New(p Parts) *Hub {
 		arrival:   make(chan struct{}),
 		settled:   map[string]device.Activity{},
 		damp:      map[string]takeovers{},
+		pace:      map[string]*rate.Limiter{},
 	}
 }
 
@@ -341,6 +347,11 @@ func (h *Hub) sweep(ctx context.Context) {
 	for id, t := range h.damp {
 		if now.Sub(t.since) > h.Limits.TakeoverWindow {
 			delete(h.damp, id)
+		}
+	}
+	for id, pace := range h.pace {
+		if pace.TokensAt(now) >= float64(h.Limits.RequestBurst) {
+			delete(h.pace, id)
 		}
 	}
 }

@@ -10,6 +10,7 @@ ALTER TABLE device ADD COLUMN edge INTEGER NOT NULL DEFAULT 0;          -- it is
 ALTER TABLE device ADD COLUMN scope TEXT NOT NULL DEFAULT '';           -- of its gateway; its own, if it is one
 ALTER TABLE device ADD COLUMN parent_scopes TEXT NOT NULL DEFAULT '[]';
 CREATE INDEX device_module ON device (module_of) WHERE module_of IS NOT NULL;
+CREATE INDEX device_enrollment ON device (enrollment, device_id);
 CREATE INDEX device_gateway ON device (scope) WHERE edge = 1;
 
 -- Names with keys and rights, for back ends.

@@ -1,4 +1,4 @@
-package hubservice
+package hubhttp
 
 import (
 	"encoding/json"

@@ -1,9 +1,10 @@
-package hubservice
+package hubhttp
 
 import (
 	"net/http"
 	"time"
 
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/command"
 )
 
@@ -38,8 +39,8 @@ func (e *Edge) abandonFeedback(c *call) (answer, error) {
 }
 
 func lockLost(err error) error {
-	if err == nil {
-		return nil
+	if !problem.Is(err, problem.Stale) {
+		return err
 	}
 	return coded{err, "DeviceMessageLockLost", 412002}
 }

@@ -1,7 +1,8 @@
-// Package hubservice is the hub protocol's HTTPS edge for back ends: registry,
-// twins, methods, queries, configurations and jobs, in the shapes that existing
-// service SDKs send and parse.
-package hubservice
+// Package hubhttp is the hub protocol's HTTPS edge. Devices send telemetry,
+// fetch messages and upload files; back ends use registry, twins, methods,
+// queries, configurations and jobs, in the shapes that existing SDKs send and
+// parse.
+package hubhttp
 
 import (
 	"context"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/policy"
+	"github.com/slipway/slipway/internal/stamp/upload"
 )
 
 // People says who a bearer token of the control plane belongs to, and whether
@@ -33,6 +35,7 @@ type Parts struct {
 	Policies       *policy.Policies
 	Configurations *configuration.Engine
 	Jobs           *job.Runner
+	Uploads        *upload.Uploads
 	People         People
 	Logger         *slog.Logger
 	Now            func() time.Time
@@ -56,11 +59,12 @@ const maxBody = 8 << 20
 
 // call is one request that has found its route.
 type call struct {
-	ctx   context.Context
-	r     *http.Request
-	args  []string // what stands for the braces of the pattern, decoded
-	body  []byte
-	actor hub.Actor
+	ctx    context.Context
+	r      *http.Request
+	args   []string // what stands for the braces of the pattern, decoded
+	body   []byte
+	actor  hub.Actor  // of a back end
+	sender hub.Sender // of a device
 }
 
 // ifMatch is the ETag that a request demands.
@@ -77,8 +81,9 @@ func (c *call) decode(into any) error {
 
 // answer is what a call results in.
 type answer struct {
-	status int // 200 when 0
-	body   any // nil: none
+	status int    // 200 when 0, 204 without a body
+	body   any    // nil: none
+	raw    []byte // instead of body
 	etag   string
 	header map[string]string
 }
@@ -88,9 +93,12 @@ type answer struct {
 type route struct {
 	method  string
 	pattern []string
-	right   policy.Right
+	right   policy.Right // none: for the device that the path names
 	serve   func(*call) (answer, error)
 }
+
+// deviceOnly is the right of a route that devices use for themselves.
+const deviceOnly policy.Right = ""
 
 func on(methodAndPath string, right policy.Right, serve func(*call) (answer, error)) route {
 	method, path, _ := strings.Cut(methodAndPath, " ")
@@ -128,8 +136,12 @@ func segmentsOf(escaped string) ([]string, error) {
 	return parts, nil
 }
 
-// ServeHTTP answers one request of a back end.
+// ServeHTTP answers one request of a device or a back end.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/"+upload.Container+"/") {
+		e.serveBlob(w, r)
+		return
+	}
 	a, err := e.serve(r)
 	if err != nil {
 		e.refuse(w, r, err)
@@ -141,6 +153,12 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if a.etag != "" {
 		header.Set("ETag", `"`+a.etag+`"`)
+	}
+	if a.raw != nil {
+		if _, err := w.Write(a.raw); err != nil {
+			e.Logger.Debug("answer not delivered", "error", err)
+		}
+		return
 	}
 	if a.body == nil {
 		if a.status == 0 {
@@ -176,15 +194,19 @@ func (e *Edge) serve(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	actor, err := e.authorize(r, rt, segments)
+	c := &call{ctx: r.Context(), r: r, args: args}
+	if rt.right == deviceOnly {
+		c.sender, err = e.authenticate(c)
+	} else {
+		c.actor, err = e.authorize(r, rt, segments)
+	}
 	if err != nil {
 		return answer{}, err
 	}
-	body, err := readBody(r)
-	if err != nil {
+	if c.body, err = readBody(r); err != nil {
 		return answer{}, err
 	}
-	return rt.serve(&call{ctx: r.Context(), r: r, args: args, body: body, actor: actor})
+	return rt.serve(c)
 }
 
 func (e *Edge) find(method string, segments []string) (route, []string, error) {

@@ -1,14 +1,23 @@
-package hubservice
+package hubhttp
 
 import "github.com/slipway/slipway/internal/stamp/policy"
 
-// table is every call of the service API and the right it takes.
+// table is every call and the right it takes.
 func (e *Edge) table() []route {
 	const (
 		read, write = policy.RegistryRead, policy.RegistryWrite
 		connect     = policy.ServiceConnect
 	)
 	return []route{
+		on("POST /devices/{}/messages/events", deviceOnly, e.send),
+		on("POST /devices/{}/modules/{}/messages/events", deviceOnly, e.send),
+		on("GET /devices/{}/messages/devicebound", deviceOnly, e.receive),
+		on("DELETE /devices/{}/messages/devicebound/{}", deviceOnly, e.settle),
+		on("POST /devices/{}/messages/devicebound/{}/abandon", deviceOnly, e.abandon),
+		on("POST /devices/{}/files", deviceOnly, e.startUpload),
+		on("POST /devices/{}/files/notifications", deviceOnly, e.endUpload),
+		on("POST /devices/{}/files/notifications/{}", deviceOnly, e.endUpload),
+
 		on("GET /devices", read, e.listDevices),
 		on("POST /devices", write, e.bulk),
 		on("POST /devices/query", read, e.query),
@@ -47,6 +56,9 @@ func (e *Edge) table() []route {
 		on("GET /statistics/devices", read, e.deviceStatistics),
 		on("GET /statistics/service", connect, e.serviceStatistics),
 
+		on("GET /messages/serviceBound/filenotifications", connect, e.receiveNotification),
+		on("DELETE /messages/serviceBound/filenotifications/{}", connect, e.completeNotification),
+		on("POST /messages/serviceBound/filenotifications/{}/abandon", connect, e.abandonNotification),
 		on("GET /messages/serviceBound/feedback", connect, e.receiveFeedback),
 		on("DELETE /messages/serviceBound/feedback/{}", connect, e.completeFeedback),
 		on("POST /messages/serviceBound/feedback/{}/abandon", connect, e.abandonFeedback),

@@ -1,0 +1,84 @@
+package entrance
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+
+	"github.com/coder/websocket"
+
+	"github.com/slipway/slipway/internal/mqtt"
+)
+
+// WebSocketPath is where clients open a WebSocket, for any plane.
+const WebSocketPath = "/$iothub/websocket"
+
+// subprotocol is MQTT over WebSocket.
+const subprotocol = "mqtt"
+
+// maxFrame bounds one WebSocket message; packets may be cut anywhere.
+const maxFrame = 1 << 20
+
+// ServeWebSocket speaks MQTT with a client that comes over HTTPS. Clients are
+// devices, which prove themselves in their CONNECT: an Origin says nothing.
+func (e *Entrance) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
+	select {
+	case e.places <- struct{}{}:
+		defer func() { <-e.places }()
+	default:
+		http.Error(w, "too many connections", http.StatusServiceUnavailable)
+		return
+	}
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
+	if err != nil {
+		e.Logger.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
+		return
+	}
+	defer ws.CloseNow()
+	if ws.Subprotocol() != subprotocol {
+		if err := ws.Close(websocket.StatusPolicyViolation, "the subprotocol is "+subprotocol); err != nil {
+			e.Logger.Debug("WebSocket closed", "error", err)
+		}
+		return
+	}
+	ws.SetReadLimit(maxFrame)
+	ctx := context.WithoutCancel(r.Context())
+	conn := mqtt.NewConn(newStream(ctx, ws, r), mqttLimits)
+	connect, err := conn.ReadConnect()
+	if err != nil {
+		e.Logger.Debug("no CONNECT", "remote", r.RemoteAddr, "error", err)
+		return
+	}
+	e.handOver(ctx, conn, connect)
+}
+
+// stream is a WebSocket as a connection: its messages as one stream, the
+// addresses and the certificates of the request it came with.
+type stream struct {
+	net.Conn
+	ws     *websocket.Conn
+	remote net.Addr
+	state  tls.ConnectionState
+}
+
+func newStream(ctx context.Context, ws *websocket.Conn, r *http.Request) *stream {
+	s := &stream{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws}
+	s.remote = s.Conn.RemoteAddr()
+	if address, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil {
+		s.remote = address
+	}
+	if r.TLS != nil {
+		s.state = *r.TLS
+	}
+	return s
+}
+
+// RemoteAddr is the client's address.
+func (s *stream) RemoteAddr() net.Addr { return s.remote }
+
+// ConnectionState is that of the TLS connection the WebSocket runs over.
+func (s *stream) ConnectionState() tls.ConnectionState { return s.state }
+
+// Close drops the connection; a farewell could wait for a client that is stuck.
+func (s *stream) Close() error { return s.ws.CloseNow() }
