@@ -26,7 +26,7 @@ func TestDevicesWorkOverHTTPSAndWebSockets(t *testing.T) {
 	s := in.stamp("test-1")
 	service := in.policy("test-1", "iothubowner").PrimaryConnectionString
 	uploaded := map[string]string{}
-	in.driveWith(t, "devicehttp.js", s, map[string]any{"service": service, "host": s.Host}, func(line string) {
+	in.driveWith(t, "devicehttp.js", s, map[string]any{"service": service, "host": s.Host}, func(line string) string {
 		if strings.HasPrefix(line, "READY") {
 			for _, args := range [][]string{{"first", "--message-id", "c2d-1", "--property", "k=v"}, {"second"}, {"third"}} {
 				in.must(append([]string{"device", "message", "send", "web-1"}, args...)...)
@@ -39,6 +39,7 @@ func TestDevicesWorkOverHTTPSAndWebSockets(t *testing.T) {
 			}
 			uploaded[file.Name] = file.Sha
 		}
+		return ""
 	})
 	if len(uploaded) != 2 {
 		t.Fatalf("uploaded %v", uploaded)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -43,11 +44,12 @@ var compatibility sync.Mutex
 // results are added to that file, from which docs/compatibility.md is made.
 func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, config map[string]any) {
 	t.Helper()
-	in.driveWith(t, script, s, config, func(string) {})
+	in.driveWith(t, script, s, config, func(string) string { return "" })
 }
 
-// driveWith also hands over the lines that are no results, as they come.
-func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, config map[string]any, other func(line string)) {
+// driveWith also hands over the lines that are no results, as they come, and
+// writes what other says to the driver's standard input.
+func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, config map[string]any, other func(line string) (reply string)) {
 	t.Helper()
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -60,6 +62,10 @@ func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, 
 	var trouble bytes.Buffer
 	command.Stderr = &trouble
 	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	input, err := command.StdinPipe()
 	if err == nil {
 		err = command.Start()
 	}
@@ -72,7 +78,11 @@ func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, 
 	for lines.Scan() {
 		var r callResult
 		if json.Unmarshal(lines.Bytes(), &r) != nil || r.Client == "" {
-			other(lines.Text())
+			if reply := other(lines.Text()); reply != "" {
+				if _, err := io.WriteString(input, reply); err != nil {
+					t.Error(err)
+				}
+			}
 			continue
 		}
 		seen++

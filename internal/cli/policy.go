@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/resource"
 )
 
@@ -28,14 +29,7 @@ func (a *app) policyList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.asJSON {
-				return jsonList(a, all, "")
-			}
-			rows := make([][]string, len(all))
-			for i, p := range all {
-				rows[i] = []string{p.Name, strings.Join(p.Rights, ","), p.PrimaryConnectionString}
-			}
-			return a.table([]string{"POLICY", "RIGHTS", "CONNECTION STRING"}, rows)
+			return a.showPolicies(all)
 		}),
 	})
 }
@@ -49,10 +43,53 @@ func (a *app) policyRotate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.asJSON {
-				return a.json(p)
-			}
-			return a.print("%s\n%s\n", p.PrimaryConnectionString, p.SecondaryConnectionString)
+			return a.showRotated(p)
 		}),
 	})
+}
+
+// provisioning is `slipway provisioning`.
+func (a *app) provisioning() *cobra.Command {
+	list := a.read(&cobra.Command{
+		Use: "list", Short: "Show the policies with their keys; the audit log records it", Args: cobra.NoArgs,
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			all, err := c.ServicePolicies(ctx)
+			if err != nil {
+				return err
+			}
+			return a.showPolicies(all)
+		}),
+	})
+	rotate := a.read(&cobra.Command{
+		Use: "rotate POLICY primary|secondary|swap", Short: "Make a key of a policy anew, or let the two change places", Args: cobra.ExactArgs(2),
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			p, err := c.RotateServicePolicy(ctx, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			return a.showRotated(p)
+		}),
+	})
+	policies := a.group("policy", "The shared access policies with which back ends use the provisioning service", `  # the connection string that azure-iot-provisioning-service takes
+  slipway provisioning policy list --json | jq -r '.items[] | select(.name=="provisioningserviceowner").primaryConnectionString'`, list, rotate)
+	policies.Aliases = []string{"policies"}
+	return a.group("provisioning", "The endpoint at which devices register", "", policies)
+}
+
+func (a *app) showPolicies(all []fleet.Policy) error {
+	if a.asJSON {
+		return jsonList(a, all, "")
+	}
+	rows := make([][]string, len(all))
+	for i, p := range all {
+		rows[i] = []string{p.Name, strings.Join(p.Rights, ","), p.PrimaryConnectionString}
+	}
+	return a.table([]string{"POLICY", "RIGHTS", "CONNECTION STRING"}, rows)
+}
+
+func (a *app) showRotated(p fleet.Policy) error {
+	if a.asJSON {
+		return a.json(p)
+	}
+	return a.print("%s\n%s\n", p.PrimaryConnectionString, p.SecondaryConnectionString)
 }

@@ -333,3 +333,14 @@ func (c *Client) ReadUpload(ctx context.Context, stamp, blob string, to io.Write
 	_, err = io.Copy(to, resp.Body)
 	return err
 }
+
+// ServicePolicies returns the policies of the provisioning service.
+func (c *Client) ServicePolicies(ctx context.Context) ([]fleet.Policy, error) {
+	page, err := do[Page[fleet.Policy]](ctx, c, request{method: "GET", path: path("provisioning", "policies")})
+	return page.Items, err
+}
+
+// RotateServicePolicy makes a key of one of them anew, or swaps the two.
+func (c *Client) RotateServicePolicy(ctx context.Context, policy, key string) (fleet.Policy, error) {
+	return do[fleet.Policy](ctx, c, request{method: "POST", path: path("provisioning", "policies", policy, "rotate"), body: map[string]string{"key": key}})
+}

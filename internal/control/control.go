@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,9 +79,17 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version()})
+	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning)})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
 	return p, nil
+}
+
+// bareHost is a host without its port, as service SDKs take it.
+func bareHost(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
 }
 
 // whose tells the other planes whose a token is, so that their own protocols

@@ -20,6 +20,8 @@ var (
 	MoveGet           = Call[MoveRef, Move]{"move.get"}
 	MoveList          = Call[ListMoves, Moves]{"move.list"}
 	MoveDevices       = Call[ListMoveDevices, MovedDevices]{"move.devices"}
+	ServicePolicies   = Call[None, Policies]{"policy.list"}
+	ServiceRotate     = Call[RotatePolicy, Policy]{"policy.rotate"}
 )
 
 // Scope names the provisioning endpoint devices are built with.
@@ -61,8 +63,11 @@ type X509 struct {
 
 // Allocation is how a stamp of the target environment is chosen.
 type Allocation struct {
-	Policy string   `json:"policy,omitempty"` // weighted (default), leastLoaded, hashed, static
+	Policy string   `json:"policy,omitempty"` // weighted (default), leastLoaded, hashed, static, latency
 	Stamps []string `json:"stamps,omitempty"` // candidates; empty means all of the environment
+	// Latency is, with the policy latency, how far each region is from the
+	// devices in milliseconds; regions without a figure come last.
+	Latency map[string]float64 `json:"latency,omitempty"`
 }
 
 // The allocation policies.
@@ -71,6 +76,7 @@ const (
 	AllocateLeastLoaded = "leastLoaded" // the stamp with the lowest share of its capacity in use
 	AllocateHashed      = "hashed"      // as weighted, with every weight 1
 	AllocateStatic      = "static"      // exactly one stamp, named
+	AllocateLatency     = "latency"     // the nearest region by a table; within it as weighted
 )
 
 // The re-provision policies: what happens to the twin when a device changes
@@ -90,6 +96,9 @@ type EnrollmentSpec struct {
 	Allocation  *Allocation  `json:"allocation,omitempty"`
 	Reprovision string       `json:"reprovision,omitempty"`
 	InitialTwin *InitialTwin `json:"initialTwin,omitempty"`
+	Edge        bool         `json:"edge,omitempty"` // its devices are gateways for others
+	// Information is whatever a back end wants to keep with the enrolment.
+	Information json.RawMessage `json:"information,omitempty"`
 }
 
 // InitialTwin is what a new device's twin starts with.
@@ -115,6 +124,7 @@ type PutEnrollment struct {
 	Kind    EnrollmentKind `json:"kind"`
 	Name    string         `json:"name"`
 	IfMatch string         `json:"ifMatch,omitempty"` // ETag; "*" means it must exist; empty puts whatever is there
+	New     bool           `json:"new,omitempty"`     // it must not exist yet
 	Spec    EnrollmentSpec `json:"spec"`
 	DryRun  bool           `json:"dryRun,omitempty"` // check and answer what would be stored, store nothing
 }

@@ -19,9 +19,11 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/dpshttp"
 	"github.com/slipway/slipway/internal/provisioning/dpsmqtt"
+	"github.com/slipway/slipway/internal/provisioning/dpsservice"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/provisioning/registration"
@@ -34,6 +36,7 @@ type Options struct {
 	Dir    string    // its database
 	Conn   *bus.Conn // to the other planes
 	Logger *slog.Logger
+	Hosts  func() []string // the names the service answers to, for the scope of tokens
 }
 
 // Plane is the provisioning plane.
@@ -46,6 +49,8 @@ type Plane struct {
 	service     *registration.Service
 	mqtt        *dpsmqtt.Edge
 	http        *dpshttp.Edge
+	policies    *policy.Policies
+	back        *dpsservice.Edge
 }
 
 // New opens provisioning's database and answers the other planes. Devices are
@@ -76,7 +81,20 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.service = registration.NewService(p.db, p.directory, stamps{o.Conn}, registration.DefaultLimits, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
 	p.http = dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
+	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
+		return err
+	}
+	p.back = dpsservice.New(dpsservice.Parts{
+		Enrollments: p.enrollments, Registrations: p.service, Directory: p.directory, Policies: p.policies,
+		Hosts: o.Hosts, People: p.person, Logger: o.Logger, Now: time.Now,
+	})
 	return p.answer()
+}
+
+// person asks control whose a bearer token is.
+func (p *Plane) person(ctx context.Context, token string) (name string, write bool, err error) {
+	who, err := bus.Ask(ctx, p.conn, link.ControlPeer, link.TokenCheck, link.CheckToken{Token: token})
+	return who.Name, who.Write, err
 }
 
 // idScope returns the name of this endpoint, made at the first start.
@@ -123,6 +141,8 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),
 		bus.Answer(p.conn, peer, link.MoveList, p.service.Moves),
 		bus.Answer(p.conn, peer, link.MoveDevices, p.service.MoveDevices),
+		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),
+		bus.Answer(p.conn, peer, link.ServiceRotate, p.policies.AnswerRotate),
 	)
 }
 
@@ -152,6 +172,10 @@ func (p *Plane) ServeMQTT(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Co
 
 // HTTPHandler serves /{idScope}/registrations/.
 func (p *Plane) HTTPHandler() http.Handler { return p.http }
+
+// ServiceHandler serves back ends: /enrollments, /enrollmentGroups and
+// /registrations.
+func (p *Plane) ServiceHandler() http.Handler { return p.back }
 
 // Run works on registrations, moves and rules until ctx ends.
 func (p *Plane) Run(ctx context.Context) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
-	"github.com/slipway/slipway/internal/stamp/policy"
 )
 
 // answer serves the calls of the other planes.
@@ -32,8 +31,8 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.MessagePurge, s.purge),
 		bus.Answer(s.link, peer, link.UploadList, s.listUploads),
 		bus.AnswerFeed(s.link, peer, link.UploadRead, s.readUpload),
-		bus.Answer(s.link, peer, link.PolicyList, s.listPolicies),
-		bus.Answer(s.link, peer, link.PolicyRotate, s.rotatePolicy),
+		bus.Answer(s.link, peer, link.PolicyList, s.policies.Answer),
+		bus.Answer(s.link, peer, link.PolicyRotate, s.policies.AnswerRotate),
 		bus.Answer(s.link, peer, link.TelemetryRead, s.logs.ReadTelemetry),
 		bus.Answer(s.link, peer, link.EventRead, s.logs.ReadEvents),
 		bus.AnswerFeed(s.link, peer, link.TelemetryWatch, s.logs.WatchTelemetry),
@@ -115,27 +114,6 @@ func (s *Stamp) readUpload(ctx context.Context, req link.ReadUpload, send func(l
 			return err
 		}
 	}
-}
-
-func (s *Stamp) listPolicies(context.Context, link.None) (link.Policies, error) {
-	var all link.Policies
-	for _, p := range s.policies.List() {
-		all.Items = append(all.Items, sharedPolicy(p))
-	}
-	return all, nil
-}
-
-func (s *Stamp) rotatePolicy(ctx context.Context, req link.RotatePolicy) (link.Policy, error) {
-	p, err := s.policies.Rotate(ctx, req.Name, req.Key)
-	return sharedPolicy(p), err
-}
-
-func sharedPolicy(p policy.Policy) link.Policy {
-	shared := link.Policy{Name: p.Name, PrimaryKey: p.PrimaryKey, SecondaryKey: p.SecondaryKey}
-	for _, r := range p.Rights {
-		shared.Rights = append(shared.Rights, string(r))
-	}
-	return shared
 }
 
 // observeEvery is how often a stamp tells of itself.

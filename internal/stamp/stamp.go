@@ -27,7 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
-	"github.com/slipway/slipway/internal/stamp/policy"
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
@@ -82,7 +82,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
 	var err error
-	if s.policies, err = policy.Open(ctx, s.db); err != nil {
+	if s.policies, err = policy.Open(ctx, s.db, policy.Hub); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
 	s.hub = hub.New(hub.Parts{

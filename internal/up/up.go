@@ -239,8 +239,13 @@ func (in *installation) buildProvisioning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning")})
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts})
 	return err
+}
+
+// provisioningHosts are the names back ends may use for provisioning.
+func (in *installation) provisioningHosts() []string {
+	return []string{in.mqttHost, "localhost", net.JoinHostPort(in.mqttHost, strconv.Itoa(in.httpsPort)), net.JoinHostPort("localhost", strconv.Itoa(in.httpsPort))}
 }
 
 func (in *installation) buildControl(ctx context.Context) error {
@@ -307,18 +312,27 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
-	if local := in.stamps.byHost(r.Host); local != nil && isHubPath(r.URL.Path) {
+	if local := in.stamps.byHost(r.Host); local != nil && within(r.URL.Path, hubPaths) {
 		local.stamp.HTTPHandler().ServeHTTP(w, r)
+		return
+	}
+	if within(r.URL.Path, provisioningPaths) && r.Header.Get("Authorization") != "" {
+		in.provisioning.ServiceHandler().ServeHTTP(w, r)
 		return
 	}
 	in.servePeople(w, r)
 }
 
-// hubPaths are the beginnings of the hub protocol's paths.
-var hubPaths = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
+// hubPaths and provisioningPaths are the beginnings of the paths of the two
+// protocols. The console has an /enrollments too, for people, who come with a
+// cookie; back ends come with a token.
+var (
+	hubPaths          = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
+	provisioningPaths = []string{"/enrollments", "/enrollmentGroups", "/registrations"}
+)
 
-func isHubPath(path string) bool {
-	for _, begin := range hubPaths {
+func within(path string, beginnings []string) bool {
+	for _, begin := range beginnings {
 		if len(path) >= len(begin) && strings.EqualFold(path[:len(begin)], begin) && (len(path) == len(begin) || path[len(begin)] == '/') {
 			return true
 		}

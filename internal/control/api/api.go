@@ -30,6 +30,7 @@ type Options struct {
 	Fleet        *fleet.Fleet
 	Logger       *slog.Logger
 	Version      string
+	Provisioning string // the host back ends reach provisioning by
 }
 
 // api holds the subjects for the handlers.

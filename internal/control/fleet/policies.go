@@ -52,6 +52,31 @@ func (f *Fleet) RotatePolicy(ctx context.Context, actor access.Actor, stamp, pol
 	return shownPolicy(host, p), err
 }
 
+// ServicePolicies returns the policies of the provisioning service with their
+// keys, which is recorded. host is by what name back ends reach it.
+func (f *Fleet) ServicePolicies(ctx context.Context, actor access.Actor, host string) ([]Policy, error) {
+	var found link.Policies
+	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "provisioning"}, func() (err error) {
+		found, err = provisioningAsk(ctx, f, link.ServicePolicies, link.None{})
+		return err
+	})
+	all := make([]Policy, 0, len(found.Items))
+	for _, p := range found.Items {
+		all = append(all, shownPolicy(host, p))
+	}
+	return all, err
+}
+
+// RotateServicePolicy makes a key of one of them anew, or swaps the two.
+func (f *Fleet) RotateServicePolicy(ctx context.Context, actor access.Actor, host, policy, key string) (Policy, error) {
+	var p link.Policy
+	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "provisioning", Detail: policy + " " + key}, func() (err error) {
+		p, err = provisioningAsk(ctx, f, link.ServiceRotate, link.RotatePolicy{Name: policy, Key: key})
+		return err
+	})
+	return shownPolicy(host, p), err
+}
+
 // hubHost is the name of a stamp's hub without a port, as service SDKs take it.
 func (f *Fleet) hubHost(ctx context.Context, stamp string) (string, error) {
 	s, err := f.environments.Stamp(ctx, stamp)

@@ -34,7 +34,7 @@ func Choose(id, environment string, rule link.Allocation, stamps []Candidate) (s
 			why = append(why, c.Name+" "+reason)
 			continue
 		}
-		if best.Name == "" || better(rule.Policy, id, c, best) {
+		if best.Name == "" || better(rule, id, c, best) {
 			best = c
 		}
 	}
@@ -85,7 +85,13 @@ func nothingFits(environment string, why []string) error {
 
 // better reports whether a beats b under the policy; ties go to the name, so
 // the order of the stamps does not matter.
-func better(policy, id string, a, b Candidate) bool {
+func better(rule link.Allocation, id string, a, b Candidate) bool {
+	policy := rule.Policy
+	if policy == link.AllocateLatency {
+		if near, far := distance(rule, a), distance(rule, b); near != far {
+			return near < far
+		}
+	}
 	if policy == link.AllocateLeastLoaded {
 		// a.Taken/a.Capacity against b.Taken/b.Capacity, without rounding.
 		left, right := int64(a.Taken)*int64(b.Capacity), int64(b.Taken)*int64(a.Capacity)
@@ -98,6 +104,14 @@ func better(policy, id string, a, b Candidate) bool {
 		return scoreA > scoreB
 	}
 	return a.Name < b.Name
+}
+
+// distance is how far a stamp's region is by the rule's table.
+func distance(rule link.Allocation, c Candidate) float64 {
+	if ms, known := rule.Latency[c.Region]; known {
+		return ms
+	}
+	return math.Inf(1)
 }
 
 // score is weighted rendezvous hashing: each stamp draws -w/ln(u) with a u of

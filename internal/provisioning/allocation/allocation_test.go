@@ -122,3 +122,25 @@ func TestOnlyOpenStampsWithRoomAndInAnyOrder(t *testing.T) {
 		}
 	})
 }
+
+func TestTheNearestRegionWins(t *testing.T) {
+	stamps := []Candidate{
+		{Stamp: link.Stamp{Name: "eu-1", Environment: "e", Region: "eu", Capacity: 10, State: link.StampOpen}},
+		{Stamp: link.Stamp{Name: "us-1", Environment: "e", Region: "us", Capacity: 10, State: link.StampOpen}},
+		{Stamp: link.Stamp{Name: "asia-1", Environment: "e", Region: "asia", Capacity: 10, State: link.StampOpen}},
+	}
+	rule := link.Allocation{Policy: link.AllocateLatency, Latency: map[string]float64{"us": 80, "eu": 20}}
+	for want, change := range map[string]func(){
+		"eu-1":   func() {},
+		"us-1":   func() { stamps[0].Taken = 10 },
+		"asia-1": func() { stamps[0].Taken, stamps[1].State = 10, link.StampDraining },
+	} {
+		for i := range stamps {
+			stamps[i].Taken, stamps[i].State = 0, link.StampOpen
+		}
+		change()
+		if got, err := Choose("d", "e", rule, stamps); err != nil || got != want {
+			t.Errorf("chose %q, %v, not %s", got, err, want)
+		}
+	}
+}

@@ -51,12 +51,13 @@ func ReadRequest(body []byte, registrationID string) error {
 
 // status is an operation as devices are told it.
 type status struct {
-	OperationID string `json:"operationId,omitempty"`
-	Status      string `json:"status"`
-	State       *state `json:"registrationState,omitempty"`
+	OperationID string      `json:"operationId,omitempty"`
+	Status      string      `json:"status"`
+	State       *StateOfOne `json:"registrationState,omitempty"`
 }
 
-type state struct {
+// StateOfOne is a registration as devices and back ends are told it.
+type StateOfOne struct {
 	RegistrationID string        `json:"registrationId"`
 	Created        string        `json:"createdDateTimeUtc"`
 	AssignedHub    string        `json:"assignedHub,omitempty"`
@@ -74,11 +75,12 @@ type byGroup struct {
 }
 
 type x509Identity struct {
-	CertificateInfo   *certificateInfo `json:"certificateInfo,omitempty"`
+	CertificateInfo   *CertificateInfo `json:"certificateInfo,omitempty"`
 	EnrollmentGroupID string           `json:"enrollmentGroupId,omitempty"`
 }
 
-type certificateInfo struct {
+// CertificateInfo describes a certificate as the protocol does.
+type CertificateInfo struct {
 	SubjectName      string `json:"subjectName"`
 	SHA1Thumbprint   string `json:"sha1Thumbprint"`
 	SHA256Thumbprint string `json:"sha256Thumbprint"`
@@ -101,13 +103,22 @@ func Answer(op registration.Operation, leaf *x509.Certificate) (code int, body [
 	return http.StatusOK, ascii(answer)
 }
 
+// One is a registration for back ends.
+func One(op registration.Operation) StateOfOne {
+	s := stateOf(op, nil)
+	if op.Record.Phase == link.PhaseWaiting && !op.Record.Open {
+		s.Status = "unassigned"
+	}
+	return s
+}
+
 // State renders the registration itself, for the status look-up.
 func State(op registration.Operation, leaf *x509.Certificate) []byte { return ascii(stateOf(op, leaf)) }
 
-func stateOf(op registration.Operation, leaf *x509.Certificate) state {
+func stateOf(op registration.Operation, leaf *x509.Certificate) StateOfOne {
 	r := op.Record
-	s := state{
-		RegistrationID: r.RegistrationID, Created: stamp(r.CreatedAt), Status: op.Status, LastUpdated: stamp(r.UpdatedAt),
+	s := StateOfOne{
+		RegistrationID: r.RegistrationID, Created: Stamp(r.CreatedAt), Status: op.Status, LastUpdated: Stamp(r.UpdatedAt),
 		ETag: fmt.Sprintf("%q", fmt.Sprint(r.Version)),
 	}
 	if op.Status == registration.StatusAssigned {
@@ -123,16 +134,23 @@ func stateOf(op registration.Operation, leaf *x509.Certificate) state {
 	}
 	s.X509 = &x509Identity{EnrollmentGroupID: group}
 	if leaf != nil {
-		short, long := attestation.Thumbprints(leaf)
-		s.X509.CertificateInfo = &certificateInfo{
-			leaf.Subject.String(), strings.ToUpper(short), strings.ToUpper(long), leaf.Issuer.String(),
-			stamp(leaf.NotBefore), stamp(leaf.NotAfter), strings.ToUpper(leaf.SerialNumber.Text(16)), leaf.Version,
-		}
+		info := Describe(leaf)
+		s.X509.CertificateInfo = &info
 	}
 	return s
 }
 
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
+// Describe describes a certificate.
+func Describe(c *x509.Certificate) CertificateInfo {
+	short, long := attestation.Thumbprints(c)
+	return CertificateInfo{
+		c.Subject.String(), strings.ToUpper(short), strings.ToUpper(long), c.Issuer.String(),
+		Stamp(c.NotBefore), Stamp(c.NotAfter), strings.ToUpper(c.SerialNumber.Text(16)), c.Version,
+	}
+}
+
+// Stamp is a moment as the protocol writes it.
+func Stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }
 
 // failure is the body of an answer that is none.
 type failure struct {
@@ -161,7 +179,7 @@ func Failure(err error, now time.Time) (code, retryAfter int, body []byte) {
 	if numbers[0] >= http.StatusTooManyRequests {
 		retryAfter = max(1, int(math.Ceil(p.RetryAfter.Seconds())))
 	}
-	return numbers[0], retryAfter, ascii(failure{numbers[1], uuid.NewString(), p.Message, stamp(now)})
+	return numbers[0], retryAfter, ascii(failure{numbers[1], uuid.NewString(), p.Message, Stamp(now)})
 }
 
 // Seconds is a wait as the protocol spells it: whole seconds, at least one.

@@ -69,9 +69,15 @@ func validate(e link.Enrollment) error {
 	if err := validateTwin(e.Spec.InitialTwin); err != nil {
 		return err
 	}
+	if len(e.Spec.Information) > maxInformation {
+		return problem.New(problem.TooLarge, "must be at most %d KB", maxInformation>>10).At("spec.information")
+	}
 	_, err := attestation.NewEntry(e)
 	return err
 }
+
+// maxInformation bounds what a back end keeps with an enrolment.
+const maxInformation = 8 << 10
 
 func validateDeviceID(e link.Enrollment) error {
 	id := e.Spec.DeviceID
@@ -105,12 +111,18 @@ func validatePolicies(spec link.EnrollmentSpec) error {
 	}
 	switch spec.Allocation.Policy {
 	case "", link.AllocateWeighted, link.AllocateLeastLoaded, link.AllocateHashed:
+	case link.AllocateLatency:
+		for region, ms := range spec.Allocation.Latency {
+			if !(ms >= 0 && ms <= 60_000) {
+				return problem.New(problem.Invalid, "must be 0 to 60000 milliseconds for %s, not %g", region, ms).At("spec.allocation.latency")
+			}
+		}
 	case link.AllocateStatic:
 		if len(spec.Allocation.Stamps) != 1 {
 			return problem.New(problem.Invalid, "must name exactly one stamp with the policy static").At("spec.allocation.stamps")
 		}
 	default:
-		return problem.New(problem.Invalid, "must be weighted, leastLoaded, hashed or static").At("spec.allocation.policy")
+		return problem.New(problem.Invalid, "must be weighted, leastLoaded, hashed, static or latency").At("spec.allocation.policy")
 	}
 	return nil
 }
@@ -144,10 +156,17 @@ func validateTwin(twin *link.InitialTwin) error {
 
 // InitialTwin is what a device's twin starts with; nil when nothing is set.
 func InitialTwin(spec link.EnrollmentSpec) *link.TwinContent {
-	if spec.InitialTwin == nil {
+	if spec.InitialTwin == nil && !spec.Edge {
 		return nil
 	}
-	return &link.TwinContent{Tags: spec.InitialTwin.Tags, Desired: spec.InitialTwin.Desired}
+	content := &link.TwinContent{}
+	if twin := spec.InitialTwin; twin != nil {
+		content.Tags, content.Desired = twin.Tags, twin.Desired
+	}
+	if spec.Edge {
+		content.Registry = &link.RegistryContent{Status: "enabled", Edge: true}
+	}
+	return content
 }
 
 func etag(version int64) string { return fmt.Sprint(version) }

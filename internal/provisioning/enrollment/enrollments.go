@@ -37,6 +37,9 @@ func (e *Enrollments) Put(ctx context.Context, req link.PutEnrollment) (link.Enr
 		if err != nil {
 			return false, err
 		}
+		if found && req.New {
+			return false, problem.New(problem.Conflict, "there is an enrolment %q already", before.Name)
+		}
 		if err := match(req.IfMatch, before.ETag, found, req.Name); err != nil {
 			return false, err
 		}

@@ -234,6 +234,50 @@ func (s *Service) Lookup(ctx context.Context, registrationID string) (Operation,
 	return s.operation(r), err
 }
 
+// Release takes a device off its stamp; it is assigned again when it registers
+// next.
+func (s *Service) Release(ctx context.Context, registrationID, reason string) error {
+	key := strings.ToLower(registrationID)
+	err := s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		r, known, err := byKey(ctx, tx, key)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return problem.New(problem.NotFound, "there is no registration %q", registrationID)
+		}
+		if r.Phase != link.PhaseAssigned && r.Phase != link.PhaseCreating {
+			return nil // it is on its way off already, or on no stamp
+		}
+		now := s.clock()
+		r.UpdatedAt = now
+		r.note(stepRequested, reason, now)
+		if err := r.leave(reason, now); err != nil {
+			return err
+		}
+		r.Open = false
+		return save(ctx, tx, &r)
+	})
+	if err == nil {
+		s.work(key)
+	}
+	return err
+}
+
+// Enrolled returns the registrations made through an enrolment, with device
+// ids above after, in order of device id.
+func (s *Service) Enrolled(ctx context.Context, kind link.EnrollmentKind, name, after string, limit int) (ops []Operation, more bool, err error) {
+	records, err := sqldb.Rows(ctx, s.db, scanRecord, selectRecord+" WHERE enrollment_kind = ? AND enrollment = ? AND device_id > ? ORDER BY device_id LIMIT ?",
+		string(kind), name, after, limit+1)
+	for i, r := range records {
+		if i == limit {
+			return ops, true, err
+		}
+		ops = append(ops, s.operation(r))
+	}
+	return ops, false, err
+}
+
 // crowded is from how many registrations under way devices are asked to poll
 // less often.
 const crowded = 500

@@ -14,7 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/migrations"
-	"github.com/slipway/slipway/internal/stamp/policy"
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -37,7 +37,7 @@ func open(t *testing.T) registry {
 			t.Error(err)
 		}
 	})
-	policies, err := policy.Open(t.Context(), db)
+	policies, err := policy.Open(t.Context(), db, policy.Hub)
 	if err != nil {
 		t.Fatal(err)
 	}

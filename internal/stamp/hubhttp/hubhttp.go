@@ -21,7 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
-	"github.com/slipway/slipway/internal/stamp/policy"
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/stamp/upload"
 )
 

@@ -1,6 +1,6 @@
 package hubhttp
 
-import "github.com/slipway/slipway/internal/stamp/policy"
+import "github.com/slipway/slipway/internal/policy"
 
 // table is every call and the right it takes.
 func (e *Edge) table() []route {

@@ -1,6 +1,6 @@
-// Package policy keeps a stamp's shared access policies: named pairs of keys
-// with rights, by which back ends use the hub's service protocols and gateways
-// speak for devices.
+// Package policy keeps the shared access policies of a hub or of provisioning:
+// named pairs of keys with rights, by which back ends use the service protocols
+// and gateways speak for devices.
 package policy
 
 import (
@@ -22,12 +22,18 @@ import (
 // Right is something a policy allows.
 type Right string
 
-// The rights, named as on the hub's service API.
+// The rights, named as on the service APIs of hub and provisioning.
 const (
 	RegistryRead   Right = "RegistryRead"
 	RegistryWrite  Right = "RegistryWrite"
 	ServiceConnect Right = "ServiceConnect"
 	DeviceConnect  Right = "DeviceConnect"
+
+	ServiceConfig           Right = "ServiceConfig"
+	EnrollmentRead          Right = "EnrollmentRead"
+	EnrollmentWrite         Right = "EnrollmentWrite"
+	RegistrationStatusRead  Right = "RegistrationStatusRead"
+	RegistrationStatusWrite Right = "RegistrationStatusWrite"
 )
 
 // Policy is a name with two keys and what they allow.
@@ -38,14 +44,22 @@ type Policy struct {
 	SecondaryKey []byte
 }
 
+// implied are the rights to read that come with those to write.
+var implied = map[Right]Right{RegistryRead: RegistryWrite, EnrollmentRead: EnrollmentWrite, RegistrationStatusRead: RegistrationStatusWrite}
+
 // Allows reports whether the policy has a right. Who may write may read.
 func (p Policy) Allows(right Right) bool {
-	return slices.Contains(p.Rights, right) || right == RegistryRead && slices.Contains(p.Rights, RegistryWrite)
+	return slices.Contains(p.Rights, right) || implied[right] != "" && slices.Contains(p.Rights, implied[right])
 }
 
-// defaults are the policies that every stamp has, as existing back ends know
-// them; a stamp makes their keys when it is created.
-var defaults = []Policy{
+// Provisioning are the policies of the provisioning service.
+var Provisioning = []Policy{
+	{Name: "provisioningserviceowner", Rights: []Right{ServiceConfig, EnrollmentRead, EnrollmentWrite, DeviceConnect, RegistrationStatusRead, RegistrationStatusWrite}},
+	{Name: "enrollmentRead", Rights: []Right{EnrollmentRead, RegistrationStatusRead}},
+}
+
+// Hub are the policies that every hub has, as existing back ends know them.
+var Hub = []Policy{
 	{Name: "iothubowner", Rights: []Right{RegistryRead, RegistryWrite, ServiceConnect, DeviceConnect}},
 	{Name: "service", Rights: []Right{ServiceConnect}},
 	{Name: "device", Rights: []Right{DeviceConnect}},
@@ -58,14 +72,15 @@ const keyBytes = 32
 // skew is how far the clock of a back end may be behind when a token expires.
 const skew = 5 * time.Minute
 
-// Policies are those of one stamp, kept in its database and at hand in memory.
+// Policies are those of one service, kept in its database and at hand in memory.
 type Policies struct {
 	db    *sqldb.DB
 	known atomic.Pointer[map[string]Policy]
 }
 
-// Open reads the policies of a stamp, and makes those it lacks.
-func Open(ctx context.Context, db *sqldb.DB) (*Policies, error) {
+// Open reads the policies kept in db, and makes those of defaults it lacks,
+// with new keys.
+func Open(ctx context.Context, db *sqldb.DB, defaults []Policy) (*Policies, error) {
 	ps := &Policies{db: db}
 	err := db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		for _, p := range defaults {
@@ -142,7 +157,7 @@ func (ps *Policies) Rotate(ctx context.Context, name, which string) (Policy, err
 			return err
 		}
 		if !found {
-			return problem.New(problem.NotFound, "the stamp has no policy %q", name)
+			return problem.New(problem.NotFound, "there is no policy %q", name)
 		}
 		switch which {
 		case link.RotatePrimary:
@@ -172,7 +187,7 @@ func (ps *Policies) Verify(token sastoken.Token, hosts []string, now time.Time, 
 		covered = covered || token.Covers(append([]string{host}, segments...)...)
 	}
 	if !covered {
-		return Policy{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this hub", token.Resource)
+		return Policy{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this service", token.Resource)
 	}
 	return ps.signed(token, now)
 }
@@ -181,7 +196,7 @@ func (ps *Policies) Verify(token sastoken.Token, hosts []string, now time.Time, 
 func (ps *Policies) signed(token sastoken.Token, now time.Time) (Policy, error) {
 	p, known := (*ps.known.Load())[token.Policy]
 	if !known {
-		return Policy{}, problem.New(problem.Unauthenticated, "the hub has no policy %q", token.Policy)
+		return Policy{}, problem.New(problem.Unauthenticated, "there is no policy %q", token.Policy)
 	}
 	err := token.Verify(p.PrimaryKey, now, skew)
 	if errors.Is(err, sastoken.ErrSignature) {
@@ -200,4 +215,28 @@ func (ps *Policies) Connects(token sastoken.Token, now time.Time) error {
 		err = problem.New(problem.Denied, "the policy %s does not let devices connect", p.Name)
 	}
 	return err
+}
+
+// Shared is the policy as the planes tell one another of it.
+func (p Policy) Shared() link.Policy {
+	shared := link.Policy{Name: p.Name, PrimaryKey: p.PrimaryKey, SecondaryKey: p.SecondaryKey}
+	for _, r := range p.Rights {
+		shared.Rights = append(shared.Rights, string(r))
+	}
+	return shared
+}
+
+// Answer lists the policies for another plane.
+func (ps *Policies) Answer(context.Context, link.None) (link.Policies, error) {
+	var all link.Policies
+	for _, p := range ps.List() {
+		all.Items = append(all.Items, p.Shared())
+	}
+	return all, nil
+}
+
+// AnswerRotate rotates a key for another plane.
+func (ps *Policies) AnswerRotate(ctx context.Context, req link.RotatePolicy) (link.Policy, error) {
+	p, err := ps.Rotate(ctx, req.Name, req.Key)
+	return p.Shared(), err
 }
