@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/migrations"
-	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 

@@ -15,13 +15,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
-	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/stamp/upload"
 )
 
