@@ -132,7 +132,7 @@ func TestTheHubRefusesWhatItShould(t *testing.T) {
 		"no such upload":           {"POST", "/devices/d/files/notifications/x", own, `{"isSuccess":true}`, nil, 404, "no upload"},
 		"an unsigned file":         {"GET", "/uploads/d/x", "", "", nil, 403, "<Code>AuthenticationFailed</Code>"},
 		"a forged file":            {"PUT", "/uploads/d/x?sp=rw&se=2099-01-01T00:00:00Z&scid=1&sig=aaaa", "", "", nil, 403, "AuthenticationFailed"},
-		"a query of another hub":   {"POST", "/devices/query", sastoken.Sign(key, "elsewhere", time.Now().Add(time.Hour), "iothubowner"), `{}`, nil, 401, "not for this hub"},
+		"a query of another hub":   {"POST", "/devices/query", sastoken.Sign(key, "elsewhere", time.Now().Add(time.Hour), "iothubowner"), `{}`, nil, 401, "not for this service"},
 		"a bad page":               {"POST", "/devices/query", token, `{"query":"SELECT * FROM devices"}`, map[string]string{"x-ms-max-item-count": "5000"}, 400, "1 to 1000"},
 		"a foreign continuation":   {"POST", "/devices/query", token, `{"query":"SELECT * FROM devices"}`, map[string]string{"x-ms-continuation": "e30"}, 400, "not one of this query"},
 		"a query that nests":       {"POST", "/devices/query", token, `{"query":"SELECT * FROM devices WHERE ` + strings.Repeat("(", 2000) + `"}`, nil, 400, "nested at most"},
