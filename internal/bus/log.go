@@ -301,6 +301,38 @@ func (l *Log) collect(ctx context.Context, subject string, after, to uint64) ([]
 	return found, err
 }
 
+// A follower holds at most so much that each has not come to: a slow one must
+// not fill the memory.
+const (
+	followMessages = 500
+	followBytes    = 2 << 20
+)
+
+// Before returns the sequence of the last record older than a time, 0 when
+// there is none.
+func (l *Log) Before(ctx context.Context, at time.Time) (before uint64, err error) {
+	state, err := l.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	// Sequences grow with time; between two of them there may be gaps only
+	// where the log was cleared.
+	low, high := state.First, state.Last+1
+	for low < high {
+		middle := low + (high-low)/2
+		m, err := l.stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(">"))
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return 0, fmt.Errorf("read %s: %w", l.name, err)
+		}
+		if err == nil && m.Time.Before(at) {
+			low = max(m.Sequence, middle) + 1
+		} else {
+			high = middle
+		}
+	}
+	return max(low, 1) - 1, nil
+}
+
 // Follow calls each for every record on a subject with a sequence above after,
 // and goes on with new ones until ctx ends or each fails.
 func (l *Log) Follow(ctx context.Context, subject string, after uint64, each func(Record) error) error {
@@ -312,7 +344,7 @@ func (l *Log) Follow(ctx context.Context, subject string, after uint64, each fun
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", l.name, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(500))
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(followMessages, followBytes))
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", l.name, err)
 	}

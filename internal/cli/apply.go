@@ -21,7 +21,7 @@ func (a *app) apply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply -f FILE…", Short: "Create and change resources as files declare them",
 		Long: "Create and change resources as files declare them.\n\n" +
-			"All documents are checked before the first is stored. Environments go first, then\nstamps, then enrolments. What a file does not mention stays as it is.",
+			"All documents are checked before the first is stored. Environments go first, then\nstamps, enrolments and routes. What a file does not mention stays as it is.",
 		Example: "  slipway apply -f site.yaml\n  slipway export | sed 's/capacity: 20000/capacity: 30000/' | slipway apply -f -",
 		Args:    someFile(&files),
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
@@ -205,6 +205,10 @@ func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing
 	}
 	if s.Differences, err = compare(stored.Spec, after.Spec); err != nil || !exists {
 		return s, err
+	}
+	if len(s.Differences) == 0 && r.Kind == resource.KindRoute && after.Metadata.ETag != stored.Metadata.ETag {
+		// Secrets are not shown, but the server knows that they differ.
+		s.Differences = []difference{{"endpoint", "(a secret)", "(another secret)"}}
 	}
 	if s.Result = changed; len(s.Differences) == 0 {
 		s.Result = unchanged

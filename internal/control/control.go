@@ -165,6 +165,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 		}
 		_, err = p.environments.PutStamp(ctx, actor, name, spec, "", false)
 		return err
+	case resource.KindRoute:
+		spec, err := resource.SpecOf[link.RouteSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.PutRoute(ctx, actor, name, spec, "", false)
+		return err
 	}
 	spec, err := resource.SpecOf[link.EnrollmentSpec](r)
 	if err != nil {

@@ -28,6 +28,7 @@ const (
 var specs = map[string]reflect.Type{
 	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
+	KindRoute: reflect.TypeFor[link.RouteSpec](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read
@@ -120,6 +121,8 @@ func (d decoder) spec(body ast.Node, r Resource, form reflect.Type) error {
 		err = spec.Check(r.Metadata.Name)
 	case *StampSpec:
 		_, err = spec.Check()
+	case *link.RouteSpec:
+		_, err = CheckRoute(*spec)
 	}
 	if err != nil {
 		p := problem.Of(err)

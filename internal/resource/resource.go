@@ -22,14 +22,15 @@ const (
 	KindStamp           = "Stamp"
 	KindEnrollmentGroup = "EnrollmentGroup"
 	KindEnrollment      = "Enrollment"
+	KindRoute           = "Route"
 )
 
 // Kinds are all kinds in the order in which they must be applied.
-var Kinds = []string{KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment}
+var Kinds = []string{KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
-	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments",
+	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -97,7 +98,7 @@ type EnrollmentStatus struct {
 	Devices int `json:"devices" doc:"Registrations made through it"`
 }
 
-// The four kinds.
+// The kinds that have types of their own.
 type (
 	Environment = Object[EnvironmentSpec, EnvironmentStatus]
 	Stamp       = Object[StampSpec, StampStatus]
@@ -113,7 +114,7 @@ var (
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindEnvironment, KindStamp:
+	case KindEnvironment, KindStamp, KindRoute:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}

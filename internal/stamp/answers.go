@@ -37,6 +37,17 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.EventRead, s.logs.ReadEvents),
 		bus.AnswerFeed(s.link, peer, link.TelemetryWatch, s.logs.WatchTelemetry),
 		bus.AnswerFeed(s.link, peer, link.EventWatch, s.logs.WatchEvents),
+		bus.Answer(s.link, peer, link.RoutesPut, s.deliveries.Put),
+		bus.Answer(s.link, peer, link.RouteTry, s.deliveries.Try),
+		bus.Answer(s.link, peer, link.RouteStatuses, s.deliveries.States),
+		bus.Answer(s.link, peer, link.DeadLetterList, s.deliveries.DeadLetters),
+		bus.Answer(s.link, peer, link.DeadLetterReplay, s.deliveries.Replay),
+		bus.Answer(s.link, peer, link.DeadLetterPurge, s.deliveries.Purge),
+		bus.Answer(s.link, peer, link.ConsumerRead, s.consumers.Read),
+		bus.Answer(s.link, peer, link.ConsumerAck, s.consumers.Ack),
+		bus.Answer(s.link, peer, link.ConsumerSeek, s.consumers.Seek),
+		bus.Answer(s.link, peer, link.ConsumerList, s.consumers.List),
+		bus.Answer(s.link, peer, link.ConsumerDelete, s.consumers.Delete),
 		bus.Answer(s.link, peer, link.StampObserve, func(ctx context.Context, _ link.None) (link.Observed, error) { return s.observed(ctx) }),
 	)
 }

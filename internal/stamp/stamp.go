@@ -6,6 +6,7 @@ package stamp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,11 +19,15 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/configuration"
+	"github.com/slipway/slipway/internal/stamp/consumer"
+	"github.com/slipway/slipway/internal/stamp/delivery"
 	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/endpoint"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubhttp"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
@@ -41,8 +46,12 @@ type Options struct {
 	Link      *bus.Conn // to the other planes
 	Limits    hub.Limits
 	Retention telemetry.Retention
-	Logger    *slog.Logger
-	Now       func() time.Time
+	// Guard says where routes may connect to, Archive is the directory for
+	// what they write to files.
+	Guard   *outbound.Guard
+	Archive string
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // Stamp is one scale unit.
@@ -57,6 +66,8 @@ type Stamp struct {
 	configurations *configuration.Engine
 	jobs           *job.Runner
 	uploads        *upload.Uploads
+	deliveries     *delivery.Engine
+	consumers      *consumer.Groups
 	service        *hubhttp.Edge
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
@@ -96,11 +107,32 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	s.deliveries = delivery.New(delivery.Options{
+		DB: s.db, Logs: s.logs, Twin: s.twinDocument(twins), Open: endpoint.Open, Wanted: s.hub.WantTwinChanges, Logger: logger, Now: o.Now,
+		Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
+	})
+	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
 		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now,
 	})
 	return s, nil
+}
+
+// twinDocument looks up twins for the conditions and enrichments of routes.
+func (s *Stamp) twinDocument(twins *twin.Store) func(context.Context, string) (any, bool) {
+	return func(ctx context.Context, id string) (document any, ok bool) {
+		t, err := twins.Get(ctx, id)
+		if err != nil {
+			return nil, false
+		}
+		view, err := t.ServiceView()
+		if err != nil {
+			s.logger.Error("a twin cannot be shown", "device", id, "error", err)
+			return nil, false
+		}
+		return document, json.Unmarshal(view, &document) == nil
+	}
 }
 
 func (s *Stamp) open(ctx context.Context, o Options) (err error) {
@@ -148,7 +180,7 @@ func (s *Stamp) Run(ctx context.Context) error {
 	go func() { logging <- s.logs.Run(logs) }()
 	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
 		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
-		tasks.Task{Name: "uploads", Run: s.uploads.Run})
+		tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run})
 	stop()
 	return errors.Join(err, <-logging)
 }

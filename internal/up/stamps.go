@@ -113,7 +113,8 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 	}
 	local.stamp, err = stamp.New(ctx, stamp.Options{
 		Name: spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Link: conn,
-		Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention, Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,
+		Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
+		Guard: ls.in.guard, Archive: filepath.Join(ls.in.Data, "archive"), Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,
 	})
 	if err != nil {
 		return nil, err

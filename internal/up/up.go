@@ -25,6 +25,7 @@ import (
 	"github.com/slipway/slipway/internal/devca"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
@@ -39,6 +40,7 @@ type Options struct {
 	HTTP      string   // console and API without TLS; on loopback unless a host is named
 	HTTPS     string   // console, API and device HTTPS
 	MQTTS     string   // device MQTT
+	Networks  []string // private networks that routes and webhooks may reach
 	ReadyFile string   // where to write Ready as JSON
 	Logger    *slog.Logger
 	Ready     func(Ready)
@@ -144,6 +146,7 @@ type installation struct {
 	entrance     *entrance.Entrance
 	provisioning *provisioning.Plane
 	stamps       *localStamps
+	guard        *outbound.Guard
 	control      *control.Plane
 	http         net.Listener
 	mqttHost     string // what provisioning is reached by
@@ -171,6 +174,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 		return err
 	}
 	if err := in.buildProvisioning(ctx); err != nil {
+		return err
+	}
+	if in.guard, err = outbound.New(in.Networks); err != nil {
 		return err
 	}
 	if in.stamps, err = in.newLocalStamps(); err != nil {

@@ -31,7 +31,8 @@ func (e *Environments) Run(ctx context.Context) error {
 	}
 }
 
-// Reconcile brings every stamp about and tells provisioning the directory.
+// Reconcile brings every stamp about, tells provisioning the directory and
+// stamps their routes.
 func (e *Environments) Reconcile(ctx context.Context) error {
 	stamps, err := e.stamps(ctx)
 	if err != nil {
@@ -49,6 +50,9 @@ func (e *Environments) Reconcile(ctx context.Context) error {
 	}
 	if _, err := bus.Ask(ctx, e.conn, link.ProvisioningPeer, link.DirectoryPut, directory); err != nil {
 		return err
+	}
+	if err := e.pushRoutes(ctx, directory.Version, stamps); err != nil && !problem.Is(err, problem.NotReady) {
+		failed = err
 	}
 	return failed
 }

@@ -189,6 +189,13 @@ func (e *Environments) Delete(ctx context.Context, actor access.Actor, name, ifM
 		if len(stamps) > 0 {
 			return problem.New(problem.Conflict, "environment %s has %d stamps; delete them first", name, len(stamps))
 		}
+		routes, err := sqldb.Rows(ctx, tx, scanRecord, selectRoutes+" WHERE environment = ?", name)
+		if err != nil {
+			return err
+		}
+		if len(routes) > 0 {
+			return problem.New(problem.Conflict, "environment %s has %d routes; delete them first", name, len(routes))
+		}
 		others, err := sqldb.Rows(ctx, tx, scanRecord, selectEnvironments)
 		if err != nil {
 			return err

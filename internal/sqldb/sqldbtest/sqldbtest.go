@@ -3,6 +3,8 @@
 package sqldbtest
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -18,6 +20,27 @@ const superuser = "slipway"
 // Postgres starts a server and returns its connection string. It costs about a
 // second; tests share one where they can.
 func Postgres(t testing.TB) string {
+	t.Helper()
+	return "host=" + start(t, "-c listen_addresses=''") + " user=" + superuser + " dbname=postgres sslmode=disable"
+}
+
+// PostgresURL starts a server that listens on loopback too and returns its URL.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(free.Addr().String())
+	if err = errors.Join(err, free.Close()); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "-c listen_addresses=127.0.0.1 -p "+port)
+	return "postgres://" + superuser + "@127.0.0.1:" + port + "/postgres"
+}
+
+// start starts a server and returns its directory, where its socket is.
+func start(t testing.TB, settings string) string {
 	t.Helper()
 	bin := binaries(t)
 	dir, err := os.MkdirTemp("", "pg") // short: a socket's path has few characters
@@ -40,9 +63,9 @@ func Postgres(t testing.TB) string {
 	}
 	data := filepath.Join(dir, "data")
 	run("initdb", "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	run("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", "-c listen_addresses='' -c fsync=off -k "+dir, "start")
+	run("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", settings+" -c fsync=off -k "+dir, "start")
 	t.Cleanup(func() { run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop") })
-	return "host=" + dir + " user=" + superuser + " dbname=postgres sslmode=disable"
+	return dir
 }
 
 // binaries finds the directory of the newest server that is installed.

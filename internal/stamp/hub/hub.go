@@ -78,6 +78,7 @@ type Hub struct {
 	pace     map[string]*rate.Limiter // of devices that come without a connection
 	closing  bool
 
+	twinChanges                  atomic.Bool  // whether changes of twins are noted
 	waiters                      atomic.Int64 // method callers waiting for a device
 	accepted, refused, throttled atomic.Uint64
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 
 	"github.com/slipway/slipway/internal/link"
@@ -34,6 +35,7 @@ func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int
 	})
 	if err == nil {
 		h.changed(s.DeviceID)
+		h.noteTwin(s.DeviceID, t.Version, "reported", patch)
 	}
 	return t.Reported.Version, err
 }
@@ -79,6 +81,7 @@ func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change)
 		return link.Twin{}, err
 	}
 	h.changed(req.DeviceID)
+	h.noteTwin(req.DeviceID, t.Version, "", req.Patch)
 	if t.Desired.Version != before {
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "desiredChanged", Details: map[string]string{"version": strconv.FormatInt(t.Desired.Version, 10)}})
 		if s := h.session(req.DeviceID); s != nil {
@@ -88,4 +91,40 @@ func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change)
 		}
 	}
 	return shown(t)
+}
+
+// WantTwinChanges says whether somebody wants to hear of every change of a
+// twin; while nobody does, none is noted.
+func (h *Hub) WantTwinChanges(wanted bool) { h.twinChanges.Store(wanted) }
+
+// noteTwin notes a patch as back ends know it from the hub's routes:
+// {"version":n,"properties":{"reported":{…}}}, or tags and desired.
+func (h *Hub) noteTwin(id string, version int64, part string, patch json.RawMessage) {
+	if !h.twinChanges.Load() {
+		return
+	}
+	change := map[string]any{"version": version, "properties": map[string]json.RawMessage{part: patch}}
+	if part == "" {
+		change = map[string]any{}
+		if err := json.Unmarshal(patch, &change); err != nil {
+			h.Logger.Error("a change of a twin cannot be noted", "device", id, "error", err)
+			return
+		}
+		change["version"] = version
+	}
+	body, err := json.Marshal(change)
+	if err != nil {
+		h.Logger.Error("a change of a twin cannot be noted", "device", id, "error", err)
+		return
+	}
+	h.Logs.Note(telemetry.Event{DeviceID: id, Kind: telemetry.TwinChanged, Body: body})
+}
+
+// NoteJob notes how a job ended on a device.
+func (h *Hub) NoteJob(job, id string, succeeded bool) {
+	kind := "jobCompleted"
+	if !succeeded {
+		kind = "jobFailed"
+	}
+	h.Logs.Note(telemetry.Event{DeviceID: id, Kind: kind, Details: map[string]string{"job": job}})
 }

@@ -17,6 +17,7 @@ import (
 type Fleet interface {
 	PatchTwin(ctx context.Context, req link.PatchTwin) (link.Twin, error)
 	Invoke(ctx context.Context, req link.InvokeMethod) (link.MethodResult, error)
+	NoteJob(job, device string, succeeded bool)
 }
 
 // Devices finds the devices a condition selects.
@@ -283,9 +284,15 @@ func (r *Runner) note(job, id string, outcome json.RawMessage, failure error) er
 	if failure != nil {
 		status, text = Failed, problem.Of(failure).Error()
 	}
-	return r.db.Commit(context.Background(), func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE device_job SET status = ?, outcome = ?, failure = ?, updated_at = ? WHERE job_id = ? AND device_id = ? AND status = 'running'",
+	var noted bool
+	err := r.db.Commit(context.Background(), func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := tx.Exec(ctx, "UPDATE device_job SET status = ?, outcome = ?, failure = ?, updated_at = ? WHERE job_id = ? AND device_id = ? AND status = 'running'",
 			string(status), string(outcome), text, sqldb.Micros(r.now()), job, id)
+		noted = n > 0
 		return err
 	})
+	if noted {
+		r.fleet.NoteJob(job, id, failure == nil)
+	}
+	return err
 }

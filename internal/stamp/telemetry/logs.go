@@ -65,6 +65,7 @@ type Event struct {
 	ModuleID string            `json:"module,omitempty"`
 	Kind     string            `json:"kind"`
 	Details  map[string]string `json:"details,omitempty"`
+	Body     json.RawMessage   `json:"body,omitempty"`
 }
 
 // Note adds an event. It does not wait: an event that is lost with the process
@@ -177,14 +178,22 @@ func (s side) subject(device string) string {
 	return subjectOf(s.prefix, device)
 }
 
-// eventRecord shows an event as scripts see it.
+// eventRecord shows an event as scripts see it, under the names the hub's
+// routes give it.
 func eventRecord(stamp string, r bus.Record) (link.LogRecord, error) {
 	var e Event
 	if err := json.Unmarshal(r.Data, &e); err != nil {
 		return link.LogRecord{}, err
 	}
-	return link.LogRecord{
+	shown := link.LogRecord{
 		DeviceID: deviceOf(eventPrefix, r.Subject), ModuleID: e.ModuleID, Stamp: stamp, Sequence: r.Sequence, EnqueuedTime: r.Time.UTC(),
-		Kind: e.Kind, Properties: e.Details, SystemProperties: map[string]string{},
-	}, nil
+		Kind: e.Kind, Properties: e.Details, SystemProperties: map[string]string{}, Body: e.Body,
+	}
+	if known, ok := announced[e.Kind]; ok {
+		shown.SystemProperties = map[string]string{
+			"iothub-message-source": known.source, "opType": known.operation, "hubName": stamp,
+			"operationTimestamp": shown.EnqueuedTime.Format(time.RFC3339Nano),
+		}
+	}
+	return shown, nil
 }

@@ -1,0 +1,257 @@
+// Package delivery carries what routes take from a stamp's logs to their
+// endpoints, at least once and in order. Each route reads its log by itself,
+// from a position of its own, and holds no more than a batch: an endpoint that
+// is slow or away delays its route, nobody else, and what waits is in the log.
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/endpoint"
+	"github.com/slipway/slipway/internal/stamp/route"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+)
+
+// Options are what an engine is made of.
+type Options struct {
+	DB   *sqldb.DB
+	Logs *telemetry.Logs
+	// Twin returns a device's twin as decoded JSON.
+	Twin func(ctx context.Context, id string) (document any, ok bool)
+	// Open prepares an endpoint; endpoint.Open but in tests.
+	Open func(spec link.Endpoint, o endpoint.Options) (endpoint.Endpoint, error)
+	// Outside is what endpoints are opened with.
+	Outside endpoint.Options
+	// Wanted is told whether a route wants the changes of twins.
+	Wanted func(twinChanges bool)
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Engine runs the routes of one stamp.
+type Engine struct {
+	Options
+	store store
+	kick  chan struct{}
+
+	mu      sync.Mutex
+	workers map[string]*worker
+}
+
+// New returns an engine; nothing is delivered before Run.
+func New(o Options) *Engine {
+	return &Engine{Options: o, store: store{o.DB}, kick: make(chan struct{}, 1), workers: map[string]*worker{}}
+}
+
+// Put takes the routes control wants. A route that is new begins with what
+// comes after this.
+func (e *Engine) Put(ctx context.Context, want link.Routes) (link.None, error) {
+	telemetry, err := e.end(ctx, link.SourceTelemetry)
+	if err != nil {
+		return link.None{}, err
+	}
+	events, err := e.end(ctx, link.SourceEvents)
+	if err != nil {
+		return link.None{}, err
+	}
+	changed, err := e.store.put(ctx, want, func(source string) uint64 {
+		if source == link.SourceTelemetry {
+			return telemetry
+		}
+		return events
+	})
+	if err == nil && changed {
+		e.wake()
+	}
+	return link.None{}, err
+}
+
+func (e *Engine) end(ctx context.Context, source string) (uint64, error) {
+	_, last, err := e.Logs.Reader(source).Bounds(ctx)
+	return last, err
+}
+
+func (e *Engine) wake() {
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+// lookEvery is how often routes are looked at without a reason.
+const lookEvery = 30 * time.Second
+
+// Run delivers until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	defer e.stopAll()
+	for {
+		if err := e.reconcile(ctx); err != nil && ctx.Err() == nil {
+			e.Logger.Error("routes not looked at", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.kick:
+		case <-tick.C:
+		}
+	}
+}
+
+// reconcile brings about one worker for each route that is on, made for the
+// route as it is declared now.
+func (e *Engine) reconcile(ctx context.Context) error {
+	rows, err := e.store.all(ctx)
+	if err != nil {
+		return err
+	}
+	e.Wanted(slices.ContainsFunc(rows, func(r row) bool {
+		return !r.spec.Disabled && (r.spec.Source == link.SourceTwin || r.spec.Source == link.SourceEvents)
+	}))
+	wanted := map[string]row{}
+	for _, r := range rows {
+		if !r.spec.Disabled {
+			wanted[r.name] = r
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, w := range e.workers {
+		if r, ok := wanted[name]; !ok || r.text != w.text {
+			w.stop()
+			delete(e.workers, name)
+		}
+	}
+	for name, r := range wanted {
+		if e.workers[name] != nil {
+			continue
+		}
+		w, err := e.newWorker(r)
+		if err != nil {
+			e.Logger.Error("a route cannot run", "route", name, "error", err)
+			continue
+		}
+		e.workers[name] = w
+		w.start(ctx)
+	}
+	return nil
+}
+
+func (e *Engine) newWorker(r row) (*worker, error) {
+	rule, err := route.Compile(r.spec)
+	if err != nil {
+		return nil, err
+	}
+	outside := e.Outside
+	outside.Route, outside.Environment = r.name, r.spec.Environment
+	target, err := e.Open(r.spec.Endpoint, outside)
+	if err != nil {
+		return nil, err
+	}
+	return &worker{
+		engine: e, name: r.name, spec: r.spec, text: r.text, rule: rule, target: target, reader: e.Logs.Reader(r.spec.Source),
+		position: r.position, replay: make(chan struct{}, 1), ended: make(chan struct{}), logger: e.Logger.With("route", r.name),
+	}, nil
+}
+
+func (e *Engine) stopAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, w := range e.workers {
+		w.cancel()
+	}
+	for name, w := range e.workers {
+		w.stop()
+		delete(e.workers, name)
+	}
+}
+
+func (e *Engine) worker(name string) *worker {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.workers[name]
+}
+
+// States returns how every route is.
+func (e *Engine) States(ctx context.Context, _ link.None) (link.RouteStates, error) {
+	rows, err := e.store.all(ctx)
+	if err != nil {
+		return link.RouteStates{}, err
+	}
+	states := link.RouteStates{Items: make([]link.RouteState, len(rows))}
+	ends := map[bool]uint64{}
+	for i, r := range rows {
+		events := r.spec.Source != link.SourceTelemetry
+		if _, known := ends[events]; !known {
+			if ends[events], err = e.end(ctx, r.spec.Source); err != nil {
+				return states, err
+			}
+		}
+		s := r.state(e.Outside.Stamp)
+		s.Lag = ends[events] - min(s.Position, ends[events])
+		s.State = "disabled"
+		if w := e.worker(r.name); w != nil {
+			w.health.show(&s)
+		}
+		states.Items[i] = s
+	}
+	return states, nil
+}
+
+// Try says what a route would make of a message.
+func (e *Engine) Try(ctx context.Context, req link.TryRoute) (link.RouteTrial, error) {
+	rule, err := route.Compile(req.Spec)
+	if err != nil || req.Message == nil {
+		return link.RouteTrial{}, err
+	}
+	m := *req.Message
+	m.Stamp = e.Outside.Stamp
+	out, taken := rule.Take(m, func() (any, bool) { return e.Twin(ctx, m.DeviceID) })
+	if !taken {
+		return link.RouteTrial{}, nil
+	}
+	return link.RouteTrial{Taken: true, Message: &out}, nil
+}
+
+// DeadLetters returns a page of those of a route.
+func (e *Engine) DeadLetters(ctx context.Context, req link.DeadLetterPage) (link.DeadLetters, error) {
+	limit := req.Limit
+	if limit <= 0 || limit > link.MaxPage {
+		limit = 100
+	}
+	items, more, err := e.store.deadLetters(ctx, req.Route, req.After, limit)
+	for i := range items {
+		items[i].Stamp = e.Outside.Stamp
+	}
+	return link.DeadLetters{Items: items, More: more}, err
+}
+
+// Replay marks dead letters to be sent once more, and tells how many.
+func (e *Engine) Replay(ctx context.Context, req link.DeadLetterRef) (link.Purged, error) {
+	w := e.worker(req.Route)
+	if w == nil {
+		return link.Purged{}, problem.New(problem.Conflict, "route %s does not run on this stamp; enable it first", req.Route)
+	}
+	n, err := e.store.replay(ctx, req)
+	if err == nil {
+		w.again()
+	}
+	return link.Purged{Total: n}, err
+}
+
+// Purge drops dead letters, and tells how many.
+func (e *Engine) Purge(ctx context.Context, req link.DeadLetterRef) (link.Purged, error) {
+	n, err := e.store.purge(ctx, req)
+	return link.Purged{Total: n}, err
+}
+
+func decode(text []byte) (spec link.RouteSpec, err error) { return spec, json.Unmarshal(text, &spec) }
