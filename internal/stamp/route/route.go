@@ -148,7 +148,11 @@ func (n *names) Lookup(parts []string) (any, bool) {
 		if !ok {
 			return nil, false
 		}
-		return query.Dig(document, parts[1:])
+		path := parts[1:]
+		if path[0] != "tags" {
+			path = append([]string{"properties"}, path...) // the language leaves that out
+		}
+		return query.Dig(document, path)
 	}
 	if len(parts) != 1 {
 		return nil, false
