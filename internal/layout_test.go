@@ -54,14 +54,15 @@ provisioning/enrollment: link problem provisioning/attestation sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment sqldb
 
-stamp: bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/telemetry stamp/twin stamp/upload tasks
-stamp/command: link problem propertybag sqldb
+stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/telemetry stamp/twin stamp/upload tasks
+stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query
 stamp/consumer: link problem sqldb stamp/telemetry
 stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
 stamp/hub: link problem stamp/command stamp/device stamp/telemetry stamp/twin
+stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
 stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/twin stamp/upload
 stamp/job: link problem sqldb stamp/query
@@ -70,11 +71,12 @@ stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
 stamp/telemetry: bus link problem propertybag tasks
 stamp/twin: link problem sqldb
-stamp/upload: link problem sqldb
+stamp/upload: link problem sqldb tasks
 
+amqp:
 bus: link problem
 devca:
-entrance: mqtt
+entrance: amqp mqtt
 link:
 mqtt:
 outbound: problem
@@ -186,7 +188,7 @@ func checkPlanes(t *testing.T, path string, may []string) {
 		if isPlane(plane) && isPlane(other) && plane != other {
 			t.Errorf("%s must not import %s: planes share link only", path, imported)
 		}
-		edges := []string{"control/api", "control/console", "provisioning/dpsmqtt", "provisioning/dpshttp", "stamp/hubmqtt", "stamp/hubhttp"}
+		edges := []string{"control/api", "control/console", "provisioning/dpsmqtt", "provisioning/dpshttp", "stamp/hubmqtt", "stamp/hubhttp", "stamp/hubamqp"}
 		if slices.Contains(edges, imported) && path != other && path != "up" {
 			t.Errorf("%s must not import %s: an edge is for its plane's assembly", path, imported)
 		}

@@ -48,7 +48,7 @@ func (r *receiver) open(t *testing.T) *receiver {
 		t.Fatal(err)
 	}
 	r.server = &http.Server{Handler: r}
-	go r.server.Serve(listener) //nolint:errcheck // ends with Close
+	go r.server.Serve(listener) // ends with Close
 	t.Cleanup(func() { r.server.Close() })
 	return r
 }

@@ -58,7 +58,7 @@ func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, 
 	command := exec.Command("node", "--require", "./ports.js", script, string(text))
 	command.Dir = "sdk"
 	command.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+in.ready.CA,
-		fmt.Sprintf(`SLIPWAY_PORTS={"443":%d,"8883":%d}`, s.HTTPS, s.MQTTS))
+		fmt.Sprintf(`SLIPWAY_PORTS={"443":%d,"8883":%d,"5671":%d}`, s.HTTPS, s.MQTTS, s.AMQPS))
 	var trouble bytes.Buffer
 	command.Stderr = &trouble
 	out, err := command.StdoutPipe()

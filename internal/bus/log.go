@@ -219,8 +219,9 @@ func parseAck(m *nats.Msg) (uint64, error) {
 
 // LogState tells how much a log holds.
 type LogState struct {
-	First, Last uint64
-	Bytes       uint64
+	First, Last     uint64
+	Bytes           uint64
+	Created, LastAt time.Time // of the log, and of its newest record
 }
 
 // State asks the stream how much it holds.
@@ -229,7 +230,7 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 	if err != nil {
 		return LogState{}, fmt.Errorf("state of %s: %w", l.name, err)
 	}
-	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes}, nil
+	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes, info.Created, info.State.LastTime}, nil
 }
 
 // Read returns up to limit records on a subject with a sequence above after,

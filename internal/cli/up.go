@@ -50,6 +50,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.HTTP, "http", ":8080", "console and API without TLS, for this machine only")
 	flags.StringVar(&o.HTTPS, "https", ":8443", "console, API and device HTTPS")
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
+	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or any free port where --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes and webhooks may reach, such as 10.1.0.0/16; may be repeated")
 	flags.StringVar(&o.ReadyFile, "ready-file", "", "write addresses, id scope, CA path and token there as JSON when ready")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
@@ -69,7 +70,7 @@ func (a *app) runUp(ctx context.Context, o up.Options) error {
 	err := up.Run(ctx, o)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return withHint(err, "another program listens there; --http, --https and --mqtts name other ports, and :0 any free one")
+		return withHint(err, "another program listens there; --http, --https, --mqtts and --amqps name other ports, and :0 any free one")
 	case err == nil:
 		o.Logger.Info("stopped")
 	}

@@ -1,6 +1,6 @@
 // Package entrance holds the TLS listeners that the planes of one process
 // share, and shows each connection to the plane it is for: MQTT by the user
-// name of its CONNECT, HTTPS by its path.
+// name of its CONNECT, AMQP by the host of its open, HTTPS by its path.
 package entrance
 
 import (
@@ -15,18 +15,23 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway/slipway/internal/amqp"
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
 // Serve speaks with one MQTT client until its connection ends.
 type Serve func(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect)
 
+// ServeAMQP speaks with one AMQP client until its connection ends.
+type ServeAMQP func(ctx context.Context, conn *amqp.Conn)
+
 // Options are what an entrance needs.
 type Options struct {
 	TLS   *tls.Config
 	MQTT  func(connect *mqtt.Connect) (Serve, bool) // whom a CONNECT is for; false: nobody here
+	AMQP  func(hostname string) (ServeAMQP, bool)   // whom a connection is for
 	HTTPS http.Handler
-	// MaxConnections bounds open MQTT connections; more are closed at once.
+	// MaxConnections bounds open MQTT and AMQP connections; more are closed at once.
 	MaxConnections int
 	Logger         *slog.Logger
 }
@@ -62,10 +67,20 @@ type Entrance struct {
 	doors map[string]door // by host and the MQTT port that was asked for
 }
 
-// door is the pair of sockets on one host.
-type door struct{ mqtt, https net.Listener }
+// door is the sockets on one host.
+type door struct{ mqtt, https, amqp net.Listener }
 
-func (d door) close() error { return errors.Join(d.mqtt.Close(), d.https.Close()) }
+func (d door) close() (err error) {
+	for _, l := range []net.Listener{d.mqtt, d.https, d.amqp} {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}
+	return err
+}
+
+// Ports are those of one host.
+type Ports struct{ MQTT, HTTPS, AMQP int }
 
 // maxDoors bounds the hosts of one process.
 const maxDoors = 1024
@@ -81,24 +96,28 @@ func New(o Options) *Entrance {
 	}
 }
 
-// Listen binds both ports on a host, unless that is done already, and returns
-// the ports; 0 asks for free ones. Run serves them.
-func (e *Entrance) Listen(host string, mqttPort, httpsPort int) (mqtts, https int, err error) {
+// Listen binds the ports on a host, unless that is done already, and returns
+// them; 0 asks for free ones. Run serves them.
+func (e *Entrance) Listen(host string, want Ports) (Ports, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := net.JoinHostPort(host, strconv.Itoa(mqttPort))
+	name := net.JoinHostPort(host, strconv.Itoa(want.MQTT))
 	d, bound := e.doors[name]
 	if !bound {
-		if d.mqtt, err = listen(host, mqttPort); err != nil {
-			return 0, 0, err
-		}
-		if d.https, err = listen(host, httpsPort); err != nil {
-			return 0, 0, errors.Join(err, d.mqtt.Close())
+		for _, socket := range []struct {
+			at   *net.Listener
+			port int
+		}{{&d.mqtt, want.MQTT}, {&d.https, want.HTTPS}, {&d.amqp, want.AMQP}} {
+			l, err := listen(host, socket.port)
+			if err != nil {
+				return Ports{}, errors.Join(err, d.close())
+			}
+			*socket.at = l
 		}
 		e.doors[name] = d
 		e.opened <- d
 	}
-	return portOf(d.mqtt), portOf(d.https), nil
+	return Ports{portOf(d.mqtt), portOf(d.https), portOf(d.amqp)}, nil
 }
 
 func listen(host string, port int) (net.Listener, error) {
@@ -119,11 +138,12 @@ func (e *Entrance) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelDebug),
 	}
 	var serving sync.WaitGroup
-	failed := make(chan error, 2*maxDoors)
+	failed := make(chan error, 3*maxDoors)
 	for {
 		select {
 		case d := <-e.opened:
-			serving.Go(func() { failed <- e.acceptMQTT(ctx, d.mqtt) })
+			serving.Go(func() { failed <- e.accept(ctx, d.mqtt, e.serveMQTT) })
+			serving.Go(func() { failed <- e.accept(ctx, d.amqp, e.serveAMQP) })
 			serving.Go(func() { failed <- server.Serve(tls.NewListener(d.https, e.httpsTLS())) })
 		case err := <-failed:
 			if err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -159,9 +179,9 @@ func (e *Entrance) stop(server *http.Server) error {
 	return nil
 }
 
-// acceptMQTT takes connections in until the listener closes, and waits for
-// those it has let in.
-func (e *Entrance) acceptMQTT(ctx context.Context, l net.Listener) error {
+// accept takes connections in until the listener closes, and waits for those
+// it has let in.
+func (e *Entrance) accept(ctx context.Context, l net.Listener, serve func(context.Context, *tls.Conn)) error {
 	var inside sync.WaitGroup
 	defer inside.Wait()
 	for {
@@ -183,7 +203,7 @@ func (e *Entrance) acceptMQTT(ctx context.Context, l net.Listener) error {
 		case e.places <- struct{}{}:
 			inside.Go(func() {
 				defer func() { <-e.places }()
-				e.serve(ctx, nc)
+				e.serve(ctx, nc, serve)
 			})
 		default:
 			e.Logger.Warn("too many connections", "limit", e.MaxConnections)
@@ -198,18 +218,56 @@ func (e *Entrance) shut(nc net.Conn) {
 	}
 }
 
-// serve finds out whom a connection is for and hands it over.
-func (e *Entrance) serve(ctx context.Context, nc net.Conn) {
+// serve secures a connection and has it served.
+func (e *Entrance) serve(ctx context.Context, nc net.Conn, serve func(context.Context, *tls.Conn)) {
 	defer e.shut(nc)
 	// The end of the process must reach clients that say nothing.
 	stop := context.AfterFunc(ctx, func() { e.shut(nc) })
 	defer stop()
-	conn, connect, err := e.greet(ctx, nc)
+	secured, err := e.secure(ctx, nc)
 	if err != nil {
-		e.Logger.Debug("no CONNECT", "remote", nc.RemoteAddr().String(), "error", err)
+		e.Logger.Debug("not let in", "remote", nc.RemoteAddr().String(), "error", err)
+		return
+	}
+	serve(ctx, secured)
+}
+
+// serveMQTT finds out whom a connection is for and hands it over.
+func (e *Entrance) serveMQTT(ctx context.Context, secured *tls.Conn) {
+	conn := mqtt.NewConn(secured, mqttLimits)
+	connect, err := conn.ReadConnect()
+	if err != nil {
+		e.Logger.Debug("no CONNECT", "remote", secured.RemoteAddr().String(), "error", err)
 		return
 	}
 	e.handOver(ctx, conn, connect)
+}
+
+// serveAMQP does the same for AMQP. A client that names no host means the one
+// it found.
+func (e *Entrance) serveAMQP(ctx context.Context, secured *tls.Conn) {
+	e.handOverAMQP(ctx, secured, secured.ConnectionState().ServerName, secured.LocalAddr())
+}
+
+func (e *Entrance) handOverAMQP(ctx context.Context, nc net.Conn, sni string, local net.Addr) {
+	conn, err := amqp.Accept(nc)
+	if err != nil {
+		e.Logger.Debug("no AMQP", "remote", nc.RemoteAddr().String(), "error", err)
+		return
+	}
+	names := []string{conn.Hostname, sni}
+	if at, ok := local.(*net.TCPAddr); ok {
+		names = append(names, at.IP.String())
+	}
+	for _, name := range names {
+		if serve, known := e.AMQP(name); name != "" && known {
+			serve(ctx, conn)
+			return
+		}
+	}
+	if err := conn.Refuse(&amqp.Error{Condition: amqp.NotFound, Description: fmt.Sprintf("there is no hub by the name %q", conn.Hostname)}); err != nil {
+		e.Logger.Debug("refusal not delivered", "error", err)
+	}
 }
 
 // handOver gives a connection to whom its CONNECT is for.
@@ -225,18 +283,17 @@ func (e *Entrance) handOver(ctx context.Context, conn *mqtt.Conn, connect *mqtt.
 	serve(ctx, conn, connect)
 }
 
-func (e *Entrance) greet(ctx context.Context, nc net.Conn) (*mqtt.Conn, *mqtt.Connect, error) {
+// secure does TLS.
+func (e *Entrance) secure(ctx context.Context, nc net.Conn) (*tls.Conn, error) {
 	speaking, err := firstByte(nc)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	secured := tls.Server(speaking, e.TLS)
 	if err := e.handshake(ctx, secured); err != nil {
-		return nil, nil, fmt.Errorf("TLS: %w", err)
+		return nil, fmt.Errorf("TLS: %w", err)
 	}
-	conn := mqtt.NewConn(secured, mqttLimits)
-	connect, err := conn.ReadConnect()
-	return conn, connect, err
+	return secured, nil
 }
 
 func (e *Entrance) handshake(ctx context.Context, secured *tls.Conn) error {

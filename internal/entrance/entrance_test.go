@@ -36,14 +36,14 @@ func TestSilentClientsDoNotBarTheDoor(t *testing.T) {
 			}, connect.ClientID == "welcome"
 		},
 	})
-	port, _, err := e.Listen("127.0.0.1", 0, 0)
+	ports, err := e.Listen("127.0.0.1", entrance.Ports{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.MQTT))
 	for range 500 {
 		nc, err := net.Dial("tcp", address)
 		if err != nil {

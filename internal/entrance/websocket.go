@@ -11,17 +11,21 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
-// WebSocketPath is where clients open a WebSocket, for any plane.
-const WebSocketPath = "/$iothub/websocket"
+// WebSocketPaths are where clients open a WebSocket, for any plane: the hub's,
+// and that of clients made for Event Hubs.
+var WebSocketPaths = []string{"/$iothub/websocket", "/$servicebus/websocket"}
 
-// subprotocol is MQTT over WebSocket.
-const subprotocol = "mqtt"
+// The subprotocols, MQTT and AMQP over WebSocket.
+const (
+	overMQTT = "mqtt"
+	overAMQP = "AMQPWSB10"
+)
 
 // maxFrame bounds one WebSocket message; packets may be cut anywhere.
 const maxFrame = 1 << 20
 
-// ServeWebSocket speaks MQTT with a client that comes over HTTPS. Clients are
-// devices, which prove themselves in their CONNECT: an Origin says nothing.
+// ServeWebSocket speaks MQTT or AMQP with a client that comes over HTTPS.
+// Clients prove themselves in the protocol: an Origin says nothing.
 func (e *Entrance) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 	select {
 	case e.places <- struct{}{}:
@@ -30,20 +34,29 @@ func (e *Entrance) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{overMQTT, overAMQP}, InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		e.Logger.Debug("no WebSocket", "remote", r.RemoteAddr, "error", err)
 		return
 	}
 	defer ws.CloseNow()
-	if ws.Subprotocol() != subprotocol {
-		if err := ws.Close(websocket.StatusPolicyViolation, "the subprotocol is "+subprotocol); err != nil {
+	if ws.Subprotocol() == "" {
+		if err := ws.Close(websocket.StatusPolicyViolation, "the subprotocol is "+overMQTT+" or "+overAMQP); err != nil {
 			e.Logger.Debug("WebSocket closed", "error", err)
 		}
 		return
 	}
 	ws.SetReadLimit(maxFrame)
 	ctx := context.WithoutCancel(r.Context())
+	if ws.Subprotocol() == overAMQP {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		e.handOverAMQP(ctx, newStream(ctx, ws, r), host, local)
+		return
+	}
 	conn := mqtt.NewConn(newStream(ctx, ws, r), mqttLimits)
 	connect, err := conn.ReadConnect()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -198,14 +199,25 @@ func (ps *Policies) signed(token sastoken.Token, now time.Time) (Policy, error) 
 	if !known {
 		return Policy{}, problem.New(problem.Unauthenticated, "there is no policy %q", token.Policy)
 	}
-	err := token.Verify(p.PrimaryKey, now, skew)
-	if errors.Is(err, sastoken.ErrSignature) {
-		err = token.Verify(p.SecondaryKey, now, skew)
+	err := error(sastoken.ErrSignature)
+	for _, key := range [][]byte{p.PrimaryKey, p.SecondaryKey} {
+		// Clients of the Event-Hubs-compatible endpoint sign with the key's
+		// text instead of what that encodes.
+		for _, form := range [][]byte{key, []byte(base64.StdEncoding.EncodeToString(key))} {
+			if errors.Is(err, sastoken.ErrSignature) {
+				err = token.Verify(form, now, skew)
+			}
+		}
 	}
 	if err != nil {
 		return Policy{}, problem.New(problem.Unauthenticated, "the token is not valid for policy %s: %w", p.Name, err)
 	}
 	return p, nil
+}
+
+// Signed returns the policy that a token was made with, whatever it is for.
+func (ps *Policies) Signed(token sastoken.Token, now time.Time) (Policy, error) {
+	return ps.signed(token, now)
 }
 
 // Connects checks that a token was made by a policy that lets devices connect.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/slipway/slipway/internal/amqp"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -29,6 +30,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
 	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/hubamqp"
 	"github.com/slipway/slipway/internal/stamp/hubhttp"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/job"
@@ -69,6 +71,7 @@ type Stamp struct {
 	deliveries     *delivery.Engine
 	consumers      *consumer.Groups
 	service        *hubhttp.Edge
+	backEnds       *hubamqp.Edge
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
@@ -116,6 +119,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.service = hubhttp.New(hubhttp.Parts{
 		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now,
 	})
+	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	return s, nil
 }
 
@@ -158,6 +162,9 @@ func (s *Stamp) SetHosts(hosts []string) { s.hosts.Store(&hosts) }
 func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user hubmqtt.User) {
 	s.edge.Serve(ctx, conn, connect, user)
 }
+
+// ServeAMQP speaks with one back end until its connection ends.
+func (s *Stamp) ServeAMQP(ctx context.Context, conn *amqp.Conn) { s.backEnds.Serve(ctx, conn) }
 
 // HTTPHandler serves the hub protocol over HTTPS.
 func (s *Stamp) HTTPHandler() http.Handler { return s.service }

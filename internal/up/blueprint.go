@@ -124,7 +124,7 @@ func (in *installation) runDemo(ctx context.Context) error {
 		return fmt.Errorf("demo fleet: %w", err)
 	}
 	fleet, err := simfleet.New(simfleet.Options{
-		Devices: in.Demo, Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.mqttPort)), IDScope: in.provisioning.IDScope(),
+		Devices: in.Demo, Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), IDScope: in.provisioning.IDScope(),
 		GroupKey: key, CA: in.ca.Pool(), StartRate: 10, Logger: in.Logger.With("part", "demo"),
 	})
 	if err != nil {

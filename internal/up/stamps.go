@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
@@ -42,12 +43,12 @@ type localStamps struct {
 
 // localStamp is one of them.
 type localStamp struct {
-	spec                link.Stamp
-	stamp               *stamp.Stamp
-	host                string // what devices are told, without a port
-	mqttPort, httpsPort int
-	stop                chan struct{} // closed to end it
-	done                chan struct{} // closed when it has ended
+	spec  link.Stamp
+	stamp *stamp.Stamp
+	host  string // what devices are told, without a port
+	ports entrance.Ports
+	stop  chan struct{} // closed to end it
+	done  chan struct{} // closed when it has ended
 }
 
 func (in *installation) newLocalStamps() (*localStamps, error) {
@@ -129,7 +130,7 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 // name, by which connections to the shared ports are told apart.
 func (ls *localStamps) listen(local *localStamp, number int) (err error) {
 	in, own := ls.in, "127.0.1."+strconv.Itoa(number)
-	local.mqttPort, local.httpsPort = in.mqttPort, in.httpsPort
+	local.ports = in.ports
 	switch {
 	case in.everywhere && (runtime.GOOS == "linux" || local.spec.Host != ""):
 		local.host = own
@@ -140,9 +141,9 @@ func (ls *localStamps) listen(local *localStamp, number int) (err error) {
 		return nil
 	default:
 		local.host = in.mqttHost
-		local.mqttPort, local.httpsPort = in.mqttPort+number, in.httpsPort+number
+		local.ports = entrance.Ports{MQTT: in.ports.MQTT + number, HTTPS: in.ports.HTTPS + number, AMQP: in.ports.AMQP + number}
 	}
-	local.mqttPort, local.httpsPort, err = in.entrance.Listen(local.host, local.mqttPort, local.httpsPort)
+	local.ports, err = in.entrance.Listen(local.host, local.ports)
 	return err
 }
 
@@ -180,15 +181,15 @@ func (ls *localStamps) number(name string) (int, error) {
 
 // told is the host as devices are told it.
 func (l *localStamp) told() string {
-	if l.mqttPort == defaultMQTTS {
+	if l.ports.MQTT == defaultMQTTS {
 		return l.host
 	}
-	return net.JoinHostPort(l.host, strconv.Itoa(l.mqttPort))
+	return net.JoinHostPort(l.host, strconv.Itoa(l.ports.MQTT))
 }
 
 // names are all names a device may use for the stamp in user name and token.
 func (l *localStamp) names() []string {
-	return []string{l.host, net.JoinHostPort(l.host, strconv.Itoa(l.mqttPort)), net.JoinHostPort(l.host, strconv.Itoa(l.httpsPort)), l.spec.Name}
+	return []string{l.host, net.JoinHostPort(l.host, strconv.Itoa(l.ports.MQTT)), net.JoinHostPort(l.host, strconv.Itoa(l.ports.HTTPS)), l.spec.Name}
 }
 
 // Remove stops a stamp. Its directory stays: deleting data is not a thing a

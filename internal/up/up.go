@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ type Options struct {
 	HTTP      string   // console and API without TLS; on loopback unless a host is named
 	HTTPS     string   // console, API and device HTTPS
 	MQTTS     string   // device MQTT
+	AMQPS     string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
 	Networks  []string // private networks that routes and webhooks may reach
 	ReadyFile string   // where to write Ready as JSON
 	Logger    *slog.Logger
@@ -76,6 +78,7 @@ type ReadyStamp struct {
 	Host        string `json:"host"`
 	MQTTS       int    `json:"mqtts"`
 	HTTPS       int    `json:"https"`
+	AMQPS       int    `json:"amqps"`
 }
 
 // Run starts the installation, calls o.Ready when devices can register and
@@ -151,13 +154,15 @@ type installation struct {
 	http         net.Listener
 	mqttHost     string // what provisioning is reached by
 	everywhere   bool   // the ports are open on every address of the machine
-	mqttPort     int
-	httpsPort    int
+	ports        entrance.Ports
 	token        string
 	first        bool
 }
 
 const loopback = "127.0.0.1"
+
+// defaultAMQPS is the port that back-end SDKs insist on.
+const defaultAMQPS = "5671"
 
 func (in *installation) build(ctx context.Context) (err error) {
 	if in.ca, err = devca.Open(in.Data, time.Now); err != nil {
@@ -168,7 +173,7 @@ func (in *installation) build(ctx context.Context) (err error) {
 		return err
 	}
 	in.entrance = entrance.New(entrance.Options{
-		TLS: in.ca.ServerTLS(), MQTT: in.route, HTTPS: http.HandlerFunc(in.serveHTTPS), Logger: in.Logger.With("part", "entrance"),
+		TLS: in.ca.ServerTLS(), MQTT: in.route, AMQP: in.routeAMQP, HTTPS: http.HandlerFunc(in.serveHTTPS), Logger: in.Logger.With("part", "entrance"),
 	})
 	if err := in.listen(); err != nil {
 		return err
@@ -201,7 +206,17 @@ func (in *installation) listen() error {
 		in.everywhere, in.mqttHost = true, loopback
 	}
 	in.ca.Name(in.mqttHost)
-	if in.mqttPort, in.httpsPort, err = in.entrance.Listen(host, mqttPort, httpsPort); err != nil {
+	if in.AMQPS == "" {
+		in.AMQPS = net.JoinHostPort(host, defaultAMQPS)
+		if mqttPort == 0 {
+			in.AMQPS = net.JoinHostPort(host, "0")
+		}
+	}
+	_, amqpPort, err := splitAddress("--amqps", in.AMQPS)
+	if err != nil {
+		return err
+	}
+	if in.ports, err = in.entrance.Listen(host, entrance.Ports{MQTT: mqttPort, HTTPS: httpsPort, AMQP: amqpPort}); err != nil {
 		return err
 	}
 	plainHost, plainPort, err := splitAddress("--http", in.HTTP)
@@ -251,7 +266,7 @@ func (in *installation) buildProvisioning(ctx context.Context) error {
 
 // provisioningHosts are the names back ends may use for provisioning.
 func (in *installation) provisioningHosts() []string {
-	return []string{in.mqttHost, "localhost", net.JoinHostPort(in.mqttHost, strconv.Itoa(in.httpsPort)), net.JoinHostPort("localhost", strconv.Itoa(in.httpsPort))}
+	return []string{in.mqttHost, "localhost", net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)), net.JoinHostPort("localhost", strconv.Itoa(in.ports.HTTPS))}
 }
 
 func (in *installation) buildControl(ctx context.Context) error {
@@ -261,7 +276,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.mqttPort)),
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)),
 	})
 	if err != nil {
 		return err
@@ -307,10 +322,19 @@ func (in *installation) route(connect *mqtt.Connect) (entrance.Serve, bool) {
 	}, true
 }
 
+// routeAMQP finds the stamp a connection is for.
+func (in *installation) routeAMQP(hostname string) (entrance.ServeAMQP, bool) {
+	local := in.stamps.byHost(hostname)
+	if local == nil {
+		return nil, false
+	}
+	return local.stamp.ServeAMQP, true
+}
+
 // serveHTTPS tells the planes apart by path; devices' paths begin with the
 // id scope.
 func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
-	if strings.EqualFold(r.URL.Path, entrance.WebSocketPath) {
+	if slices.ContainsFunc(entrance.WebSocketPaths, func(path string) bool { return strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), path) }) {
 		in.entrance.ServeWebSocket(w, r)
 		return
 	}
@@ -395,12 +419,12 @@ func (in *installation) becomeReady(ctx context.Context) error {
 
 func (in *installation) describe() Ready {
 	ready := Ready{
-		Console: "http://" + in.http.Addr().String(), API: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.httpsPort)),
+		Console: "http://" + in.http.Addr().String(), API: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)),
 		AdminToken: in.token, CA: in.ca.File(), FirstStart: in.first, DataDir: in.Data, Demo: in.Demo, TokenFile: filepath.Join(in.Data, TokenFile),
-		Provisioning: ReadyProvision{in.mqttHost, in.mqttPort, in.httpsPort, in.provisioning.IDScope()},
+		Provisioning: ReadyProvision{in.mqttHost, in.ports.MQTT, in.ports.HTTPS, in.provisioning.IDScope()},
 	}
 	for _, local := range in.stamps.all() {
-		ready.Stamps = append(ready.Stamps, ReadyStamp{local.spec.Name, local.spec.Environment, local.spec.Region, local.host, local.mqttPort, local.httpsPort})
+		ready.Stamps = append(ready.Stamps, ReadyStamp{local.spec.Name, local.spec.Environment, local.spec.Region, local.host, local.ports.MQTT, local.ports.HTTPS, local.ports.AMQP})
 	}
 	return ready
 }

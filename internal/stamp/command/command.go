@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/propertybag"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/tasks"
 )
 
 // The limits of a queue, as existing back ends know them.
@@ -41,7 +42,7 @@ type Message struct {
 // Queues are the queues of one stamp's devices, in its database.
 type Queues struct {
 	db      *sqldb.DB
-	arrived bell
+	arrived tasks.Bell
 }
 
 // NewQueues returns the queues kept in db.

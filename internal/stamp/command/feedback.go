@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"sync"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -32,14 +31,15 @@ func (o Outcome) wanted() (one, other string) {
 	return link.AckNegative, link.AckFull
 }
 
-// Feedback tells a sender what became of its message.
+// Feedback tells a sender what became of its message, in the form in which
+// back ends read it. Generation is that of the device at the time.
 type Feedback struct {
-	MessageID   string
-	DeviceID    string
-	Generation  string // of the device when the message was settled
-	Status      Outcome
-	Description string
-	At          time.Time
+	MessageID   string    `json:"originalMessageId"`
+	At          time.Time `json:"enqueuedTimeUtc"`
+	Status      Outcome   `json:"statusCode"`
+	Description string    `json:"description"`
+	DeviceID    string    `json:"deviceId"`
+	Generation  string    `json:"deviceGenerationId"`
 }
 
 // The limits of feedback.
@@ -56,7 +56,7 @@ func (q *Queues) settle(ctx context.Context, outcome Outcome, now time.Time, whe
 		return err
 	})
 	if settled > 0 {
-		q.arrived.ring()
+		q.arrived.Ring()
 	}
 	return settled, err
 }
@@ -75,7 +75,7 @@ func settleIn(ctx context.Context, tx *sqldb.Tx, outcome Outcome, now time.Time,
 
 // FeedbackArrived returns a channel that is closed when feedback may be there
 // that was not before.
-func (q *Queues) FeedbackArrived() <-chan struct{} { return q.arrived.next() }
+func (q *Queues) FeedbackArrived() <-chan struct{} { return q.arrived.Next() }
 
 // ReceiveFeedback lends a batch of feedback out for LockTime, oldest first;
 // lock is what settles it. An empty batch has no lock.
@@ -116,7 +116,7 @@ func (q *Queues) CompleteFeedback(ctx context.Context, lock string, now time.Tim
 func (q *Queues) AbandonFeedback(ctx context.Context, lock string, now time.Time) error {
 	err := q.onBatch(ctx, "UPDATE feedback SET lock = '', locked_until = 0, abandoned = abandoned + 1 WHERE lock = ? AND lock <> '' AND locked_until > ?", lock, sqldb.Micros(now))
 	if err == nil {
-		q.arrived.ring()
+		q.arrived.Ring()
 	}
 	return err
 }
@@ -129,28 +129,4 @@ func (q *Queues) onBatch(ctx context.Context, statement string, args ...any) err
 		}
 		return err
 	})
-}
-
-// bell wakes whoever waits, however many.
-type bell struct {
-	mu   sync.Mutex
-	wait chan struct{}
-}
-
-func (b *bell) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.wait == nil {
-		b.wait = make(chan struct{})
-	}
-	return b.wait
-}
-
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.wait != nil {
-		close(b.wait)
-		b.wait = nil
-	}
 }

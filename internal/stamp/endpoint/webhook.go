@@ -64,7 +64,7 @@ func (w *webhook) Send(ctx context.Context, batch []Message) (err error) {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read as far as it matters
+	defer resp.Body.Close() // read as far as it matters
 	said, err := io.ReadAll(io.LimitReader(resp.Body, maxSaid))
 	if err != nil {
 		said = nil

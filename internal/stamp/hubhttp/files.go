@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -62,10 +61,7 @@ func (e *Edge) receiveNotification(c *call) (answer, error) {
 	if err != nil || !found {
 		return answer{status: http.StatusNoContent}, err
 	}
-	return answer{etag: lock, body: map[string]any{
-		"deviceId": n.DeviceID, "blobUri": "https://" + c.r.Host + blobPath(n.Blob), "blobName": n.Blob, "blobSizeInBytes": n.Size,
-		"lastUpdatedTime": n.UploadedAt.Format(time.RFC3339Nano), "enqueuedTimeUtc": n.At.Format(time.RFC3339Nano),
-	}}, nil
+	return answer{etag: lock, body: n.Document(c.r.Host)}, nil
 }
 
 func (e *Edge) completeNotification(c *call) (answer, error) {
@@ -74,15 +70,6 @@ func (e *Edge) completeNotification(c *call) (answer, error) {
 
 func (e *Edge) abandonNotification(c *call) (answer, error) {
 	return answer{}, lockLost(e.Uploads.AbandonNotification(c.ctx, c.args[0]))
-}
-
-// blobPath is the path of a file on the hub's HTTPS address.
-func blobPath(name string) string {
-	parts := strings.Split(name, "/")
-	for i, part := range parts {
-		parts[i] = url.PathEscape(part)
-	}
-	return "/" + upload.Container + "/" + strings.Join(parts, "/")
 }
 
 // serveBlob answers as blob storage does, for the step of an upload that SDKs

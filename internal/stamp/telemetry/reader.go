@@ -30,6 +30,12 @@ func (r Reader) Bounds(ctx context.Context) (first, last uint64, err error) {
 	return state.First, state.Last, err
 }
 
+// Times returns when the log was made and when its newest record came.
+func (r Reader) Times(ctx context.Context) (created, newest time.Time, err error) {
+	state, err := r.log.State(ctx)
+	return state.Created, state.LastAt, err
+}
+
 // Before returns the sequence of the last record older than a time.
 func (r Reader) Before(ctx context.Context, at time.Time) (uint64, error) {
 	return r.log.Before(ctx, at)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/slipway/slipway/internal/problem"
@@ -22,6 +24,28 @@ type Notification struct {
 	Size       int64
 	UploadedAt time.Time
 	At         time.Time
+}
+
+// Document is the notification as back ends read it; host is where they fetch
+// files.
+func (n Notification) Document(host string) any {
+	return map[string]any{
+		"deviceId": n.DeviceID, "blobUri": "https://" + host + BlobPath(n.Blob), "blobName": n.Blob, "blobSizeInBytes": n.Size,
+		"lastUpdatedTime": n.UploadedAt.Format(time.RFC3339Nano), "enqueuedTimeUtc": n.At.Format(time.RFC3339Nano),
+	}
+}
+
+// Notified returns a channel that is closed when a notification may be there
+// that was not before.
+func (u *Uploads) Notified() <-chan struct{} { return u.notified.Next() }
+
+// BlobPath is the path of a file on the hub's HTTPS address.
+func BlobPath(name string) string {
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		parts[i] = url.PathEscape(part)
+	}
+	return "/" + Container + "/" + strings.Join(parts, "/")
 }
 
 func scanNotification(rows *sql.Rows) (n Notification, err error) {
@@ -55,6 +79,7 @@ func (u *Uploads) CompleteNotification(ctx context.Context, lock string) error {
 
 // AbandonNotification puts one back for the next receiver.
 func (u *Uploads) AbandonNotification(ctx context.Context, lock string) error {
+	defer u.notified.Ring()
 	return u.onNotification(ctx, "UPDATE file_notification SET lock = '', locked_until = 0 WHERE lock = ? AND lock <> '' AND locked_until > ?", lock)
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/tasks"
 )
 
 // Container is the one container that holds every device's files.
@@ -51,7 +52,8 @@ const DefaultQuota = 20 << 30
 // Uploads are the files of one stamp's devices.
 type Uploads struct {
 	Options
-	key []byte // signs the places given out
+	key      []byte // signs the places given out
+	notified tasks.Bell
 }
 
 // Open returns the uploads of a stamp.
@@ -216,6 +218,7 @@ func (u *Uploads) End(ctx context.Context, device, id string, succeeded bool, de
 	if rest := os.RemoveAll(u.stageOf(id)); rest != nil {
 		u.Logger.Warn("the blocks of an upload were not removed", "upload", id, "error", rest)
 	}
+	u.notified.Ring()
 	return err
 }
 
