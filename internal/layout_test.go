@@ -42,17 +42,18 @@ control/environment: bus control/access control/audit link problem resource sqld
 control/fleet: bus control/access control/audit control/environment link problem resource
 control/migrations:
 
-provisioning: bus link mqtt policy problem provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/migrations provisioning/registration sqldb tasks
+provisioning: bus link mqtt outbound policy problem provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
 provisioning/dpshttp: problem provisioning/attestation provisioning/dpswire provisioning/enrollment provisioning/registration
 provisioning/dpsmqtt: mqtt problem provisioning/attestation provisioning/dpswire provisioning/enrollment provisioning/registration
-provisioning/dpsservice: link policy problem provisioning/directory provisioning/dpswire provisioning/enrollment provisioning/registration sastoken
+provisioning/dpsservice: link outbound policy problem provisioning/directory provisioning/dpswire provisioning/enrollment provisioning/registration sastoken
 provisioning/dpswire: link problem provisioning/attestation provisioning/registration
 provisioning/enrollment: link problem provisioning/attestation sqldb
+provisioning/issuing: link problem sqldb
 provisioning/migrations:
-provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment sqldb
+provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
 stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/telemetry stamp/twin stamp/upload tasks
 stamp/command: link problem propertybag sqldb tasks
@@ -93,11 +94,12 @@ tasks:
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: policy sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/twin stamp/upload
+database/sql: policy sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/twin stamp/upload
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: up
+github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: stamp/endpoint
 github.com/mattn/go-isatty: cli

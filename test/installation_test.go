@@ -227,7 +227,11 @@ func (in *installation) tls(host string) *tls.Config {
 }
 
 func (in *installation) dial(host string, port int) (*mqtt.ClientConn, error) {
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: in.tls(host)}
+	return in.dialWith(host, port, in.tls(host))
+}
+
+func (in *installation) dialWith(host string, port int, config *tls.Config) (*mqtt.ClientConn, error) {
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: config}
 	nc, err := dialer.Dial("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, err
@@ -246,7 +250,11 @@ type refused mqtt.ConnackCode
 func (r refused) Error() string { return mqtt.ConnackCode(r).String() }
 
 func (in *installation) open(host string, port int, connect *mqtt.Connect) (*mqtt.ClientConn, error) {
-	conn, err := in.dial(host, port)
+	return in.openWith(host, port, in.tls(host), connect)
+}
+
+func (in *installation) openWith(host string, port int, config *tls.Config, connect *mqtt.Connect) (*mqtt.ClientConn, error) {
+	conn, err := in.dialWith(host, port, config)
 	if err != nil {
 		return nil, err
 	}

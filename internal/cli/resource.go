@@ -71,6 +71,9 @@ var enrollmentHeader = []string{"NAME", "ENVIRONMENT", "ATTESTATION", "ALLOCATIO
 func enrollmentRow(_ *app, s client.Stored) ([]string, error) {
 	spec, status, err := parts[link.EnrollmentSpec, resource.EnrollmentStatus](s)
 	attestation, allocation := "x509", ""
+	if spec.Attestation.TPM != nil {
+		attestation = "tpm"
+	}
 	if spec.Attestation.SymmetricKey != nil {
 		attestation = "symmetricKey"
 	}

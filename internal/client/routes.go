@@ -102,3 +102,22 @@ func (c *Client) DeleteConsumer(ctx context.Context, stamp, group string) error 
 	_, err := do[struct{}](ctx, c, request{method: "DELETE", path: path("stamps", stamp, "consumers", group)})
 	return err
 }
+
+// Certificates returns the newest operational certificates, of one device if
+// named.
+func (c *Client) Certificates(ctx context.Context, device string, limit int) ([]link.IssuedCertificate, error) {
+	query := url.Values{}
+	if device != "" {
+		query.Set("device", device)
+	}
+	if limit > 0 {
+		query.Set("limit", strconv.Itoa(limit))
+	}
+	page, err := do[Page[link.IssuedCertificate]](ctx, c, request{method: "GET", path: path("provisioning", "certificates"), query: query})
+	return page.Items, err
+}
+
+// RevokeCertificate makes a certificate void.
+func (c *Client) RevokeCertificate(ctx context.Context, serial string) (link.IssuedCertificate, error) {
+	return do[link.IssuedCertificate](ctx, c, request{method: "POST", path: path("provisioning", "certificates", serial, "revoke")})
+}

@@ -22,6 +22,8 @@ var (
 	MoveDevices       = Call[ListMoveDevices, MovedDevices]{"move.devices"}
 	ServicePolicies   = Call[None, Policies]{"policy.list"}
 	ServiceRotate     = Call[RotatePolicy, Policy]{"policy.rotate"}
+	CertificateList   = Call[ListCertificates, IssuedCertificates]{"certificate.list"}
+	CertificateRevoke = Call[CertificateRef, IssuedCertificate]{"certificate.revoke"}
 )
 
 // Scope names the provisioning endpoint devices are built with.
@@ -42,6 +44,13 @@ const (
 type Attestation struct {
 	SymmetricKey *SymmetricKey `json:"symmetricKey,omitempty"`
 	X509         *X509         `json:"x509,omitempty"`
+	TPM          *TPM          `json:"tpm,omitempty"`
+}
+
+// TPM names the TPM 2.0 of one device by the public part of its endorsement
+// key: base64 of a TPM2B_PUBLIC.
+type TPM struct {
+	EndorsementKey string `json:"endorsementKey"`
 }
 
 // SymmetricKey holds base64 keys of 16 to 64 bytes; missing ones are made.
@@ -63,11 +72,15 @@ type X509 struct {
 
 // Allocation is how a stamp of the target environment is chosen.
 type Allocation struct {
-	Policy string   `json:"policy,omitempty"` // weighted (default), leastLoaded, hashed, static, latency
+	Policy string   `json:"policy,omitempty"` // weighted (default), leastLoaded, hashed, static, latency, custom
 	Stamps []string `json:"stamps,omitempty"` // candidates; empty means all of the environment
 	// Latency is, with the policy latency, how far each region is from the
 	// devices in milliseconds; regions without a figure come last.
 	Latency map[string]float64 `json:"latency,omitempty"`
+	// Webhook is asked with the policy custom, at every registration. Fallback
+	// is the policy when it does not answer; default weighted.
+	Webhook  string `json:"webhook,omitempty"`
+	Fallback string `json:"fallback,omitempty"`
 }
 
 // The allocation policies.
@@ -77,6 +90,7 @@ const (
 	AllocateHashed      = "hashed"      // as weighted, with every weight 1
 	AllocateStatic      = "static"      // exactly one stamp, named
 	AllocateLatency     = "latency"     // the nearest region by a table; within it as weighted
+	AllocateCustom      = "custom"      // as a webhook says
 )
 
 // The re-provision policies: what happens to the twin when a device changes
@@ -317,4 +331,31 @@ type MovedDevice struct {
 	DeviceID string `json:"deviceId"`
 	State    string `json:"state"` // pending, removing, waiting, arrived, already, failed
 	Problem  string `json:"problem,omitempty"`
+}
+
+// IssuedCertificate is an operational certificate that a device was given.
+type IssuedCertificate struct {
+	Serial         string     `json:"serial"` // hex
+	RegistrationID string     `json:"registrationId"`
+	DeviceID       string     `json:"deviceId"`
+	Environment    string     `json:"environment"`
+	NotBefore      time.Time  `json:"notBefore"`
+	NotAfter       time.Time  `json:"notAfter"`
+	RevokedAt      *time.Time `json:"revokedAt,omitempty"`
+}
+
+// IssuedCertificates is a list, newest first.
+type IssuedCertificates struct {
+	Items []IssuedCertificate `json:"items"`
+}
+
+// ListCertificates asks for the newest.
+type ListCertificates struct {
+	DeviceID string `json:"deviceId,omitempty"`
+	Limit    int    `json:"limit,omitempty"`
+}
+
+// CertificateRef names one.
+type CertificateRef struct {
+	Serial string `json:"serial"`
 }

@@ -77,6 +77,10 @@ type Auth struct {
 	PrimaryThumbprint   string   `json:"primaryThumbprint,omitempty"` // hex of SHA-1 or SHA-256 over the DER leaf
 	SecondaryThumbprint string   `json:"secondaryThumbprint,omitempty"`
 	CA                  []byte   `json:"ca,omitempty"` // DER of the authority that signs the device's leaf
+	// Issuer is the authority whose operational certificates the device may use
+	// beside the credentials above, but for those Revoked, by hex serial.
+	Issuer  []byte   `json:"issuer,omitempty"`
+	Revoked []string `json:"revoked,omitempty"`
 }
 
 // TwinContent is the part of a twin that is carried by enrolments and moves.

@@ -19,12 +19,14 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/dpshttp"
 	"github.com/slipway/slipway/internal/provisioning/dpsmqtt"
 	"github.com/slipway/slipway/internal/provisioning/dpsservice"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/provisioning/issuing"
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/provisioning/registration"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -37,6 +39,7 @@ type Options struct {
 	Conn   *bus.Conn // to the other planes
 	Logger *slog.Logger
 	Hosts  func() []string // the names the service answers to, for the scope of tokens
+	Guard  *outbound.Guard // where webhooks may be
 }
 
 // Plane is the provisioning plane.
@@ -47,6 +50,7 @@ type Plane struct {
 	directory   *directory.Store
 	enrollments *enrollment.Enrollments
 	service     *registration.Service
+	issuer      *issuing.Authority
 	mqtt        *dpsmqtt.Edge
 	http        *dpshttp.Edge
 	policies    *policy.Policies
@@ -71,14 +75,25 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 }
 
 func (p *Plane) build(ctx context.Context, o Options) (err error) {
-	if p.scope, err = idScope(ctx, p.db); err != nil {
+	if p.scope, err = setting(ctx, p.db, "idScope", func() string { return "0ne" + hex.EncodeToString(random(4)) }); err != nil {
 		return err
+	}
+	text, err := setting(ctx, p.db, "tpmSecret", func() string { return hex.EncodeToString(random(32)) })
+	if err != nil {
+		return err
+	}
+	secret, err := hex.DecodeString(text)
+	if err != nil {
+		return fmt.Errorf("the stored secret for TPMs: %w", err)
 	}
 	if p.directory, err = directory.Open(ctx, p.db); err != nil {
 		return err
 	}
-	p.enrollments = enrollment.New(p.db, time.Now)
+	p.enrollments = enrollment.New(p.db, secret, time.Now)
 	p.service = registration.NewService(p.db, p.directory, stamps{o.Conn}, registration.DefaultLimits, o.Logger, time.Now)
+	p.issuer = issuing.New(p.db, time.Now)
+	p.service.Issuer = p.issuer
+	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
 	p.http = dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
@@ -97,21 +112,22 @@ func (p *Plane) person(ctx context.Context, token string) (name string, write bo
 	return who.Name, who.Write, err
 }
 
-// idScope returns the name of this endpoint, made at the first start.
-func idScope(ctx context.Context, db *sqldb.DB) (scope string, err error) {
-	var b [4]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", err
-	}
-	fresh := "0ne" + hex.EncodeToString(b[:])
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails: crypto/rand ends the program instead
+	return b
+}
+
+// setting returns what is kept under a name, made at the first start.
+func setting(ctx context.Context, db *sqldb.DB, name string, fresh func() string) (value string, err error) {
 	err = db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if _, err := tx.Exec(ctx, "INSERT INTO provisioning_setting (name, value) VALUES ('idScope', ?) ON CONFLICT (name) DO NOTHING", fresh); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO provisioning_setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, fresh()); err != nil {
 			return err
 		}
-		scope, _, err = sqldb.Row(ctx, tx, func(r *sql.Rows) (s string, err error) { return s, r.Scan(&s) }, "SELECT value FROM provisioning_setting WHERE name = 'idScope'")
+		value, _, err = sqldb.Row(ctx, tx, func(r *sql.Rows) (s string, err error) { return s, r.Scan(&s) }, "SELECT value FROM provisioning_setting WHERE name = ?", name)
 		return err
 	})
-	return scope, err
+	return value, err
 }
 
 // answer serves the calls of control.
@@ -141,6 +157,8 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),
 		bus.Answer(p.conn, peer, link.MoveList, p.service.Moves),
 		bus.Answer(p.conn, peer, link.MoveDevices, p.service.MoveDevices),
+		bus.Answer(p.conn, peer, link.CertificateList, p.issuer.List),
+		bus.Answer(p.conn, peer, link.CertificateRevoke, p.service.Revoke),
 		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),
 		bus.Answer(p.conn, peer, link.ServiceRotate, p.policies.AnswerRotate),
 	)
@@ -183,6 +201,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "registrations", Run: p.service.Run},
 		tasks.Task{Name: "moves", Run: p.service.RunMoves},
 		tasks.Task{Name: "rules", Run: p.service.RunRules},
+		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
 	)
 }
 

@@ -175,13 +175,13 @@ func (in *installation) build(ctx context.Context) (err error) {
 	in.entrance = entrance.New(entrance.Options{
 		TLS: in.ca.ServerTLS(), MQTT: in.route, AMQP: in.routeAMQP, HTTPS: http.HandlerFunc(in.serveHTTPS), Logger: in.Logger.With("part", "entrance"),
 	})
+	if in.guard, err = outbound.New(in.Networks); err != nil {
+		return err
+	}
 	if err := in.listen(); err != nil {
 		return err
 	}
 	if err := in.buildProvisioning(ctx); err != nil {
-		return err
-	}
-	if in.guard, err = outbound.New(in.Networks); err != nil {
 		return err
 	}
 	if in.stamps, err = in.newLocalStamps(); err != nil {
@@ -260,7 +260,7 @@ func (in *installation) buildProvisioning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts})
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
 	return err
 }
 

@@ -66,6 +66,7 @@ func New(o Options) http.Handler {
 	a.policies()
 	a.uploads()
 	a.routes()
+	a.certificates()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

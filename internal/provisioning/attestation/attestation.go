@@ -28,6 +28,7 @@ type Claim struct {
 	RegistrationID string // as the device spells it
 	Token          string
 	Chain          []*x509.Certificate
+	TPM            *TPM // the keys a device sends along
 }
 
 // Proof says by which enrolment a claim holds, and what the device's
@@ -35,6 +36,7 @@ type Claim struct {
 type Proof struct {
 	Enrollment link.Enrollment
 	Auth       link.Auth
+	Sealed     []byte // its key, for the TPM to open
 }
 
 // refused is the one answer to every claim that does not hold, so that nobody
@@ -83,6 +85,9 @@ func byToken(claim Claim, individual *Entry, groups *Groups, now time.Time) (Pro
 	}
 	if !token.Covers(claim.Scope, "registrations", claim.RegistrationID) {
 		return Proof{}, refused(errors.New("the token is for another resource"))
+	}
+	if individual != nil && individual.endorsementKey != nil {
+		return proveTPM(*individual, claim, token, now)
 	}
 	if individual != nil {
 		return proveKeys(*individual, individual.keys, token, now)

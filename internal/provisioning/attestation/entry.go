@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sastoken"
 )
 
 // Entry is an enrolment with its keys and certificates read.
@@ -17,6 +18,10 @@ type Entry struct {
 	keys        [][]byte // primary first
 	authorities []*x509.Certificate
 	thumbprints []string // lower-case hex, primary first
+	// Secret is that of the provisioning service, of which keys for TPMs are
+	// made; without it no TPM is proven.
+	Secret         []byte
+	endorsementKey []byte
 }
 
 // Groups are all group enrolments, ready to be searched.
@@ -42,8 +47,10 @@ func NewEntry(e link.Enrollment) (Entry, error) {
 	a := e.Spec.Attestation
 	var err error
 	switch {
-	case (a.SymmetricKey == nil) == (a.X509 == nil):
-		return Entry{}, problem.New(problem.Invalid, "exactly one of symmetricKey and x509 must be given").At("spec.attestation")
+	case count(a.SymmetricKey != nil, a.X509 != nil, a.TPM != nil) != 1:
+		return Entry{}, problem.New(problem.Invalid, "exactly one of symmetricKey, x509 and tpm must be given").At("spec.attestation")
+	case a.TPM != nil:
+		err = entry.readTPM(*a.TPM)
 	case a.SymmetricKey != nil:
 		err = entry.readKeys(*a.SymmetricKey)
 	case e.Kind == link.Group:
@@ -52,6 +59,33 @@ func NewEntry(e link.Enrollment) (Entry, error) {
 		err = entry.readIndividual(*a.X509)
 	}
 	return entry, err
+}
+
+func count(given ...bool) (n int) {
+	for _, g := range given {
+		if g {
+			n++
+		}
+	}
+	return n
+}
+
+// Credentials are what a device of the enrolment has at its hub; ok is false
+// where that depends on what the device shows.
+func (e Entry) Credentials(registrationID string) (auth link.Auth, ok bool) {
+	switch {
+	case len(e.keys) > 0 && e.Enrollment.Kind == link.Group:
+		keys := make([][]byte, len(e.keys))
+		for i, key := range e.keys {
+			keys[i] = sastoken.DeriveKey(key, registrationID)
+		}
+		return keyAuth(keys), true
+	case len(e.keys) > 0:
+		return keyAuth(e.keys), true
+	case len(e.thumbprints) > 0:
+		return thumbprintAuth(e.thumbprints), true
+	}
+	return auth, false
 }
 
 const keysField = "spec.attestation.symmetricKey."
@@ -80,14 +114,8 @@ func (e *Entry) readGroup(x link.X509) error {
 }
 
 func (e *Entry) readIndividual(x link.X509) error {
-	kinds := 0
-	for _, given := range []bool{x.CA+x.SecondaryCA != "", x.Certificate+x.SecondaryCertificate != "", x.Thumbprint+x.SecondaryThumbprint != ""} {
-		if given {
-			kinds++
-		}
-	}
 	switch {
-	case kinds != 1:
+	case count(x.CA+x.SecondaryCA != "", x.Certificate+x.SecondaryCertificate != "", x.Thumbprint+x.SecondaryThumbprint != "") != 1:
 		return problem.New(problem.Invalid, "exactly one of certificate, thumbprint and ca must be given").At(x509Field)
 	case x.CA+x.SecondaryCA != "":
 		return e.readAuthorities(x)

@@ -2,7 +2,6 @@
 package dpshttp
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -77,6 +76,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (e *Edge) serve(r *http.Request, header http.Header) (code, retry int, body []byte) {
 	op, leaf, lookup, err := e.call(r)
+	var asked challenge
+	if errors.As(err, &asked) {
+		return http.StatusUnauthorized, 0, dpswire.Challenged(asked, e.now())
+	}
 	if err != nil {
 		if problem.Is(err, problem.Internal) {
 			e.logger.Error("registration failed", "path", r.URL.Path, "error", err)
@@ -95,6 +98,12 @@ func (e *Edge) serve(r *http.Request, header http.Header) (code, retry int, body
 	return code, retry, body
 }
 
+// challenge is a key for a TPM that its device has not proven yet.
+type challenge []byte
+
+// Error implements error.
+func (challenge) Error() string { return "the TPM has not been proven yet" }
+
 // location is where an operation is polled.
 func (e *Edge) location(op registration.Operation) string {
 	return "/" + e.scope + "/registrations/" + url.PathEscape(op.Record.RegistrationID) + "/operations/" + url.PathEscape(op.ID)
@@ -109,14 +118,21 @@ func (e *Edge) call(r *http.Request) (op registration.Operation, leaf *x509.Cert
 	if err != nil {
 		return op, nil, false, err
 	}
-	proof, leaf, err := e.attest(r, p)
+	registers := r.Method == http.MethodPut && p.verb == "register" && p.operation == ""
+	var request dpswire.Request
+	if registers {
+		if request, err = dpswire.ReadRequest(body, p.id); err != nil {
+			return op, nil, false, err
+		}
+	}
+	proof, leaf, err := e.attest(r, p, request)
 	if err != nil {
 		return op, nil, false, err
 	}
 	ctx := r.Context()
 	switch {
-	case r.Method == http.MethodPut && p.verb == "register" && p.operation == "":
-		op, err = e.register(ctx, p.id, body, proof)
+	case registers:
+		op, err = e.service.Register(ctx, p.id, proof, request.Ask())
 	case r.Method == http.MethodGet && p.verb == "operations" && p.operation != "":
 		op, err = e.service.Poll(ctx, p.id, p.operation)
 	case r.Method == http.MethodPost && p.verb == "":
@@ -126,13 +142,6 @@ func (e *Edge) call(r *http.Request) (op registration.Operation, leaf *x509.Cert
 		err = problem.New(problem.NotFound, "there is no %s here", r.Method)
 	}
 	return op, leaf, lookup, err
-}
-
-func (e *Edge) register(ctx context.Context, id string, body []byte, proof attestation.Proof) (registration.Operation, error) {
-	if err := dpswire.ReadRequest(body, id); err != nil {
-		return registration.Operation{}, err
-	}
-	return e.service.Register(ctx, id, proof)
 }
 
 func readBody(r *http.Request) ([]byte, error) {
@@ -147,7 +156,7 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-func (e *Edge) attest(r *http.Request, p path) (attestation.Proof, *x509.Certificate, error) {
+func (e *Edge) attest(r *http.Request, p path, request dpswire.Request) (attestation.Proof, *x509.Certificate, error) {
 	if !strings.EqualFold(p.scope, e.scope) {
 		return attestation.Proof{}, nil, problem.New(problem.Unauthenticated, "there is no such id scope here")
 	}
@@ -155,6 +164,20 @@ func (e *Edge) attest(r *http.Request, p path) (attestation.Proof, *x509.Certifi
 	var leaf *x509.Certificate
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		claim.Chain, leaf = r.TLS.PeerCertificates, r.TLS.PeerCertificates[0]
+	}
+	if keys := request.TPM; keys != nil {
+		tpm, err := attestation.ReadTPM(keys.EndorsementKey, keys.StorageRootKey)
+		if err != nil {
+			return attestation.Proof{}, leaf, err
+		}
+		claim.TPM = tpm
+	}
+	if claim.TPM != nil && claim.Token == "" && leaf == nil && attestation.ValidID(p.id) {
+		sealed, err := e.enrollments.Challenge(claim)
+		if err != nil {
+			return attestation.Proof{}, leaf, problem.New(problem.Invalid, "the TPM's keys cannot be used: %w", err).At("tpm")
+		}
+		return attestation.Proof{}, leaf, challenge(sealed)
 	}
 	proof, err := e.enrollments.Attest(r.Context(), claim)
 	if err != nil {

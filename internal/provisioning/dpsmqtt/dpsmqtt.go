@@ -209,14 +209,15 @@ func parseTopic(topic string) (r request, err error) {
 // register holds the claim against the enrolments again: one may have been
 // disabled, or the token have ended, since the device connected.
 func (c *conversation) register(ctx context.Context, body []byte) (op registration.Operation, err error) {
-	if err := dpswire.ReadRequest(body, c.id); err != nil {
+	request, err := dpswire.ReadRequest(body, c.id)
+	if err != nil {
 		return op, err
 	}
 	proof, err := c.enrollments.Attest(ctx, c.claim)
 	if err != nil {
 		return op, err
 	}
-	return c.service.Register(ctx, c.id, proof)
+	return c.service.Register(ctx, c.id, proof, request.Ask())
 }
 
 func (c *conversation) answer(rid string, op registration.Operation, failed error) error {

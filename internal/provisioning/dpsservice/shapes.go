@@ -28,7 +28,7 @@ type enrolment struct {
 	Status          string              `json:"provisioningStatus,omitempty"`
 	Reprovision     *reprovision        `json:"reprovisionPolicy,omitempty"`
 	Allocation      string              `json:"allocationPolicy,omitempty"`
-	Custom          json.RawMessage     `json:"customAllocationDefinition,omitempty"`
+	Custom          *custom             `json:"customAllocationDefinition,omitempty"`
 	Information     json.RawMessage     `json:"optionalDeviceInformation,omitempty"`
 	Registration    *dpswire.StateOfOne `json:"registrationState,omitempty"`
 	ETag            string              `json:"etag,omitempty"`
@@ -37,10 +37,21 @@ type enrolment struct {
 }
 
 type attestation struct {
-	Type         string         `json:"type"`
-	SymmetricKey *symmetricKey  `json:"symmetricKey,omitempty"`
-	X509         *x509Parts     `json:"x509,omitempty"`
-	TPM          map[string]any `json:"tpm,omitempty"`
+	Type         string        `json:"type"`
+	SymmetricKey *symmetricKey `json:"symmetricKey,omitempty"`
+	X509         *x509Parts    `json:"x509,omitempty"`
+	TPM          *tpm          `json:"tpm,omitempty"`
+}
+
+// custom is the webhook that is asked for a hub.
+type custom struct {
+	URL        string `json:"webhookUrl"`
+	APIVersion string `json:"apiVersion,omitempty"`
+}
+
+type tpm struct {
+	EndorsementKey string `json:"endorsementKey"`
+	StorageRootKey string `json:"storageRootKey,omitempty"`
 }
 
 type symmetricKey struct {
@@ -84,9 +95,9 @@ type reprovision struct {
 const (
 	enabled, disabled = "enabled", "disabled"
 
-	typeKey, typeX509 = "symmetricKey", "x509"
+	typeKey, typeX509, typeTPM = "symmetricKey", "x509", "tpm"
 
-	allocateHashed, allocateLatency, allocateStatic = "hashed", "geoLatency", "static"
+	allocateHashed, allocateLatency, allocateStatic, allocateCustom = "hashed", "geoLatency", "static", "custom"
 )
 
 // spec is what an enrolment asks for. before is what is stored already, whose
@@ -150,15 +161,20 @@ func (s enrolment) allocate(spec *link.EnrollmentSpec, d *directory.Directory) e
 	}
 	switch s.Allocation {
 	case "", allocateHashed:
-		if rule.Policy == link.AllocateStatic || rule.Policy == link.AllocateLatency || rule.Policy == "" {
+		if slices.Contains([]string{link.AllocateStatic, link.AllocateLatency, link.AllocateCustom, ""}, rule.Policy) {
 			rule.Policy = link.AllocateWeighted
 		}
 	case allocateLatency:
 		rule.Policy = link.AllocateLatency
 	case allocateStatic:
 		rule.Policy = link.AllocateStatic
+	case allocateCustom:
+		if s.Custom == nil {
+			return problem.New(problem.Invalid, "the policy custom needs the webhook to ask").At("customAllocationDefinition")
+		}
+		rule.Policy, rule.Webhook = link.AllocateCustom, s.Custom.URL
 	default:
-		return problem.New(problem.Invalid, "the allocation policies are hashed, geoLatency and static, not %q", s.Allocation).At("allocationPolicy")
+		return problem.New(problem.Invalid, "the allocation policies are hashed, geoLatency, static and custom, not %q", s.Allocation).At("allocationPolicy")
 	}
 	spec.Allocation = &rule
 	return nil
@@ -201,11 +217,15 @@ func (a attestation) read() (read link.Attestation, err error) {
 			read.SymmetricKey = &link.SymmetricKey{PrimaryKey: k.PrimaryKey, SecondaryKey: k.SecondaryKey}
 		}
 		return read, nil
+	case strings.EqualFold(a.Type, typeTPM) && a.TPM != nil:
+		// The storage root key is what the device shows when it registers.
+		read.TPM = &link.TPM{EndorsementKey: a.TPM.EndorsementKey}
+		return read, nil
 	case strings.EqualFold(a.Type, typeX509) && a.X509 != nil:
 		read.X509, err = a.X509.read()
 		return read, err
 	}
-	return read, problem.New(problem.Invalid, "devices are attested by symmetricKey or x509 here, not by %q", a.Type).At("attestation.type")
+	return read, problem.New(problem.Invalid, "devices are attested by symmetricKey, x509 or tpm here, not by %q", a.Type).At("attestation.type")
 }
 
 func (p *x509Parts) read() (*link.X509, error) {
@@ -278,6 +298,8 @@ func show(e link.Enrollment, d *directory.Directory) enrolment {
 			s.Allocation = allocateStatic
 		case link.AllocateLatency:
 			s.Allocation = allocateLatency
+		case link.AllocateCustom:
+			s.Allocation, s.Custom = allocateCustom, &custom{rule.Webhook, webhookVersion}
 		}
 		for _, name := range rule.Stamps {
 			if stamp, known := d.Stamp(name); known {
@@ -298,6 +320,9 @@ func showAttestation(a link.Attestation, secrets bool) attestation {
 			shown.SymmetricKey = &symmetricKey{k.PrimaryKey, k.SecondaryKey}
 		}
 		return shown
+	}
+	if t := a.TPM; t != nil {
+		return attestation{Type: typeTPM, TPM: &tpm{EndorsementKey: t.EndorsementKey}}
 	}
 	shown := attestation{Type: typeX509, X509: &x509Parts{}}
 	if x := a.X509; x != nil {

@@ -23,30 +23,45 @@ import (
 // MaxBody is the most bytes a device may send: the documented 96 KB.
 const MaxBody = 96 << 10
 
-// Request is what a device sends to register; the payload is not used by the
-// allocation policies there are.
+// Request is what a device sends to register.
 type Request struct {
 	RegistrationID string          `json:"registrationId"`
 	Payload        json.RawMessage `json:"payload"`
+	CSR            []byte          `json:"csr"` // PKCS #10 in DER
+	TPM            *struct {
+		EndorsementKey string `json:"endorsementKey"`
+		StorageRootKey string `json:"storageRootKey"`
+	} `json:"tpm"`
 }
+
+// Ask is the part that is not about who the device is.
+func (r Request) Ask() registration.Ask { return registration.Ask{Payload: r.Payload, CSR: r.CSR} }
 
 // ReadRequest reads the body of a registration; an empty one is allowed. A
 // registration id in it must be the device's own.
-func ReadRequest(body []byte, registrationID string) error {
+func ReadRequest(body []byte, registrationID string) (req Request, err error) {
 	if len(body) > MaxBody {
-		return problem.New(problem.TooLarge, "the body has at most %d bytes, not %d", MaxBody, len(body))
+		return req, problem.New(problem.TooLarge, "the body has at most %d bytes, not %d", MaxBody, len(body))
 	}
 	if len(strings.TrimSpace(string(body))) == 0 {
-		return nil
+		return req, nil
 	}
-	var req Request
 	if err := json.Unmarshal(body, &req); err != nil {
-		return problem.New(problem.Invalid, "the body is not the JSON it should be: %w", err)
+		return req, problem.New(problem.Invalid, "the body is not the JSON it should be: %w", err)
 	}
 	if req.RegistrationID != "" && !strings.EqualFold(req.RegistrationID, registrationID) {
-		return problem.New(problem.Invalid, "the registration id in the body is not the device's own").At("registrationId")
+		return req, problem.New(problem.Invalid, "the registration id in the body is not the device's own").At("registrationId")
 	}
-	return nil
+	return req, nil
+}
+
+// Challenged is the answer to a device that wants to prove its TPM: 401, and a
+// key that only this TPM can use.
+func Challenged(sealed []byte, now time.Time) []byte {
+	return ascii(map[string]any{
+		"errorCode": 401002, "trackingId": uuid.NewString(), "message": "Sign with the key for your TPM.", "timestampUtc": Stamp(now),
+		"authenticationKey": sealed, "keyName": "registration",
+	})
 }
 
 // status is an operation as devices are told it.
@@ -68,6 +83,15 @@ type StateOfOne struct {
 	ETag           string        `json:"etag"`
 	SymmetricKey   *byGroup      `json:"symmetricKey,omitempty"`
 	X509           *x509Identity `json:"x509,omitempty"`
+	TPM            *sealedKey    `json:"tpm,omitempty"`
+	// Payload is what a webhook wants the device to have, Chain the certificate
+	// it asked for, leaf first.
+	Payload json.RawMessage `json:"payload,omitempty"`
+	Chain   [][]byte        `json:"issuedCertificateChain,omitempty"`
+}
+
+type sealedKey struct {
+	AuthenticationKey []byte `json:"authenticationKey"`
 }
 
 type byGroup struct {
@@ -99,6 +123,7 @@ func Answer(op registration.Operation, leaf *x509.Certificate) (code int, body [
 		return http.StatusAccepted, ascii(answer)
 	}
 	shown := stateOf(op, leaf)
+	shown.Chain = op.Record.Extra.Chain
 	answer.State = &shown
 	return http.StatusOK, ascii(answer)
 }
@@ -123,6 +148,13 @@ func stateOf(op registration.Operation, leaf *x509.Certificate) StateOfOne {
 	}
 	if op.Status == registration.StatusAssigned {
 		s.AssignedHub, s.DeviceID, s.Substatus = op.Host, r.DeviceID, r.Substatus
+		if r.Extra.Choice != nil {
+			s.Payload = r.Extra.Choice.Payload
+		}
+	}
+	if r.Extra.Sealed != nil {
+		s.TPM = &sealedKey{r.Extra.Sealed}
+		return s
 	}
 	group := ""
 	if r.EnrollmentKind == link.Group {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/slipway/slipway/internal/link"
@@ -117,14 +118,28 @@ func validatePolicies(spec link.EnrollmentSpec) error {
 				return problem.New(problem.Invalid, "must be 0 to 60000 milliseconds for %s, not %g", region, ms).At("spec.allocation.latency")
 			}
 		}
+	case link.AllocateCustom:
+		return validateWebhook(*spec.Allocation)
 	case link.AllocateStatic:
 		if len(spec.Allocation.Stamps) != 1 {
 			return problem.New(problem.Invalid, "must name exactly one stamp with the policy static").At("spec.allocation.stamps")
 		}
 	default:
-		return problem.New(problem.Invalid, "must be weighted, leastLoaded, hashed, static or latency").At("spec.allocation.policy")
+		return problem.New(problem.Invalid, "must be weighted, leastLoaded, hashed, static, latency or custom").At("spec.allocation.policy")
 	}
 	return nil
+}
+
+func validateWebhook(a link.Allocation) error {
+	u, err := url.Parse(a.Webhook)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+		return problem.New(problem.Invalid, "must be https://host/… with the policy custom, without a password").At("spec.allocation.webhook")
+	}
+	switch a.Fallback {
+	case "", link.AllocateWeighted, link.AllocateLeastLoaded, link.AllocateHashed:
+		return nil
+	}
+	return problem.New(problem.Invalid, "must be weighted, leastLoaded or hashed").At("spec.allocation.fallback")
 }
 
 // maxTwin bounds a section of the initial twin: no hub takes more.

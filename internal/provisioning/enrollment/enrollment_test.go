@@ -29,7 +29,7 @@ func open(t *testing.T) *Enrollments {
 			t.Error(err)
 		}
 	})
-	return New(db, func() time.Time { return now })
+	return New(db, []byte("secret"), func() time.Time { return now })
 }
 
 func group(name string) link.PutEnrollment {

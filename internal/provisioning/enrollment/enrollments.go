@@ -16,16 +16,23 @@ import (
 
 // Enrollments are all enrolments of the plane.
 type Enrollments struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db     *sqldb.DB
+	secret []byte // of which keys for TPMs are made
+	now    func() time.Time
 
 	mu     sync.Mutex
 	groups *attestation.Groups // nil when they must be read again
 }
 
-// New returns the enrolments kept in db.
-func New(db *sqldb.DB, now func() time.Time) *Enrollments {
-	return &Enrollments{db: db, now: now}
+// New returns the enrolments kept in db. Keys for TPMs are made of the secret.
+func New(db *sqldb.DB, secret []byte, now func() time.Time) *Enrollments {
+	return &Enrollments{db: db, secret: secret, now: now}
+}
+
+// Challenge is a key sealed for the TPM that a device shows, by which it can
+// prove that it has it.
+func (e *Enrollments) Challenge(claim attestation.Claim) ([]byte, error) {
+	return attestation.Challenge(e.secret, claim.RegistrationID, *claim.TPM, e.now())
 }
 
 // Put creates or replaces an enrolment. Putting what is there already changes
@@ -55,7 +62,12 @@ func (e *Enrollments) Put(ctx context.Context, req link.PutEnrollment) (link.Enr
 		if err != nil || !changed {
 			return err
 		}
-		return save(ctx, tx, result)
+		if err := save(ctx, tx, result); err != nil || result.version == 1 {
+			return err
+		}
+		// The devices' stamps are told in the background, however many they are.
+		_, err = tx.Exec(ctx, "INSERT INTO renewal (kind, name, after) VALUES (?, ?, '') ON CONFLICT (kind, name) DO UPDATE SET after = ''", string(result.Kind), result.Name)
+		return err
 	})
 	e.forget()
 	return result.Enrollment, err
@@ -166,6 +178,7 @@ func (e *Enrollments) individual(ctx context.Context, id string) (*attestation.E
 		return nil, err
 	}
 	entry, err := attestation.NewEntry(found.Enrollment)
+	entry.Secret = e.secret
 	return &entry, err
 }
 

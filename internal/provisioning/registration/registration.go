@@ -6,6 +6,7 @@
 package registration
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,7 +71,29 @@ type Record struct {
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 
+	Extra Extra
+
 	log []link.Transition // to be written with the record
+}
+
+// Extra is what goes with some registrations only.
+type Extra struct {
+	Sealed []byte   `json:"sealed,omitempty"` // the hub's key, for the device's TPM to open
+	Choice *Choice  `json:"choice,omitempty"` // what a webhook decided at the latest registration
+	Chain  [][]byte `json:"chain,omitempty"`  // the certificate issued last, leaf first, in DER
+}
+
+// Choice is what a webhook decided for a device.
+type Choice struct {
+	Stamp       string            `json:"stamp"`
+	InitialTwin *link.InitialTwin `json:"initialTwin,omitempty"`
+	Payload     json.RawMessage   `json:"payload,omitempty"` // handed to the device
+}
+
+// Ask is what a device sends with its wish to be registered.
+type Ask struct {
+	Payload json.RawMessage // for a webhook
+	CSR     []byte          // a signing request, in DER
 }
 
 // enter moves the record to a phase and notes that in its log.
@@ -120,9 +143,13 @@ func (r *Record) assigned(now time.Time) error {
 	return nil
 }
 
-// confirmed notes that an assigned device registered again and stays.
+// confirmed notes that the stamp has the credentials of an assigned device:
+// one that registered again and stays, or whose keys were renewed.
 func (r *Record) confirmed() {
-	r.Substatus, r.Open, r.Due, r.Attempts, r.Problem = sameAssignment, false, nil, 0, ""
+	if r.Open {
+		r.Substatus = sameAssignment
+	}
+	r.Open, r.Due, r.Attempts, r.Problem = false, nil, 0, ""
 }
 
 // leave begins to take the device off its stamp.

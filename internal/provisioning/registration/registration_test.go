@@ -208,7 +208,7 @@ func TestBulkMoveByConditionContinuesAfterARestart(t *testing.T) {
 	}
 	for i := range devices {
 		registering.Go(func() {
-			if _, err := w.service.Register(context.Background(), fmt.Sprintf("d%05d", i), attestation.Proof{Enrollment: e}); err != nil {
+			if _, err := w.service.Register(context.Background(), fmt.Sprintf("d%05d", i), attestation.Proof{Enrollment: e}, Ask{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -267,7 +267,7 @@ func BenchmarkRegister(b *testing.B) {
 			next++
 			id := fmt.Sprint("device-", next)
 			n.Unlock()
-			if _, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e}); err != nil {
+			if _, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e}, Ask{}); err != nil {
 				b.Error(err)
 			}
 		}

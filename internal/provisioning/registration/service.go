@@ -3,10 +3,13 @@ package registration
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	rng "math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/provisioning/attestation"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/provisioning/issuing"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -46,6 +50,9 @@ type Service struct {
 	stamps    Stamps
 	logger    *slog.Logger
 	now       func() time.Time
+	// Chooser asks webhooks, Issuer makes certificates; nil for neither.
+	Chooser   Chooser
+	Issuer    *issuing.Authority
 	admission *rate.Limiter
 	workers   chan struct{}
 	kick      chan struct{} // wakes Run
@@ -68,6 +75,24 @@ func NewService(db *sqldb.DB, d *directory.Store, stamps Stamps, limits Limits, 
 	}
 }
 
+// Chooser asks whoever an enrolment leaves the choice of a stamp to.
+type Chooser interface {
+	// Choose returns the choice among the stamps. An error means that there is
+	// none and the enrolment's fallback decides.
+	Choose(ctx context.Context, q Question) (*Choice, error)
+}
+
+// Question is what a chooser is asked.
+type Question struct {
+	Enrollment     link.Enrollment
+	RegistrationID string
+	DeviceID       string // where the device is known
+	Stamp          string // where it is now
+	Auth           link.Auth
+	Payload        json.RawMessage
+	Candidates     []link.Stamp
+}
+
 // clock is the time as the database keeps it.
 func (s *Service) clock() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
 
@@ -87,19 +112,34 @@ const (
 )
 
 // Register takes up a device's wish to be assigned. The proof has been checked.
-func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof) (Operation, error) {
+func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) (Operation, error) {
 	if !s.admission.Allow() {
 		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
 	}
+	request, err := s.signingRequest(ask, registrationID)
+	if err != nil {
+		return Operation{}, err
+	}
+	choice := s.ask(ctx, registrationID, proof, ask)
 	var r Record
-	err := s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err = s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now := s.clock()
 		known, err := s.loadOrMake(ctx, tx, &r, registrationID, proof, now)
 		if err != nil {
 			return err
 		}
+		before := r.Extra.Sealed
+		r.Extra = Extra{Choice: choice}
+		if proof.Enrollment.Spec.Attestation.TPM != nil {
+			r.Extra.Sealed = kept(proof.Sealed, before)
+		}
 		if err := s.reconsider(ctx, tx, &r, proof, now); err != nil {
 			return err
+		}
+		if request != nil {
+			if r.Extra.Chain, err = s.Issuer.Issue(ctx, tx, r.Environment, r.Key, r.DeviceID, request); err != nil {
+				return err
+			}
 		}
 		if !known {
 			return insert(ctx, tx, &r)
@@ -111,6 +151,58 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 	}
 	s.work(r.Key)
 	return s.operation(r), nil
+}
+
+// kept is a key sealed just now, or else the one sealed before: a device that
+// sends no TPM keys along still has it.
+func kept(fresh, before []byte) []byte {
+	if fresh != nil {
+		return fresh
+	}
+	return before
+}
+
+func (s *Service) signingRequest(ask Ask, registrationID string) (*x509.CertificateRequest, error) {
+	if ask.CSR == nil {
+		return nil, nil
+	}
+	if s.Issuer == nil {
+		return nil, problem.New(problem.Invalid, "no certificates are issued here").At("csr")
+	}
+	return issuing.ReadRequest(ask.CSR, registrationID)
+}
+
+// ask asks the webhook of an enrolment that leaves the choice to one. Without
+// an answer the fallback decides, so that nobody waits for somebody else's
+// service.
+func (s *Service) ask(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) *Choice {
+	spec := proof.Enrollment.Spec
+	if s.Chooser == nil || spec.Allocation == nil || spec.Allocation.Policy != link.AllocateCustom {
+		return nil
+	}
+	r, known, err := byKey(ctx, s.db, strings.ToLower(registrationID))
+	if err != nil {
+		s.logger.Error("registration not read", "registration", registrationID, "error", err)
+		return nil
+	}
+	q := Question{Enrollment: proof.Enrollment, RegistrationID: registrationID, Auth: proof.Auth, Payload: ask.Payload, DeviceID: r.DeviceID, Stamp: r.Stamp}
+	environment := spec.Environment
+	if known {
+		environment = r.wanted(spec)
+	}
+	for _, stamp := range s.directory.Current().In(environment) {
+		stays := spec.Reprovision == link.ReprovisionNever && r.Target == "" && r.Stamp != ""
+		named := len(spec.Allocation.Stamps) == 0 || environment != spec.Environment || slices.Contains(spec.Allocation.Stamps, stamp.Name)
+		if stays && stamp.Name == r.Stamp || !stays && named && stamp.State == link.StampOpen {
+			q.Candidates = append(q.Candidates, stamp)
+		}
+	}
+	choice, err := s.Chooser.Choose(ctx, q)
+	if err != nil {
+		s.logger.Warn("the webhook did not choose; the fallback does", "registration", registrationID, "enrollment", proof.Enrollment.Name, "error", err)
+		return nil
+	}
+	return choice
 }
 
 // loadOrMake reads the device's record, or begins a new one.
@@ -153,7 +245,8 @@ func (s *Service) reconsider(ctx context.Context, tx *sqldb.Tx, r *Record, proof
 		return s.choose(ctx, tx, r, spec, now)
 	case link.PhaseAssigned, link.PhaseCreating:
 		stamp, known := s.directory.Current().Stamp(r.Stamp)
-		if !r.stays(stamp, known, spec) {
+		moved := r.Extra.Choice != nil && r.Extra.Choice.Stamp != r.Stamp && spec.Reprovision != link.ReprovisionNever
+		if !r.stays(stamp, known, spec) || moved {
 			return r.leave("registered again, belongs to "+r.Environment, now)
 		}
 	}
@@ -176,7 +269,8 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 	if spec.Allocation != nil {
 		rule = *spec.Allocation
 	}
-	if r.Environment != spec.Environment {
+	rule = r.Extra.Choice.rule(rule)
+	if r.Environment != spec.Environment && r.Extra.Choice == nil {
 		rule.Stamps = nil // the enrolment names stamps of its own environment
 		if rule.Policy == link.AllocateStatic {
 			rule.Policy = link.AllocateWeighted
@@ -192,6 +286,19 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 		return err
 	}
 	return take(ctx, tx, name, 1)
+}
+
+// rule is the allocation that a webhook's choice comes to, or without one the
+// fallback of the rule that asks a webhook.
+func (c *Choice) rule(asked link.Allocation) link.Allocation {
+	if asked.Policy != link.AllocateCustom {
+		return asked
+	}
+	if c != nil {
+		return link.Allocation{Policy: link.AllocateStatic, Stamps: []string{c.Stamp}}
+	}
+	asked.Policy = asked.Fallback
+	return asked
 }
 
 // waitForPlace is how long a device that found no place waits at least before

@@ -15,19 +15,23 @@ import (
 )
 
 const selectRecord = `SELECT id, registration_id, device_id, enrollment_kind, enrollment, environment, target, home, stamp, phase, epoch, version,
-	auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at
+	auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra
 	FROM registration`
 
 func scanRecord(rows *sql.Rows) (Record, error) {
 	var r Record
 	var auth, twin sql.NullString
+	var extra []byte
 	var due, assigned sql.NullInt64
 	var created, updated int64
 	err := rows.Scan(&r.Key, &r.RegistrationID, &r.DeviceID, &r.EnrollmentKind, &r.Enrollment, &r.Environment, &r.Target, &r.Home, &r.Stamp, &r.Phase,
 		&r.Epoch, &r.Version, &auth, &twin, &r.Substatus, &r.Move, &r.Salt, &r.Operation, &r.Open, &r.Attempts, &r.Problem, &due, &r.Transitions,
-		&assigned, &created, &updated)
+		&assigned, &created, &updated, &extra)
 	if err != nil {
 		return r, err
+	}
+	if err := json.Unmarshal(extra, &r.Extra); err != nil {
+		return r, fmt.Errorf("stored particulars of %s: %w", r.Key, err)
 	}
 	r.Due, r.AssignedAt = sqldb.NullTime(due), sqldb.NullTime(assigned)
 	r.CreatedAt, r.UpdatedAt = sqldb.Time(created), sqldb.Time(updated)
@@ -71,8 +75,8 @@ func insert(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO registration (registration_id, device_id, enrollment_kind, enrollment, environment, target, home, stamp, phase, epoch,
-		auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, version, id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`, append(values, r.Key)...)
+		auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra, version, id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`, append(values, r.Key)...)
 	if err != nil {
 		return err
 	}
@@ -88,7 +92,7 @@ func save(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 	}
 	changed, err := tx.Exec(ctx, `UPDATE registration SET registration_id = ?, device_id = ?, enrollment_kind = ?, enrollment = ?, environment = ?, target = ?, home = ?,
 		stamp = ?, phase = ?, epoch = ?, auth = ?, twin = ?, substatus = ?, move = ?, operation_salt = ?, operation = ?, open = ?, attempts = ?, problem = ?,
-		due = ?, transitions = ?, assigned_at = ?, created_at = ?, updated_at = ?, version = version + 1 WHERE id = ? AND version = ?`,
+		due = ?, transitions = ?, assigned_at = ?, created_at = ?, updated_at = ?, extra = ?, version = version + 1 WHERE id = ? AND version = ?`,
 		append(values, r.Key, r.Version)...)
 	if err != nil {
 		return err
@@ -113,10 +117,14 @@ func (r *Record) values() ([]any, error) {
 		}
 		twin = string(text)
 	}
+	extra, err := json.Marshal(r.Extra)
+	if err != nil {
+		return nil, err
+	}
 	return []any{
 		r.RegistrationID, r.DeviceID, string(r.EnrollmentKind), r.Enrollment, r.Environment, r.Target, r.Home, r.Stamp, string(r.Phase), r.Epoch,
 		string(auth), twin, r.Substatus, r.Move, r.Salt, r.Operation, r.Open, r.Attempts, r.Problem, null(r.Due), r.Transitions, null(r.AssignedAt),
-		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt),
+		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt), string(extra),
 	}, nil
 }
 

@@ -144,8 +144,17 @@ func (s *Service) stepPut(ctx context.Context, r Record, spec link.EnrollmentSpe
 	}
 	put := link.PutIdentity{DeviceID: r.DeviceID, Epoch: r.Epoch, Auth: r.Auth, Enrollment: r.Enrollment}
 	if r.Phase == link.PhaseCreating {
+		if c := r.Extra.Choice; c != nil && c.InitialTwin != nil {
+			spec.InitialTwin = c.InitialTwin
+		}
 		if put.Twin = r.Twin; put.Twin == nil {
 			put.Twin = enrollment.InitialTwin(spec)
+		}
+	}
+	if s.Issuer != nil {
+		var err error
+		if put.Auth.Issuer, put.Auth.Revoked, err = s.Issuer.Trust(ctx, r.Key, r.Home); err != nil {
+			return err
 		}
 	}
 	asking, cancel := context.WithTimeout(ctx, stepTimeout)

@@ -206,7 +206,7 @@ func newWorld(t interface{ Fatalf(string, ...any) }, dir string) *world {
 	w.clock.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).UnixMicro())
 	w.open()
 	w.direct(allOpen)
-	enrollments := enrollment.New(w.db, w.now)
+	enrollments := enrollment.New(w.db, []byte("secret"), w.now)
 	for name, policy := range map[string]string{"migrating": link.ReprovisionMigrate, "resetting": link.ReprovisionReset} {
 		if _, err := enrollments.Put(context.Background(), link.PutEnrollment{Kind: link.Group, Name: name, Spec: link.EnrollmentSpec{
 			Environment: "test", Reprovision: policy, Attestation: link.Attestation{SymmetricKey: &link.SymmetricKey{}},
@@ -222,7 +222,7 @@ func (w *world) register(id, group string) Operation {
 	if err != nil {
 		w.t.Fatalf("%v", err)
 	}
-	op, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e, Auth: link.Auth{Type: link.AuthSAS}})
+	op, err := w.service.Register(context.Background(), id, attestation.Proof{Enrollment: e, Auth: link.Auth{Type: link.AuthSAS}}, Ask{})
 	if err != nil {
 		w.t.Fatalf("register %s: %v", id, err)
 	}

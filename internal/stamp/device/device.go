@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,12 +74,36 @@ func (d Device) Authenticate(c Credentials, policies Policies, now time.Time) (P
 	switch {
 	case c.Token != "":
 		return d.authenticateToken(c, policies, now)
-	case len(c.Chain) > 0 && d.Auth.Type == link.AuthSelfSigned:
-		return d.authenticateThumbprint(c.Chain[0], now)
-	case len(c.Chain) > 0 && d.Auth.Type == link.AuthCertificate:
-		return d.authenticateChain(c.Chain, now)
+	case len(c.Chain) == 0:
+		return Proof{}, d.unproven()
+	}
+	proof, err := d.authenticateCertificate(c.Chain, now)
+	if err != nil && len(d.Auth.Issuer) > 0 {
+		return d.authenticateIssued(c.Chain[0], now)
+	}
+	return proof, err
+}
+
+// authenticateCertificate takes a certificate as the device was enrolled with.
+func (d Device) authenticateCertificate(chain []*x509.Certificate, now time.Time) (Proof, error) {
+	switch d.Auth.Type {
+	case link.AuthSelfSigned:
+		return d.authenticateThumbprint(chain[0], now)
+	case link.AuthCertificate:
+		if len(d.Auth.CA) == 0 {
+			return Proof{}, problem.New(problem.Unauthenticated, "no authority is known for the certificates of device %s", d.ID)
+		}
+		return d.authenticateChain(chain, d.Auth.CA, now)
 	}
 	return Proof{}, d.unproven()
+}
+
+// authenticateIssued takes an operational certificate that is not revoked.
+func (d Device) authenticateIssued(leaf *x509.Certificate, now time.Time) (Proof, error) {
+	if slices.Contains(d.Auth.Revoked, leaf.SerialNumber.Text(16)) {
+		return Proof{}, problem.New(problem.Unauthenticated, "the certificate of device %s was revoked", d.ID)
+	}
+	return d.authenticateChain([]*x509.Certificate{leaf}, d.Auth.Issuer, now)
 }
 
 func (d Device) unproven() error {
@@ -177,15 +202,12 @@ func matches(leaf *x509.Certificate, thumbprint string) bool {
 		subtle.ConstantTimeCompare(enrolled, []byte(hex.EncodeToString(short[:]))) == 1
 }
 
-func (d Device) authenticateChain(chain []*x509.Certificate, now time.Time) (Proof, error) {
+func (d Device) authenticateChain(chain []*x509.Certificate, authority []byte, now time.Time) (Proof, error) {
 	leaf := chain[0]
 	if leaf.Subject.CommonName != d.ID {
 		return Proof{}, problem.New(problem.Unauthenticated, "the certificate names %q, not device %s", leaf.Subject.CommonName, d.ID)
 	}
-	if len(d.Auth.CA) == 0 {
-		return Proof{}, problem.New(problem.Unauthenticated, "no authority is known for the certificates of device %s", d.ID)
-	}
-	ca, err := x509.ParseCertificate(d.Auth.CA)
+	ca, err := x509.ParseCertificate(authority)
 	if err != nil {
 		return Proof{}, problem.New(problem.Internal, "the stored authority of device %s cannot be read: %w", d.ID, err)
 	}

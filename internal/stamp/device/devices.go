@@ -94,6 +94,11 @@ func (ds *Devices) settleIn(ctx context.Context, tx *sqldb.Tx, req link.PutIdent
 	if err := ds.insert(ctx, tx, spec, req.Epoch, req.Enrollment, req.Twin, now); err != nil {
 		return err
 	}
+	if req.Auth.Issuer != nil {
+		if err := trustIssuer(ctx, tx, req); err != nil {
+			return err
+		}
+	}
 	for _, m := range modules {
 		spec := Spec{ID: link.ModuleIdentity(req.DeviceID, m.ModuleID), Status: Enabled, Auth: m.Auth, ManagedBy: m.ManagedBy}
 		if err := ds.insert(ctx, tx, spec, 0, "", m.Twin, now); err != nil {
@@ -271,6 +276,19 @@ func updateAuth(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
 			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ? WHERE device_id = ?`,
 		req.Epoch, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
 		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, req.DeviceID)
+	if err != nil {
+		return err
+	}
+	return trustIssuer(ctx, tx, req)
+}
+
+// trustIssuer notes whose operational certificates the device may use.
+func trustIssuer(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
+	issuer, err := putCA(ctx, tx, req.Auth.Issuer)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "UPDATE device SET issuer = ?, revoked = ? WHERE device_id = ?", issuer, strings.Join(req.Auth.Revoked, " "), req.DeviceID)
 	return err
 }
 

@@ -243,10 +243,17 @@ func (h *Hub) session(id string) *Session {
 }
 
 // PutIdentity creates a device or renews its credentials. New credentials do
-// not cut a connection made with the old ones.
+// not cut a connection made with the old ones; a revocation does.
 func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.IdentityResult, error) {
 	defer h.lock(req.DeviceID)()
+	before, err := h.Devices.Get(ctx, req.DeviceID)
+	if err != nil && !problem.Is(err, problem.NotFound) {
+		return link.IdentityResult{}, err
+	}
 	created, err := h.Devices.Put(ctx, req, h.Now())
+	if err == nil && len(req.Auth.Revoked) > len(before.Auth.Revoked) {
+		h.cutFamily(req.DeviceID, "a certificate was revoked") // whoever has another comes back with it
+	}
 	if err == nil {
 		h.changed(req.DeviceID)
 	}
