@@ -39,7 +39,7 @@ control/api: control/access control/audit control/environment control/fleet link
 control/audit: problem sqldb
 control/console: control/access control/audit control/environment control/fleet link problem resource
 control/environment: bus control/access control/audit link problem resource sqldb
-control/fleet: bus control/access control/audit control/environment link problem resource
+control/fleet: bus control/access control/audit control/environment link problem resource sqldb
 control/migrations:
 
 provisioning: bus link mqtt outbound policy problem provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
@@ -94,7 +94,7 @@ tasks:
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: policy sqldb control/access control/audit control/environment provisioning provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/twin stamp/upload
+database/sql: policy sqldb control/access control/audit control/environment control/fleet provisioning provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/twin stamp/upload
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource

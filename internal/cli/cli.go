@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 the answer is no
 func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
 		a.up(), a.apply(), a.diff(), a.export(),
-		a.device(), a.move(), a.upload(), a.consume(), a.provisioning(),
+		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.status(), a.token(), a.audit(), a.doctor(), a.version(),
 	)

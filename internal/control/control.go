@@ -78,7 +78,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := bus.Answer(o.Conn, link.ControlPeer, link.TokenCheck, whose(people)); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
-	p.fleet = fleet.New(o.Conn, p.environments, log, time.Now)
+	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
 	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning)})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
 	return p, nil

@@ -72,7 +72,7 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := api.New(api.Options{Access: people, Audit: log, Environments: environments, Fleet: fleet.New(conn, environments, log, time.Now), Logger: quiet, Version: "1"})
+	handler := api.New(api.Options{Access: people, Audit: log, Environments: environments, Fleet: fleet.New(db, conn, environments, log, time.Now), Logger: quiet, Version: "1"})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
 	return &server{t, h.URL, token, conn}

@@ -18,19 +18,21 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 // Fleet asks provisioning and stamps on behalf of api and console.
 type Fleet struct {
+	db           *sqldb.DB
 	conn         *bus.Conn
 	environments *environment.Environments
 	audit        *audit.Log
 	now          func() time.Time
 }
 
-// New returns a fleet over the link.
-func New(conn *bus.Conn, environments *environment.Environments, log *audit.Log, now func() time.Time) *Fleet {
-	return &Fleet{conn, environments, log, now}
+// New returns a fleet over the link; db keeps what people save.
+func New(db *sqldb.DB, conn *bus.Conn, environments *environment.Environments, log *audit.Log, now func() time.Time) *Fleet {
+	return &Fleet{db, conn, environments, log, now}
 }
 
 // The states of a device as people see it.

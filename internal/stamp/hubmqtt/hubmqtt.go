@@ -106,7 +106,9 @@ func (e *Edge) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect
 	}
 	c.start()
 	session.Ready()
-	c.reason = c.read(ctx)
+	if c.reason = c.read(ctx); c.reason != disconnected {
+		c.lastWill(connect.Will)
+	}
 	if err := conn.Close(); err != nil {
 		e.logger.Debug("connection closed", "error", err)
 	}
@@ -115,6 +117,11 @@ func (e *Edge) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect
 func (e *Edge) arrive(ctx context.Context, c *connection, connect *mqtt.Connect, user User) (*hub.Session, error) {
 	if connect.ClientID != user.identity() {
 		return nil, problem.New(problem.Invalid, "the client id %q is not the identity %s of the user name", connect.ClientID, user.identity())
+	}
+	if will := connect.Will; will != nil {
+		if _, ok := c.telemetryTopic(will.Topic); !ok || will.QoS > 1 {
+			return nil, problem.New(problem.Invalid, "a will goes to the device's own telemetry topic at QoS 0 or 1, not to %q at QoS %d", will.Topic, will.QoS)
+		}
 	}
 	arrival := hub.Arrival{
 		Credentials:  device.Credentials{DeviceID: user.identity(), Token: string(connect.Password)},

@@ -35,13 +35,38 @@ func (c *connection) read(ctx context.Context) (reason string) {
 		case *mqtt.Pingreq:
 			err = c.conn.Send(&mqtt.Pingresp{})
 		case *mqtt.Disconnect:
-			return "disconnected"
+			return disconnected
 		default:
 			err = problem.New(problem.Invalid, "a device does not send %T here", p)
 		}
 		if err != nil {
 			return endOf(err)
 		}
+	}
+}
+
+// disconnected is why a connection ended that its device closed in order.
+const disconnected = "disconnected"
+
+// lastWill appends what the device left to be said if it vanished (MQTT 3.1.1,
+// clause 3.1.2.5). Where that is the stamp's own doing, it is said all the
+// same: the device did vanish.
+func (c *connection) lastWill(will *mqtt.Will) {
+	if will == nil {
+		return
+	}
+	bag, ok := c.telemetryTopic(will.Topic)
+	if !ok {
+		return
+	}
+	bag = strings.TrimPrefix(bag+"&iothub-MessageType=Will", "&")
+	err := c.session.Publish(bag, will.Payload, func(err error) {
+		if err != nil {
+			c.edge.logger.Warn("a will was not stored", "device", c.session.DeviceID, "error", err)
+		}
+	})
+	if err != nil {
+		c.edge.logger.Debug("a will was not taken", "device", c.session.DeviceID, "error", err)
 	}
 }
 
