@@ -55,7 +55,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
-stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/telemetry stamp/twin stamp/upload tasks
+stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/telemetry stamp/twin stamp/upload tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query
 stamp/consumer: link problem sqldb stamp/telemetry

@@ -151,7 +151,10 @@ func TestDevicesGetOperationalCertificates(t *testing.T) {
 		t.Fatalf("with the certificate: %v", err)
 	}
 	other, _ := newAuthority(t, "another")
-	if err := func() error { _, err := in.withChain("pump-1", tls.Certificate{Certificate: [][]byte{other.Raw}, PrivateKey: key}); return err }(); err == nil {
+	if err := func() error {
+		_, err := in.withChain("pump-1", tls.Certificate{Certificate: [][]byte{other.Raw}, PrivateKey: key})
+		return err
+	}(); err == nil {
 		t.Error("another certificate was let in")
 	}
 	issued, err := in.api.Certificates(t.Context(), "pump-1", 0)

@@ -14,6 +14,8 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/slipway/slipway/internal/link"
 )
 
 // browser starts Debian's Chromium and returns a tab of it, with what its
@@ -117,14 +119,67 @@ func TestConsoleInABrowser(t *testing.T) {
 	for _, page := range []string{"/moves", "/enrollments", "/enrollment-groups/demo", "/audit"} {
 		do(t, tab, page, chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`))
 	}
-	pictures(t, tab, url)
+	pictures(t, tab, url, map[string]string{"home": "/", "devices": "/devices", "device": "/devices/sensor-0002", "move": "/moves/move-1", "enrollments": "/enrollments", "audit": "/audit"})
+	if found := complaints(); len(found) > 0 {
+		t.Errorf("the browser complains: %s", strings.Join(found, "\n"))
+	}
+}
+
+// TestBackEndPagesInABrowser goes through what teams do with their data: routes
+// and their dead letters, queries, enrolments, what devices have sent.
+func TestBackEndPagesInABrowser(t *testing.T) {
+	in := start(t, "--demo", "5", "--allow-network", "127.0.0.0/8")
+	gone := newReceiver(t, 0)
+	in.apply(routeTo("alerts", gone.address, 1) + `---
+apiVersion: slipway/v1
+kind: Route
+metadata: { name: history }
+spec: { environment: test, endpoint: { archive: { directory: history } }, enrich: { site: $twin.tags.batch } }
+`)
+	tab, complaints := browser(t)
+	url := in.ready.Console
+	do(t, tab, "log in", chromedp.EmulateViewport(1440, 900), chromedp.Navigate(url), chromedp.WaitVisible(`#token`),
+		chromedp.SendKeys(`#token`, in.ready.AdminToken), chromedp.Submit(`#token`), chromedp.WaitVisible(`#board`))
+	in.settled(t, "alerts", func(s link.RouteState) bool { return s.DeadLetters > 0 })
+	do(t, tab, "see that a route fails", chromedp.Navigate(url+"/routes"), chromedp.WaitVisible(`//*[@id="routetable"]//*[contains(@class, "failing")]`), chromedp.Click(`a[href="/routes/alerts"]`),
+		chromedp.WaitVisible(`button[value="replay"]`))
+	gone.open(t)
+	do(t, tab, "replay its dead letters", chromedp.Click(`button[value="replay"]`), chromedp.WaitVisible(`//*[contains(text(), "once more")]`))
+	eventually(t, "they are delivered", 30*time.Second, func() bool { return in.routes(t)["alerts"].DeadLetters == 0 && gone.distinct() > 0 })
+
+	do(t, tab, "ask a question", chromedp.Navigate(url+"/query"), chromedp.SetValue(`#q`, "SELECT COUNT() AS n, status FROM devices GROUP BY status"), chromedp.Click(`form.question button.main`),
+		chromedp.WaitVisible(`//td[text()="enabled"]`), chromedp.SetValue(`#name`, "by status"), chromedp.Click(`form[action="/query/save"] button`), chromedp.WaitVisible(`//a[text()="by status"]`))
+	if out := in.must("query", "--saved", "by status", "--stamp", "test-1"); !strings.Contains(out, `"n":5`) {
+		t.Errorf("the saved query says %s", out)
+	}
+	do(t, tab, "read why a question is none", chromedp.SetValue(`#q`, "SELECT * FROM devices WHERE"), chromedp.Click(`form.question button.main`), chromedp.WaitVisible(`#query-problem`))
+
+	do(t, tab, "enrol a group", chromedp.Navigate(url+"/enrollments/new"), chromedp.SendKeys(`#name`, "from-console"), chromedp.Click(`button.main`), chromedp.WaitVisible(`#registration`))
+	before, err := in.api.Resource(t.Context(), "EnrollmentGroup", "from-console", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, tab, "derive a key", chromedp.SendKeys(`#registration`, "pump-7"), chromedp.Click(`button[value="derive"]`), chromedp.WaitVisible(`code.secret`))
+	do(t, tab, "rotate a key", chromedp.Click(`button[value="secondary"]`))
+	eventually(t, "the secondary key is another", 10*time.Second, func() bool {
+		after, err := in.api.Resource(t.Context(), "EnrollmentGroup", "from-console", true)
+		return err == nil && string(before.Spec) != string(after.Spec)
+	})
+	do(t, tab, "disable it", chromedp.Navigate(url+"/enrollment-groups/from-console"), chromedp.Click(`button[value="disable"]`), chromedp.WaitVisible(`button[value="enable"]`))
+	for _, page := range []string{"/work", "/files", "/files?stamp=test-1&device=nobody"} {
+		do(t, tab, page, chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`))
+	}
+	pictures(t, tab, url, map[string]string{
+		"routes": "/routes", "route": "/routes/alerts", "query": "/query?q=SELECT+deviceId%2C+status%2C+connectionState%2C+tags+FROM+devices", "newenrollment": "/enrollments/new",
+		"enrollment": "/enrollment-groups/from-console", "work": "/work", "files": "/files",
+	})
 	if found := complaints(); len(found) > 0 {
 		t.Errorf("the browser complains: %s", strings.Join(found, "\n"))
 	}
 }
 
 // pictures takes screenshots for people to look at, when they ask for them.
-func pictures(t *testing.T, tab context.Context, url string) {
+func pictures(t *testing.T, tab context.Context, url string, pages map[string]string) {
 	dir := os.Getenv("SLIPWAY_SCREENSHOTS")
 	if dir == "" {
 		return
@@ -133,7 +188,7 @@ func pictures(t *testing.T, tab context.Context, url string) {
 		do(t, tab, "choose colours", chromedp.Navigate(url), chromedp.WaitVisible(`#board`), chromedp.Click(`button[value="`+theme+`"]`),
 			chromedp.WaitVisible(`html[data-theme="`+theme+`"]`))
 		for _, width := range []int64{1440, 390} {
-			for name, page := range map[string]string{"home": "/", "devices": "/devices", "device": "/devices/sensor-0002", "move": "/moves/move-1", "enrollments": "/enrollments", "audit": "/audit"} {
+			for name, page := range pages {
 				do(t, tab, "picture of "+page, chromedp.EmulateViewport(width, 900), chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`), chromedp.Sleep(2500*time.Millisecond))
 				png, err := chromedp.Run(tab, chromedp.FullScreenshot(100))
 				if err != nil {

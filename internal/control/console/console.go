@@ -33,6 +33,8 @@ type Audit interface {
 type Environments interface {
 	List(ctx context.Context) ([]resource.Environment, error)
 	Stamps(ctx context.Context) ([]resource.Stamp, error)
+	Routes(ctx context.Context, actor access.Actor, secrets bool) ([]resource.Route, error)
+	Route(ctx context.Context, actor access.Actor, name string, secrets bool) (resource.Route, error)
 }
 
 // Fleet shows devices and changes them.
@@ -56,7 +58,22 @@ type Fleet interface {
 	MoveDevices(ctx context.Context, req link.ListMoveDevices) (link.MovedDevices, error)
 	Enrollment(ctx context.Context, ref link.EnrollmentRef) (link.Enrollment, error)
 	Enrollments(ctx context.Context, req link.ListEnrollments) (link.Enrollments, error)
+	PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (link.Enrollment, error)
+	DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
+	SecretsRead(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
 	Scope(ctx context.Context) (link.Scope, error)
+	Query(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
+	SavedQueries(ctx context.Context) ([]fleet.SavedQuery, error)
+	SaveQuery(ctx context.Context, actor access.Actor, name, text string) error
+	ForgetQuery(ctx context.Context, actor access.Actor, name string) error
+	Jobs(ctx context.Context) ([]link.Job, error)
+	CancelJob(ctx context.Context, actor access.Actor, stamp, id string) (link.Job, error)
+	Configurations(ctx context.Context) ([]link.Configuration, error)
+	DeadLetters(ctx context.Context, stamp string, req link.DeadLetterPage) (link.DeadLetters, error)
+	ReplayDeadLetters(ctx context.Context, actor access.Actor, stamp string, ref link.DeadLetterRef) (link.Purged, error)
+	PurgeDeadLetters(ctx context.Context, actor access.Actor, stamp string, ref link.DeadLetterRef) (link.Purged, error)
+	Uploads(ctx context.Context, stamp, device string, limit int) ([]link.Upload, error)
+	ReadUpload(ctx context.Context, actor access.Actor, stamp, blob string, each func(link.UploadChunk) error) error
 }
 
 // Options are the subjects the console shows.
@@ -124,6 +141,23 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /moves/{id}":                   c.move,
 		"GET /moves/{id}/live":              c.moveLive,
 		"GET /enrollments":                  c.enrollments,
+		"GET /enrollments/new":              c.planEnrollment,
+		"POST /enrollments/new":             c.makeEnrollment,
+		"POST /enrollments/{name}":          c.changeEnrollment(link.Individual),
+		"POST /enrollment-groups/{name}":    c.changeEnrollment(link.Group),
+		"GET /query":                        c.query,
+		"POST /query/save":                  c.saveQuery,
+		"POST /query/forget":                c.forgetQuery,
+		"GET /routes":                       c.routes,
+		"GET /routes/live":                  c.routesLive,
+		"GET /routes/{name}":                c.route,
+		"GET /routes/{name}/live":           c.routeLive,
+		"POST /routes/{name}/dead-letters":  c.useDeadLetters,
+		"GET /work":                         c.work,
+		"GET /work/live":                    c.workLive,
+		"POST /work/cancel":                 c.cancelJob,
+		"GET /files":                        c.files,
+		"GET /files/content":                c.file,
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,

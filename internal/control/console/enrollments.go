@@ -52,7 +52,9 @@ func nextOf(page link.Enrollments) string {
 type enrollmentView struct {
 	base
 	link.Enrollment
-	Proof []proof
+	Proof               []proof
+	Keys                bool // it has symmetric keys
+	DerivedFor, Derived string
 }
 
 // proof is one thing a device may prove itself with; secrets are not shown.
@@ -64,10 +66,14 @@ func (c *console) enrollment(kind link.EnrollmentKind) sessionHandler {
 		if err != nil {
 			return err
 		}
-		view := enrollmentView{base: inside(r, s, "enrollments", found.Name), Enrollment: found, Proof: proofOf(found.Spec.Attestation)}
-		view.Spec.Attestation = link.Attestation{} // not even by mistake of a template
-		return show(w, r, http.StatusOK, enrollmentPage, "", view)
+		return show(w, r, http.StatusOK, enrollmentPage, "", c.enrollmentView(r, s, found))
 	}
+}
+
+func (c *console) enrollmentView(r *http.Request, s access.Session, e link.Enrollment) enrollmentView {
+	view := enrollmentView{base: inside(r, s, "enrollments", e.Name), Enrollment: e, Proof: proofOf(e.Spec.Attestation), Keys: e.Spec.Attestation.SymmetricKey != nil}
+	view.Spec.Attestation = link.Attestation{} // not even by mistake of a template
+	return view
 }
 
 // attestation names how devices of an enrolment prove themselves.
@@ -75,6 +81,8 @@ func attestation(a link.Attestation) string {
 	switch {
 	case a.SymmetricKey != nil:
 		return "symmetric key"
+	case a.TPM != nil:
+		return "TPM"
 	case a.X509 == nil:
 		return "none"
 	case a.X509.CA != "":
@@ -94,6 +102,9 @@ func proofOf(a link.Attestation) []proof {
 	}
 	if a.SymmetricKey != nil {
 		add("Keys", "kept by provisioning; `slipway enrollment show --secrets` reads them, and the audit log says who did")
+	}
+	if a.TPM != nil {
+		add("Endorsement key", a.TPM.EndorsementKey)
 	}
 	if x := a.X509; x != nil {
 		add("Authority", x.CA)

@@ -27,6 +27,7 @@ const (
 
 // world is every subject the console shows, in memory.
 type world struct {
+	Fleet // what no test here asks for
 	mu       sync.Mutex
 	sessions map[string]bool
 	levels   []fleet.Level
@@ -146,6 +147,14 @@ func (a auditOf) List(_ context.Context, before int64, limit int) ([]audit.Entry
 }
 
 type environmentsOf struct{ *world }
+
+func (e environmentsOf) Routes(context.Context, access.Actor, bool) ([]resource.Route, error) {
+	return nil, nil
+}
+
+func (e environmentsOf) Route(_ context.Context, _ access.Actor, name string, _ bool) (resource.Route, error) {
+	return resource.Route{}, problem.New(problem.NotFound, "there is no route %q", name)
+}
 
 func (e environmentsOf) List(context.Context) ([]resource.Environment, error) {
 	var all []resource.Environment
