@@ -93,6 +93,9 @@ func (c *console) changeEnrollment(kind link.EnrollmentKind) sessionHandler {
 		do := r.PostForm.Get("do")
 		switch do {
 		case "delete":
+			if r.PostForm.Get("sure") != e.Name {
+				return problem.New(problem.Invalid, "nothing was deleted: the name typed is not %s", e.Name)
+			}
 			if err := c.Fleet.DeleteEnrollment(r.Context(), s.Actor, ref); err != nil {
 				return err
 			}
