@@ -189,6 +189,12 @@ func TestWhatMovesInABrowser(t *testing.T) {
 	}
 }
 
+// settled waits until scripts have taken over what they put into the page;
+// until then a click would be the browser's own.
+func settled() chromedp.Action[chromedp.Void] {
+	return until(`document.querySelector(".htmx-request, .htmx-swapping, .htmx-settling, .htmx-added") === null`)
+}
+
 func checkLiveTelemetry(t *testing.T, ctx context.Context, server *httptest.Server, w *world) {
 	t.Helper()
 	run(t, ctx, chromedp.Navigate(server.URL+"/devices/pump-0000"), until(`document.querySelector("#plot canvas") !== null`),
@@ -212,7 +218,7 @@ func checkTwinEditor(t *testing.T, ctx context.Context, server *httptest.Server,
 	w.mu.Unlock()
 	run(t, ctx, chromedp.Click("#twin button.main"), until(`document.querySelector("#twin .theirs") !== null`))
 	picture(t, ctx, "conflict")
-	run(t, ctx, chromedp.Click(`#twin button[value="reapply"]`), until(`document.querySelector("#twin .chip.done") !== null`))
+	run(t, ctx, settled(), chromedp.Click(`#twin button[value="reapply"]`), until(`document.querySelector("#twin .chip.done") !== null`))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if want := `patch {"properties":{"desired":{}},"tags":{"line":5}}`; len(w.patches) != 1 || w.patches[0] != want {
@@ -223,6 +229,7 @@ func checkTwinEditor(t *testing.T, ctx context.Context, server *httptest.Server,
 func checkSearchAndMove(t *testing.T, ctx context.Context, server *httptest.Server, w *world) {
 	t.Helper()
 	run(t, ctx, chromedp.Navigate(server.URL+"/devices"), chromedp.SendKeys("#search", "pump-000"), until(`document.querySelectorAll("#results tbody tr").length === 10`),
+		settled(),
 		chromedp.Click(`#results tbody tr:nth-child(1) input`), chromedp.Click(`#results tbody tr:nth-child(2) input`),
 		until(`document.querySelector("[data-needs]").textContent === "Move 2 selected…"`), chromedp.Click("[data-needs]"), chromedp.WaitVisible("#dialog[open] #to"))
 	picture(t, ctx, "dialog")
