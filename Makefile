@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION)
 
-.PHONY: build run check setup-test test race fuzz bench clean
+.PHONY: build run check setup-test test race fuzz bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -44,6 +44,10 @@ fuzz:
 # The hot paths of a server process beside mosquitto and mochi, with ratios.
 bench: setup-test
 	$(GO) run ./bench
+
+# docs/compatibility.md, from the tests that drive unmodified clients.
+compatibility: setup-test
+	SLIPWAY_COMPATIBILITY=1 $(GO) test -count=1 ./test -run 'Unmodified|UnmodifiedSDKs|DevicesWorkOver|BackEndsWorkOver|ATPMProves'
 
 clean:
 	rm -rf slipway dist

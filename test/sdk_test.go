@@ -206,6 +206,9 @@ func journey(t *testing.T, in *installation, s *sdk, id string) {
 	if err != nil || !has(events.Items, "removed") || !has(events.Items, "refused") {
 		t.Errorf("the Test stamp's events: %+v, %v", events, err)
 	}
+	keepAll(t, "azure-iot-provisioning-device + -mqtt", "ProvisioningDeviceClient.register", "ProvisioningDeviceClient.register (after a move)")
+	keepAll(t, "azure-iot-device + -mqtt", "Client.open", "Client.sendEvent", "Client.sendEvent (after a move: UnauthorizedError)", "Client.getTwin", "Twin.properties.reported.update",
+		"Twin.on('properties.desired')", "Client.onDeviceMethod", "Client.on('message'), Client.complete")
 }
 
 func has(events []link.LogRecord, kind string) bool {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -34,14 +33,9 @@ func (in *installation) policy(stamp, name string) fleet.Policy {
 }
 
 // callResult is a line of a driver: one call of one client, and its result.
-type callResult struct{ Client, Call, Result string }
-
-// compatibility gathers what drivers report, for the table in the docs.
-var compatibility sync.Mutex
-
 // drive runs a driver under test/sdk with its configuration and fails the test
-// for every call that did not end well. With SLIPWAY_COMPATIBILITY set the
-// results are added to that file, from which docs/compatibility.md is made.
+// for every call that did not end well. The results are those of
+// docs/compatibility.md.
 func (in *installation) drive(t *testing.T, script string, s up.ReadyStamp, config map[string]any) {
 	t.Helper()
 	in.driveWith(t, script, s, config, func(string) string { return "" })
@@ -89,28 +83,10 @@ func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, 
 		if r.Result != "ok" {
 			t.Errorf("%s: %s: %s", r.Client, r.Call, r.Result)
 		}
-		keep(t, lines.Text())
+		keep(r)
 	}
 	if err := command.Wait(); err != nil || seen == 0 {
 		t.Errorf("%s ended with %v after %d calls\n%s", script, err, seen, trouble.String())
-	}
-}
-
-func keep(t *testing.T, line string) {
-	t.Helper()
-	file := os.Getenv("SLIPWAY_COMPATIBILITY")
-	if file == "" {
-		return
-	}
-	compatibility.Lock()
-	defer compatibility.Unlock()
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteString(line + "\n"); err != nil {
-		t.Fatal(err)
 	}
 }
 
