@@ -166,12 +166,12 @@ spec: { environment: test, endpoint: { archive: { directory: history } }, enrich
 		return err == nil && string(before.Spec) != string(after.Spec)
 	})
 	do(t, tab, "disable it", chromedp.Navigate(url+"/enrollment-groups/from-console"), chromedp.Click(`button[value="disable"]`), chromedp.WaitVisible(`button[value="enable"]`))
-	for _, page := range []string{"/work", "/files", "/files?stamp=test-1&device=nobody"} {
+	for _, page := range []string{"/jobs", "/files", "/files?stamp=test-1&device=nobody"} {
 		do(t, tab, page, chromedp.Navigate(url+page), chromedp.WaitVisible(`h1`))
 	}
 	pictures(t, tab, url, map[string]string{
 		"routes": "/routes", "route": "/routes/alerts", "query": "/query?q=SELECT+deviceId%2C+status%2C+connectionState%2C+tags+FROM+devices", "newenrollment": "/enrollments/new",
-		"enrollment": "/enrollment-groups/from-console", "work": "/work", "files": "/files",
+		"enrollment": "/enrollment-groups/from-console", "jobs": "/jobs", "files": "/files",
 	})
 	if found := complaints(); len(found) > 0 {
 		t.Errorf("the browser complains: %s", strings.Join(found, "\n"))

@@ -28,42 +28,12 @@ func (a *app) route() *cobra.Command {
 
 func routeRow(_ *app, s client.Stored) ([]string, error) {
 	spec, status, err := parts[link.RouteSpec, resource.RouteStatus](s)
-	var sum link.RouteState
-	for _, one := range status.Stamps {
-		sum.Delivered += one.Delivered
-		sum.DeadLetters += one.DeadLetters
-		sum.Lost += one.Lost
-		sum.Lag += one.Lag
-		if sum.State == "" || one.State == "failing" {
-			sum.State = one.State
-		}
-		if one.State == "failing" {
-			sum.Error = one.Stamp + ": " + one.Error
-		}
-	}
+	sum := status.Sum()
 	n := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	return []string{
-		s.Metadata.Name, spec.Environment, spec.Source, endpointOf(spec.Endpoint), sum.State,
+		s.Metadata.Name, spec.Environment, spec.Source, spec.Endpoint.String(), sum.State,
 		n(sum.Delivered), n(sum.DeadLetters), n(sum.Lost), n(sum.Lag), sum.Error,
 	}, err
-}
-
-func endpointOf(e link.Endpoint) string {
-	switch {
-	case e.Webhook != nil:
-		return e.Webhook.URL
-	case e.NATS != nil:
-		return e.NATS.URL + " " + e.NATS.Subject
-	case e.Kafka != nil:
-		return "kafka " + e.Kafka.Topic
-	case e.PostgreSQL != nil:
-		return "postgresql " + e.PostgreSQL.Table
-	case e.Archive != nil && e.Archive.S3 != nil:
-		return "s3 " + e.Archive.S3.Bucket
-	case e.Archive != nil:
-		return "archive " + e.Archive.Directory
-	}
-	return ""
 }
 
 func (a *app) routeTry() *cobra.Command {

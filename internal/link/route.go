@@ -64,6 +64,25 @@ type Endpoint struct {
 	Archive    *Archive    `json:"archive,omitempty"`
 }
 
+// String names where it delivers, for people.
+func (e Endpoint) String() string {
+	switch {
+	case e.Webhook != nil:
+		return e.Webhook.URL
+	case e.NATS != nil:
+		return e.NATS.URL + " " + e.NATS.Subject
+	case e.Kafka != nil:
+		return "Kafka topic " + e.Kafka.Topic
+	case e.PostgreSQL != nil:
+		return "PostgreSQL table " + e.PostgreSQL.Table
+	case e.Archive != nil && e.Archive.S3 != nil:
+		return "bucket " + e.Archive.S3.Bucket
+	case e.Archive != nil:
+		return "directory " + e.Archive.Directory
+	}
+	return "nowhere"
+}
+
 // Webhook posts batches as a JSON array, signed.
 type Webhook struct {
 	URL     string            `json:"url" doc:"Where batches are posted; https, or http where that is allowed"`

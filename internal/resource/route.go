@@ -22,6 +22,24 @@ type RouteStatus struct {
 	Stamps []link.RouteState `json:"stamps" doc:"One for each stamp that can be reached"`
 }
 
+// Sum adds up the states of all stamps; a route that fails anywhere fails, and
+// the error says where.
+func (s RouteStatus) Sum() (sum link.RouteState) {
+	for _, one := range s.Stamps {
+		sum.Delivered += one.Delivered
+		sum.DeadLetters += one.DeadLetters
+		sum.Lost += one.Lost
+		sum.Lag += one.Lag
+		if sum.State == "" || one.State == "failing" {
+			sum.State = one.State
+		}
+		if one.State == "failing" {
+			sum.Error = one.Stamp + ": " + one.Error
+		}
+	}
+	return sum
+}
+
 // Mask stands for a secret that is stored.
 const Mask = "***"
 

@@ -27,7 +27,7 @@ const (
 
 // world is every subject the console shows, in memory.
 type world struct {
-	Fleet // what no test here asks for
+	Fleet    // what no test here asks for
 	mu       sync.Mutex
 	sessions map[string]bool
 	levels   []fleet.Level

@@ -39,26 +39,9 @@ func (c *console) routeRows(ctx context.Context, actor access.Actor) ([]routeRow
 	all, err := c.Environments.Routes(ctx, actor, false)
 	rows := make([]routeRow, len(all))
 	for i, route := range all {
-		rows[i] = routeRow{route, sumOf(route)}
+		rows[i] = routeRow{route, route.Status.Sum()}
 	}
 	return rows, err
-}
-
-// sumOf adds up the states of a route; what fails anywhere fails.
-func sumOf(r resource.Route) (sum link.RouteState) {
-	for _, s := range r.Status.Stamps {
-		sum.Delivered += s.Delivered
-		sum.DeadLetters += s.DeadLetters
-		sum.Lost += s.Lost
-		sum.Lag += s.Lag
-		if sum.State == "" || s.State == "failing" {
-			sum.State = s.State
-		}
-		if s.State == "failing" {
-			sum.Error = s.Stamp + ": " + s.Error
-		}
-	}
-	return sum
 }
 
 func (c *console) routesLive(w http.ResponseWriter, r *http.Request, session access.Session) error {
@@ -69,25 +52,6 @@ func (c *console) routesLive(w http.ResponseWriter, r *http.Request, session acc
 		}
 		return s.part(routesPage, "routetable", rows)
 	})
-}
-
-// endpointOf names where a route delivers.
-func endpointOf(e link.Endpoint) string {
-	switch {
-	case e.Webhook != nil:
-		return e.Webhook.URL
-	case e.NATS != nil:
-		return e.NATS.URL + " " + e.NATS.Subject
-	case e.Kafka != nil:
-		return "Kafka topic " + e.Kafka.Topic
-	case e.PostgreSQL != nil:
-		return "PostgreSQL table " + e.PostgreSQL.Table
-	case e.Archive != nil && e.Archive.S3 != nil:
-		return "bucket " + e.Archive.S3.Bucket
-	case e.Archive != nil:
-		return "directory " + e.Archive.Directory
-	}
-	return ""
 }
 
 type routeView struct {

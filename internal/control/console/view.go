@@ -30,7 +30,6 @@ var functions = template.FuncMap{
 	"plural":      plural,
 	"share":       share,
 	"attestation": attestation,
-	"endpoint":    endpointOf,
 	"percent":     func(part, whole int64) float64 { return share(int(part), int(whole)) },
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }

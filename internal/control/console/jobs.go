@@ -8,7 +8,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 )
 
-var workPage = newPage("work.html")
+var jobsPage = newPage("jobs.html")
 
 type workView struct {
 	base
@@ -22,12 +22,12 @@ type work struct {
 	Configurations []link.Configuration
 }
 
-func (c *console) work(w http.ResponseWriter, r *http.Request, s access.Session) error {
+func (c *console) jobs(w http.ResponseWriter, r *http.Request, s access.Session) error {
 	found, err := c.findWork(r.Context(), s)
 	if err != nil {
 		return err
 	}
-	return show(w, r, http.StatusOK, workPage, "", workView{inside(r, s, "work", "Jobs and configurations"), found})
+	return show(w, r, http.StatusOK, jobsPage, "", workView{inside(r, s, "jobs", "Jobs and configurations"), found})
 }
 
 func (c *console) findWork(ctx context.Context, s access.Session) (found work, err error) {
@@ -39,13 +39,13 @@ func (c *console) findWork(ctx context.Context, s access.Session) (found work, e
 	return found, err
 }
 
-func (c *console) workLive(w http.ResponseWriter, r *http.Request, session access.Session) error {
+func (c *console) jobsLive(w http.ResponseWriter, r *http.Request, session access.Session) error {
 	return c.live(w, r, 2*pulseEvery, func(ctx context.Context, s *stream) error {
 		found, err := c.findWork(ctx, session)
 		if err != nil {
 			return err
 		}
-		return s.part(workPage, "work", found)
+		return s.part(jobsPage, "work", found)
 	})
 }
 
@@ -53,6 +53,6 @@ func (c *console) cancelJob(w http.ResponseWriter, r *http.Request, s access.Ses
 	if _, err := c.Fleet.CancelJob(r.Context(), s.Actor, r.PostForm.Get("stamp"), r.PostForm.Get("job")); err != nil {
 		return err
 	}
-	http.Redirect(w, r, "/work", http.StatusSeeOther)
+	http.Redirect(w, r, "/jobs", http.StatusSeeOther)
 	return nil
 }
