@@ -50,7 +50,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.HTTP, "http", ":8080", "console and API without TLS, for this machine only")
 	flags.StringVar(&o.HTTPS, "https", ":8443", "console, API and device HTTPS")
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
-	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or any free port where --mqtts asks for any)")
+	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes and webhooks may reach, such as 10.1.0.0/16; may be repeated")
 	flags.StringVar(&o.ReadyFile, "ready-file", "", "write addresses, id scope, CA path and token there as JSON when ready")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")

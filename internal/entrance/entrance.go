@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/slipway/slipway/internal/amqp"
@@ -79,8 +80,12 @@ func (d door) close() (err error) {
 	return err
 }
 
-// Ports are those of one host.
-type Ports struct{ MQTT, HTTPS, AMQP int }
+// Ports are those of one host. Where AnyAMQP is set, another port will do for
+// AMQP if the one that is wanted is taken.
+type Ports struct {
+	MQTT, HTTPS, AMQP int
+	AnyAMQP           bool
+}
 
 // maxDoors bounds the hosts of one process.
 const maxDoors = 1024
@@ -109,6 +114,9 @@ func (e *Entrance) Listen(host string, want Ports) (Ports, error) {
 			port int
 		}{{&d.mqtt, want.MQTT}, {&d.https, want.HTTPS}, {&d.amqp, want.AMQP}} {
 			l, err := listen(host, socket.port)
+			if err != nil && socket.at == &d.amqp && want.AnyAMQP && errors.Is(err, syscall.EADDRINUSE) {
+				l, err = listen(host, 0)
+			}
 			if err != nil {
 				return Ports{}, errors.Join(err, d.close())
 			}
@@ -117,7 +125,7 @@ func (e *Entrance) Listen(host string, want Ports) (Ports, error) {
 		e.doors[name] = d
 		e.opened <- d
 	}
-	return Ports{portOf(d.mqtt), portOf(d.https), portOf(d.amqp)}, nil
+	return Ports{portOf(d.mqtt), portOf(d.https), portOf(d.amqp), want.AnyAMQP}, nil
 }
 
 func listen(host string, port int) (net.Listener, error) {

@@ -141,7 +141,7 @@ func (ls *localStamps) listen(local *localStamp, number int) (err error) {
 		return nil
 	default:
 		local.host = in.mqttHost
-		local.ports = entrance.Ports{MQTT: in.ports.MQTT + number, HTTPS: in.ports.HTTPS + number, AMQP: in.ports.AMQP + number}
+		local.ports = entrance.Ports{MQTT: in.ports.MQTT + number, HTTPS: in.ports.HTTPS + number, AMQP: in.ports.AMQP + number, AnyAMQP: in.ports.AnyAMQP}
 	}
 	local.ports, err = in.entrance.Listen(local.host, local.ports)
 	return err

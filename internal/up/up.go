@@ -206,7 +206,8 @@ func (in *installation) listen() error {
 		in.everywhere, in.mqttHost = true, loopback
 	}
 	in.ca.Name(in.mqttHost)
-	if in.AMQPS == "" {
+	anyAMQP := in.AMQPS == ""
+	if anyAMQP {
 		in.AMQPS = net.JoinHostPort(host, defaultAMQPS)
 		if mqttPort == 0 {
 			in.AMQPS = net.JoinHostPort(host, "0")
@@ -216,7 +217,7 @@ func (in *installation) listen() error {
 	if err != nil {
 		return err
 	}
-	if in.ports, err = in.entrance.Listen(host, entrance.Ports{MQTT: mqttPort, HTTPS: httpsPort, AMQP: amqpPort}); err != nil {
+	if in.ports, err = in.entrance.Listen(host, entrance.Ports{MQTT: mqttPort, HTTPS: httpsPort, AMQP: amqpPort, AnyAMQP: anyAMQP}); err != nil {
 		return err
 	}
 	plainHost, plainPort, err := splitAddress("--http", in.HTTP)
