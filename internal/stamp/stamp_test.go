@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -448,4 +449,29 @@ func TestQueryAndObservation(t *testing.T) {
 		text, err := json.Marshal(observed)
 		t.Errorf("%s, %v", text, err)
 	}
+}
+
+// TestACommandIsGivenOnce lets a device acknowledge while more arrive: over one
+// connection it is given each command once.
+func TestACommandIsGivenOnce(t *testing.T) {
+	const count = 400
+	r := newRig(t)
+	r.put("d1", 1)
+	c := r.connect("d1", true)
+	c.subscribe(mqtt.Filter{Topic: "devices/d1/messages/devicebound/#", QoS: 1})
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for i := range count {
+			ask(r, link.MessageSend, link.SendMessage{DeviceID: "d1", Body: []byte(strconv.Itoa(i))})
+		}
+	}()
+	for i := range count {
+		p := expectPacket[mqtt.Publish](c)
+		if string(p.Payload) != strconv.Itoa(i) {
+			t.Fatalf("command %s came where %d was next", p.Payload, i)
+		}
+		c.send(&mqtt.Puback{PacketID: p.PacketID})
+	}
+	<-sent
 }

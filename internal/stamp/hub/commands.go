@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -63,11 +64,14 @@ func (s *Session) handOver(ctx context.Context) (more bool, err error) {
 	if !listening || s.over() {
 		return false, nil
 	}
+	// What is held is looked at before what waits: a command that the device
+	// acknowledges in between is still among those read.
+	held := s.held()
 	waiting, err := s.hub.Queues.Waiting(ctx, s.DeviceID, s.hub.Now())
 	if err != nil {
 		return false, err
 	}
-	if waiting = s.fresh(waiting); len(waiting) == 0 {
+	if waiting = fresh(waiting, held); len(waiting) == 0 {
 		return false, nil
 	}
 	if err := s.hub.Queues.Handed(ctx, waiting, s.hub.Now()); err != nil {
@@ -88,14 +92,19 @@ func (s *Session) handOver(ctx context.Context) (more bool, err error) {
 	return true, nil
 }
 
-// fresh leaves of what waits the part that the device has not been given over
-// this connection, as far as there is room.
-func (s *Session) fresh(waiting []command.Message) []command.Message {
+// held are the commands given to the device over this connection that it has
+// not acknowledged.
+func (s *Session) held() map[int64]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return maps.Clone(s.outstanding)
+}
+
+// fresh leaves of what waits the part that is not held, as far as there is room.
+func fresh(waiting []command.Message, held map[int64]bool) []command.Message {
 	var all []command.Message
 	for _, m := range waiting {
-		if !s.outstanding[m.Sequence] && len(s.outstanding)+len(all) < maxOutstanding {
+		if !held[m.Sequence] && len(held)+len(all) < maxOutstanding {
 			all = append(all, m)
 		}
 	}
