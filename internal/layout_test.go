@@ -55,7 +55,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
-stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/telemetry stamp/twin stamp/upload tasks
+stamp: amqp bus link mqtt outbound policy problem sqldb stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/telemetry stamp/transfer stamp/twin stamp/upload tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query
 stamp/consumer: link problem sqldb stamp/telemetry
@@ -65,13 +65,14 @@ stamp/endpoint: link outbound problem
 stamp/hub: link problem stamp/command stamp/device stamp/telemetry stamp/twin
 stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
-stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/twin stamp/upload
+stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/transfer stamp/twin stamp/upload
 stamp/job: link problem sqldb stamp/query
 stamp/migrations:
 stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
 stamp/telemetry: bus link problem propertybag tasks
 stamp/twin: link problem sqldb
+stamp/transfer: problem sqldb
 stamp/upload: link problem sqldb tasks
 
 amqp:
@@ -94,7 +95,7 @@ tasks:
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: policy sqldb control/access control/audit control/environment control/fleet provisioning provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/twin stamp/upload
+database/sql: policy sqldb control/access control/audit control/environment control/fleet provisioning provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/transfer stamp/twin stamp/upload
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource

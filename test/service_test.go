@@ -92,7 +92,7 @@ func (in *installation) driveWith(t *testing.T, script string, s up.ReadyStamp, 
 
 func TestTheServiceSDKWorksUnmodified(t *testing.T) {
 	t.Parallel()
-	in := start(t)
+	in := start(t, "--allow-network", "127.0.0.0/8") // where the driver keeps its storage
 	s := in.stamp("test-1")
 	in.drive(t, "service.js", s, map[string]any{
 		"service": in.policy("test-1", "iothubowner").PrimaryConnectionString, "registryRead": in.policy("test-1", "registryRead").PrimaryConnectionString,

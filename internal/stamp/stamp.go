@@ -36,6 +36,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/transfer"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
@@ -68,6 +69,7 @@ type Stamp struct {
 	configurations *configuration.Engine
 	jobs           *job.Runner
 	uploads        *upload.Uploads
+	transfers      *transfer.Runner
 	deliveries     *delivery.Engine
 	consumers      *consumer.Groups
 	service        *hubhttp.Edge
@@ -114,10 +116,12 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		DB: s.db, Logs: s.logs, Twin: s.twinDocument(twins), Open: endpoint.Open, Wanted: s.hub.WantTwinChanges, Logger: logger, Now: o.Now,
 		Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
 	})
+	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.Dir, "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
-		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now,
+		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, Transfers: s.transfers,
+		People: s.person, Logger: logger, Now: o.Now,
 	})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	return s, nil
@@ -187,7 +191,8 @@ func (s *Stamp) Run(ctx context.Context) error {
 	go func() { logging <- s.logs.Run(logs) }()
 	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
 		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
-		tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run})
+		tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
+		tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
 	stop()
 	return errors.Join(err, <-logging)
 }

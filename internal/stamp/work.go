@@ -3,6 +3,7 @@ package stamp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/slipway/slipway/internal/link"
@@ -10,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/query"
+	"github.com/slipway/slipway/internal/stamp/transfer"
 )
 
 // runQuery answers a page of a statement over devices or modules.
@@ -48,13 +50,31 @@ func (s *Stamp) listJobs(ctx context.Context, _ link.None) (link.Jobs, error) {
 	for _, j := range all {
 		list.Items = append(list.Items, s.shownJob(j))
 	}
+	transfers, failed := s.transfers.List(ctx)
+	for _, t := range transfers {
+		list.Items = append(list.Items, s.shownTransfer(t))
+	}
 	slices.SortFunc(list.Items, func(a, b link.Job) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return list, err
+	return list, errors.Join(err, failed)
 }
 
+// cancelJob ends a job over devices, or an import or export of the registry.
 func (s *Stamp) cancelJob(ctx context.Context, ref link.JobRef) (link.Job, error) {
 	j, err := s.jobs.Cancel(ctx, ref.ID)
+	if problem.Is(err, problem.NotFound) {
+		t, err := s.transfers.Cancel(ctx, ref.ID)
+		return s.shownTransfer(t), err
+	}
 	return s.shownJob(j), err
+}
+
+// shownTransfer is an import or export in the words of jobs; its lines are
+// counted as they are read or written, so none are ever pending.
+func (s *Stamp) shownTransfer(t transfer.Transfer) link.Job {
+	return link.Job{
+		ID: t.ID, Stamp: s.name, Type: string(t.Type), Status: string(t.Status), By: t.Actor, CreatedAt: t.CreatedAt, StartAt: t.CreatedAt,
+		EndAt: t.EndAt, Failure: t.Failure, Total: t.Lines, Succeeded: t.Lines - t.Refused, Failed: t.Refused,
+	}
 }
 
 func (s *Stamp) shownJob(j job.Job) link.Job {

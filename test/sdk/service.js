@@ -277,6 +277,81 @@ async function configurations() {
   });
 }
 
+// storage is a container of blobs that wants its token, as storage services do.
+async function storage() {
+  const files = new Map();
+  const server = require('http').createServer((req, res) => {
+    const url = new URL(req.url, 'http://storage');
+    const name = url.pathname.replace('/box/', '');
+    const parts = [];
+    req.on('data', (part) => parts.push(part));
+    req.on('end', () => {
+      if (url.searchParams.get('sig') !== 'a secret') res.writeHead(403);
+      else if (req.method === 'PUT' && req.headers['x-ms-blob-type'] === 'BlockBlob') { files.set(name, Buffer.concat(parts).toString()); res.writeHead(201); }
+      else if (req.method === 'GET' && files.has(name)) res.write(files.get(name));
+      else res.writeHead(404);
+      res.end();
+    });
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { files, address: `http://127.0.0.1:${server.address().port}/box?sv=2024&sig=a%20secret` };
+}
+
+async function transfers() {
+  const { files, address } = await storage();
+  const lines = (name) => files.get(name).trim().split('\n').map((line) => JSON.parse(line));
+  const ended = async (job) => {
+    let now = job;
+    await until('the job ends', async () => { now = body(await registry.getJob(job.jobId)); return !['enqueued', 'running'].includes(now.status); });
+    return now;
+  };
+  const { symmetricKey } = body(await registry.get('q-0')).authentication;
+  await calls.run('Registry.exportDevicesToBlob', async () => {
+    const job = await ended(body(await registry.exportDevicesToBlob(address, false)));
+    assert.deepStrictEqual([job.type, job.status, job.progress], ['export', 'completed', 100], JSON.stringify(job));
+    assert(!JSON.stringify(job).includes('secret'));
+    assert.deepStrictEqual(lines('devices.txt').find((d) => d.id === 'q-0').authentication.symmetricKey, symmetricKey);
+    assert(lines('devices.txt').some((d) => d.moduleId));
+  });
+  await calls.run('Registry.importDevicesFromBlob', async () => {
+    files.set('devices.txt', [
+      { id: 'in-1', importMode: 'create', tags: { batch: 7 }, properties: { desired: { rate: 3 } } },
+      { id: 'in-1', moduleId: 'm', importMode: 'create' },
+      { id: 'in-2', importMode: 'create', status: 'disabled' },
+      { id: 'in-2', importMode: 'delete' },
+      { id: 'in-3', importMode: 'conquer' },
+      { id: 'in-1', importMode: 'create' },
+      ...lines('devices.txt').filter((d) => d.id === 'q-0' && !d.moduleId),
+    ].map((line) => JSON.stringify(line)).join('\r\n') + '\n{"id":');
+    const job = await ended(body(await registry.importDevicesFromBlob(address, address)));
+    assert.deepStrictEqual([job.status, job.processedCount, job.failedCount], ['completed', 8, 3], JSON.stringify(job));
+    assert.deepStrictEqual(lines('importErrors.log').map((e) => e.line), [5, 6, 8]);
+    const t = body(await registry.getTwin('in-1'));
+    assert.deepStrictEqual([t.tags.batch, t.properties.desired.rate], [7, 3]);
+    assert.strictEqual(body(await registry.getModulesOnDevice('in-1')).length, 1);
+    await assert.rejects(() => registry.get('in-2'));
+    assert.deepStrictEqual(body(await registry.get('q-0')).authentication.symmetricKey, symmetricKey);
+  });
+  await calls.run('Registry.exportDevicesToBlob (without keys)', async () => {
+    await ended(body(await registry.exportDevicesToBlob(address, true)));
+    assert(lines('devices.txt').every((d) => d.authentication.symmetricKey.primaryKey === null));
+  });
+  await calls.run('Registry.exportDevicesToBlob (wrong token)', async () => {
+    const job = await ended(body(await registry.exportDevicesToBlob(address.replace('secret', 'guess'), true)));
+    assert.strictEqual(job.status, 'failed');
+    assert.match(job.failureReason, /403/);
+    assert(!job.failureReason.includes('guess'));
+  });
+  await calls.run('Registry.exportDevicesToBlob (not https)', async () => { await assert.rejects(() => registry.exportDevicesToBlob('http://example.org/box', true)); });
+  await calls.run('Registry.exportDevicesToBlobByIdentity (refused)', async () => { await assert.rejects(() => registry.exportDevicesToBlobByIdentity('https://example.org/box', true)); });
+  await calls.run('Registry.listJobs', async () => {
+    const all = body(await registry.listJobs());
+    assert.deepStrictEqual(all.map((j) => j.type), ['export', 'export', 'import', 'export']);
+    await calls.run('Registry.cancelJob', async () => { assert.strictEqual(body(await registry.cancelJob(all[0].jobId)).status, 'failed'); }); // it has ended
+  });
+  await calls.run('Registry.getJob (unknown)', async () => { await assert.rejects(() => registry.getJob('nothing')); });
+}
+
 (async () => {
   await identities();
   await twins();
@@ -285,6 +360,7 @@ async function configurations() {
   await scheduled();
   await configurations();
   await methods();
+  await transfers();
   await calls.run('Registry.delete', async () => { await registry.delete('svc-1'); });
   await calls.refused('Registry.delete (unknown)', 'DeviceNotFoundError', () => registry.delete('svc-1'));
   await calls.refused('Registry (wrong key)', 'UnauthorizedError', () => iothub.Registry.fromConnectionString(config.service.replace(/SharedAccessKey=.*/, 'SharedAccessKey=bm9ib2R5bm9ib2R5bm9ib2R5bm8=')).list());

@@ -1,12 +1,14 @@
 package hubhttp
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/hub"
 )
 
 // maxBulk is how many identities one request changes.
@@ -49,7 +51,7 @@ func (e *Edge) bulk(c *call) (answer, error) {
 	}
 	failed := []bulkError{}
 	for _, item := range items {
-		if err := e.bulkOne(c, item); err != nil {
+		if err := e.apply(c.ctx, item, c.actor); err != nil {
 			failed = append(failed, bulkErrorOf(item.identityID(), item.ImportMode, err))
 		}
 	}
@@ -73,49 +75,55 @@ func (i bulkItem) identityID() string {
 
 const anyEdition = "*"
 
-// bulkOne applies one line; without a mode it creates or updates.
-func (e *Edge) bulkOne(c *call, item bulkItem) error {
+// apply changes one identity; without a mode it creates or updates it.
+func (e *Edge) apply(ctx context.Context, item bulkItem, actor hub.Actor) error {
 	id, etag := item.identityID(), item.ETag
 	if etag == "" {
 		etag = anyEdition
 	}
 	switch strings.ToLower(item.ImportMode) {
-	case "", "createorupdate", "createorupdateifmatchetag":
-		err := e.bulkCreate(c, id, item)
-		if problem.Is(err, problem.Conflict) {
-			return e.bulkUpdate(c, id, item, etag)
-		}
-		return err
+	case "", "createorupdate":
+		return e.bulkPut(ctx, id, item, anyEdition, actor)
+	case "createorupdateifmatchetag":
+		return e.bulkPut(ctx, id, item, etag, actor)
 	case "create":
-		return e.bulkCreate(c, id, item)
+		return e.bulkCreate(ctx, id, item, actor)
 	case "update":
-		return e.bulkUpdate(c, id, item, anyEdition)
+		return e.bulkUpdate(ctx, id, item, anyEdition, actor)
 	case "updateifmatchetag":
-		return e.bulkUpdate(c, id, item, etag)
+		return e.bulkUpdate(ctx, id, item, etag, actor)
 	case "delete":
-		return missing(id, e.Hub.DeleteIdentity(c.ctx, id, anyEdition, c.actor))
+		return missing(id, e.Hub.DeleteIdentity(ctx, id, anyEdition, actor))
 	case "deleteifmatchetag":
-		return missing(id, e.Hub.DeleteIdentity(c.ctx, id, etag, c.actor))
+		return missing(id, e.Hub.DeleteIdentity(ctx, id, etag, actor))
 	case "updatetwin":
-		return e.bulkTwin(c, id, item, anyEdition)
+		return e.bulkTwin(ctx, id, item, anyEdition)
 	case "updatetwinifmatchetag":
-		return e.bulkTwin(c, id, item, item.TwinETag)
+		return e.bulkTwin(ctx, id, item, item.TwinETag)
 	}
 	return problem.New(problem.Invalid, "there is no import mode %q", item.ImportMode).At("importMode")
 }
 
-func (e *Edge) bulkCreate(c *call, id string, item bulkItem) error {
+func (e *Edge) bulkCreate(ctx context.Context, id string, item bulkItem, actor hub.Actor) error {
 	spec, err := item.spec(id)
 	if err != nil {
 		return err
 	}
-	_, err = e.Hub.CreateIdentity(c.ctx, spec, &link.TwinContent{Tags: item.Tags, Desired: item.Properties.Desired}, c.actor)
+	_, err = e.Hub.CreateIdentity(ctx, spec, &link.TwinContent{Tags: item.Tags, Desired: item.Properties.Desired}, actor)
 	return taken(id, err)
 }
 
+func (e *Edge) bulkPut(ctx context.Context, id string, item bulkItem, etag string, actor hub.Actor) error {
+	err := e.bulkCreate(ctx, id, item, actor)
+	if problem.Is(err, problem.Conflict) {
+		return e.bulkUpdate(ctx, id, item, etag, actor)
+	}
+	return err
+}
+
 // bulkUpdate changes an identity; status and credentials it does not name stay.
-func (e *Edge) bulkUpdate(c *call, id string, item bulkItem, etag string) error {
-	entry, err := e.Hub.Devices.Entry(c.ctx, id)
+func (e *Edge) bulkUpdate(ctx context.Context, id string, item bulkItem, etag string, actor hub.Actor) error {
+	entry, err := e.Hub.Devices.Entry(ctx, id)
 	if err != nil {
 		return missing(id, err)
 	}
@@ -129,11 +137,11 @@ func (e *Edge) bulkUpdate(c *call, id string, item bulkItem, etag string) error 
 	if spec.Status == "" {
 		spec.Status = entry.Status
 	}
-	_, err = e.Hub.ChangeIdentity(c.ctx, spec, etag, c.actor)
+	_, err = e.Hub.ChangeIdentity(ctx, spec, etag, actor)
 	return missing(id, err)
 }
 
-func (e *Edge) bulkTwin(c *call, id string, item bulkItem, etag string) error {
+func (e *Edge) bulkTwin(ctx context.Context, id string, item bulkItem, etag string) error {
 	patch := map[string]any{}
 	if len(item.Tags) > 0 {
 		patch["tags"] = item.Tags
@@ -145,6 +153,6 @@ func (e *Edge) bulkTwin(c *call, id string, item bulkItem, etag string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.Hub.PatchTwin(c.ctx, link.PatchTwin{DeviceID: id, IfMatch: etag, Patch: text})
+	_, err = e.Hub.PatchTwin(ctx, link.PatchTwin{DeviceID: id, IfMatch: etag, Patch: text})
 	return missing(id, err)
 }

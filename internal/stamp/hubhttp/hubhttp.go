@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
+	"github.com/slipway/slipway/internal/stamp/transfer"
 	"github.com/slipway/slipway/internal/stamp/upload"
 )
 
@@ -36,6 +37,7 @@ type Parts struct {
 	Configurations *configuration.Engine
 	Jobs           *job.Runner
 	Uploads        *upload.Uploads
+	Transfers      *transfer.Runner
 	People         People
 	Logger         *slog.Logger
 	Now            func() time.Time

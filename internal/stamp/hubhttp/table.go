@@ -48,6 +48,10 @@ func (e *Edge) table() []route {
 		on("PUT /configurations/{}", write, e.putConfiguration),
 		on("DELETE /configurations/{}", write, e.deleteConfiguration),
 
+		on("POST /jobs/create", write, e.createTransfer),
+		on("GET /jobs", write, e.listTransfers),
+		on("GET /jobs/{}", write, e.getTransfer),
+		on("DELETE /jobs/{}", write, e.cancelTransfer),
 		on("GET /jobs/v2/query", connect, e.queryJobs),
 		on("GET /jobs/v2/{}", connect, e.getJob),
 		on("PUT /jobs/v2/{}", connect, e.putJob),
