@@ -121,3 +121,29 @@ func (c *Client) Certificates(ctx context.Context, device string, limit int) ([]
 func (c *Client) RevokeCertificate(ctx context.Context, serial string) (link.IssuedCertificate, error) {
 	return do[link.IssuedCertificate](ctx, c, request{method: "POST", path: path("provisioning", "certificates", serial, "revoke")})
 }
+
+// Authorities returns the certificate authorities that enrolments may name.
+func (c *Client) Authorities(ctx context.Context) ([]link.Authority, error) {
+	page, err := do[Page[link.Authority]](ctx, c, request{method: "GET", path: path("provisioning", "authorities")})
+	return page.Items, err
+}
+
+type certificateBody struct {
+	Certificate string `json:"certificate"`
+}
+
+// AddAuthority keeps an authority by its certificate in PEM.
+func (c *Client) AddAuthority(ctx context.Context, name, certificate string) (link.Authority, error) {
+	return do[link.Authority](ctx, c, request{method: "PUT", path: path("provisioning", "authorities", name), body: certificateBody{certificate}})
+}
+
+// VerifyAuthority proves an authority by a certificate in PEM that it signed.
+func (c *Client) VerifyAuthority(ctx context.Context, name, certificate string) (link.Authority, error) {
+	return do[link.Authority](ctx, c, request{method: "POST", path: path("provisioning", "authorities", name, "verify"), body: certificateBody{certificate}})
+}
+
+// DeleteAuthority forgets an authority.
+func (c *Client) DeleteAuthority(ctx context.Context, name string) error {
+	_, err := do[struct{}](ctx, c, request{method: "DELETE", path: path("provisioning", "authorities", name)})
+	return err
+}

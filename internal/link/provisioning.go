@@ -22,6 +22,10 @@ var (
 	MoveDevices       = Call[ListMoveDevices, MovedDevices]{"move.devices"}
 	ServicePolicies   = Call[None, Policies]{"policy.list"}
 	ServiceRotate     = Call[RotatePolicy, Policy]{"policy.rotate"}
+	AuthorityAdd      = Call[AddAuthority, Authority]{"authority.add"}
+	AuthorityList     = Call[None, Authorities]{"authority.list"}
+	AuthorityVerify   = Call[VerifyAuthority, Authority]{"authority.verify"}
+	AuthorityDelete   = Call[AuthorityRef, None]{"authority.delete"}
 	CertificateList   = Call[ListCertificates, IssuedCertificates]{"certificate.list"}
 	CertificateRevoke = Call[CertificateRef, IssuedCertificate]{"certificate.revoke"}
 )
@@ -61,7 +65,11 @@ type SymmetricKey struct {
 
 // X509 holds certificates as PEM. A group has CA; an individual enrolment has
 // Certificate (the leaf itself), Thumbprint (hex of SHA-1 or SHA-256), or CA.
+// Instead of CA an authority may be named whose owner has proven to have its
+// key; its certificate is then filled in.
 type X509 struct {
+	CAReference          string `json:"caReference,omitempty"`
+	SecondaryCAReference string `json:"secondaryCAReference,omitempty"`
 	CA                   string `json:"ca,omitempty"`
 	SecondaryCA          string `json:"secondaryCA,omitempty"`
 	Certificate          string `json:"certificate,omitempty"`
@@ -358,4 +366,40 @@ type ListCertificates struct {
 // CertificateRef names one.
 type CertificateRef struct {
 	Serial string `json:"serial"`
+}
+
+// Authority is a certificate authority that enrolments may name, once it is
+// verified.
+type Authority struct {
+	Name        string     `json:"name"`
+	Subject     string     `json:"subject"`
+	Thumbprint  string     `json:"thumbprint"` // SHA-256, hex
+	Certificate string     `json:"certificate"`
+	NotAfter    time.Time  `json:"notAfter"`
+	Code        string     `json:"verificationCode,omitempty" doc:"What the owner signs, while the authority is not verified"`
+	CreatedAt   time.Time  `json:"createdAt"`
+	VerifiedAt  *time.Time `json:"verifiedAt,omitempty"`
+}
+
+// Authorities is a list in order of name.
+type Authorities struct {
+	Items []Authority `json:"items"`
+}
+
+// AddAuthority keeps an authority; Certificate is PEM.
+type AddAuthority struct {
+	Name        string `json:"name"`
+	Certificate string `json:"certificate"`
+}
+
+// VerifyAuthority proves an authority; Certificate is PEM, signed by it, with
+// the verification code as its common name.
+type VerifyAuthority struct {
+	Name        string `json:"name"`
+	Certificate string `json:"certificate"`
+}
+
+// AuthorityRef names one.
+type AuthorityRef struct {
+	Name string `json:"name"`
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
+	"github.com/slipway/slipway/internal/provisioning/authority"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/dpshttp"
 	"github.com/slipway/slipway/internal/provisioning/dpsmqtt"
@@ -51,6 +52,7 @@ type Plane struct {
 	enrollments *enrollment.Enrollments
 	service     *registration.Service
 	issuer      *issuing.Authority
+	authorities *authority.Authorities
 	mqtt        *dpsmqtt.Edge
 	http        *dpshttp.Edge
 	policies    *policy.Policies
@@ -90,6 +92,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	p.enrollments = enrollment.New(p.db, secret, time.Now)
+	p.authorities = authority.New(p.db, time.Now)
 	p.service = registration.NewService(p.db, p.directory, stamps{o.Conn}, registration.DefaultLimits, o.Logger, time.Now)
 	p.issuer = issuing.New(p.db, time.Now)
 	p.service.Issuer = p.issuer
@@ -157,6 +160,12 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),
 		bus.Answer(p.conn, peer, link.MoveList, p.service.Moves),
 		bus.Answer(p.conn, peer, link.MoveDevices, p.service.MoveDevices),
+		bus.Answer(p.conn, peer, link.AuthorityAdd, p.authorities.Add),
+		bus.Answer(p.conn, peer, link.AuthorityList, p.authorities.List),
+		bus.Answer(p.conn, peer, link.AuthorityVerify, p.authorities.Verify),
+		bus.Answer(p.conn, peer, link.AuthorityDelete, func(ctx context.Context, ref link.AuthorityRef) (link.None, error) {
+			return link.None{}, p.authorities.Delete(ctx, ref)
+		}),
 		bus.Answer(p.conn, peer, link.CertificateList, p.issuer.List),
 		bus.Answer(p.conn, peer, link.CertificateRevoke, p.service.Revoke),
 		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),

@@ -84,6 +84,14 @@ async function groups() {
     assert(made.attestation.x509.signingCertificates.primary.info.subjectName);
     assert.strictEqual(made.allocationPolicy, 'static');
   });
+  await calls.run('createOrUpdateEnrollmentGroup (caReferences, unknown)', async () => {
+    await assert.rejects(() => client.createOrUpdateEnrollmentGroup({ enrollmentGroupId: 'grp-ref', attestation: { type: 'x509', x509: { caReferences: { primary: 'nobody' } } } }));
+  });
+  await calls.run('createOrUpdateEnrollmentGroup (caReferences)', async () => {
+    const made = body(await client.createOrUpdateEnrollmentGroup({ enrollmentGroupId: 'grp-ref', attestation: { type: 'x509', x509: { caReferences: { primary: config.authority } } } }));
+    assert.deepStrictEqual(made.attestation.x509, { caReferences: { primary: config.authority } });
+    await client.deleteEnrollmentGroup('grp-ref');
+  });
   await calls.run('getEnrollmentGroup', async () => { stored = body(await client.getEnrollmentGroup('grp-1')); });
   await calls.run('getEnrollmentGroupAttestationMechanism', async () => {
     assert.strictEqual(body(await client.getEnrollmentGroupAttestationMechanism('grp-1')).symmetricKey.primaryKey, config.key);

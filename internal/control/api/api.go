@@ -67,6 +67,7 @@ func New(o Options) http.Handler {
 	a.uploads()
 	a.routes()
 	a.certificates()
+	a.authorities()
 	a.queries()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)

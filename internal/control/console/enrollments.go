@@ -107,6 +107,8 @@ func proofOf(a link.Attestation) []proof {
 		add("Endorsement key", a.TPM.EndorsementKey)
 	}
 	if x := a.X509; x != nil {
+		add("Verified authority", x.CAReference)
+		add("Second verified authority", x.SecondaryCAReference)
 		add("Authority", x.CA)
 		add("Second authority", x.SecondaryCA)
 		add("Certificate", x.Certificate)

@@ -130,12 +130,9 @@ func (e *Entry) readAuthorities(x link.X509) error {
 		if part.text == "" && part.field != "ca" {
 			continue
 		}
-		c, err := readPEM(part.text)
+		c, err := ReadAuthority(part.text)
 		if err != nil {
-			return err.At(x509Field + "." + part.field)
-		}
-		if !c.IsCA || !c.BasicConstraintsValid {
-			return problem.New(problem.Invalid, "must be the certificate of an authority (basic constraints CA:TRUE)").At(x509Field + "." + part.field)
+			return problem.Of(err).At(x509Field + "." + part.field)
 		}
 		e.authorities = append(e.authorities, c)
 	}
@@ -147,9 +144,9 @@ func (e *Entry) readLeaves(x link.X509) error {
 		if part.text == "" && part.field != "certificate" {
 			continue
 		}
-		c, err := readPEM(part.text)
+		c, err := ReadCertificate(part.text)
 		if err != nil {
-			return err.At(x509Field + "." + part.field)
+			return problem.Of(err).At(x509Field + "." + part.field)
 		}
 		_, long := Thumbprints(c)
 		e.thumbprints = append(e.thumbprints, long)
@@ -171,8 +168,17 @@ func (e *Entry) readThumbprints(x link.X509) error {
 	return nil
 }
 
-// readPEM reads exactly one certificate.
-func readPEM(text string) (*x509.Certificate, *problem.Error) {
+// ReadAuthority reads exactly one certificate in PEM, that of an authority.
+func ReadAuthority(text string) (*x509.Certificate, error) {
+	c, err := ReadCertificate(text)
+	if err == nil && (!c.IsCA || !c.BasicConstraintsValid) {
+		err = problem.New(problem.Invalid, "must be the certificate of an authority (basic constraints CA:TRUE)")
+	}
+	return c, err
+}
+
+// ReadCertificate reads exactly one certificate in PEM.
+func ReadCertificate(text string) (*x509.Certificate, error) {
 	block, rest := pem.Decode([]byte(text))
 	if block == nil || block.Type != "CERTIFICATE" || strings.TrimSpace(string(rest)) != "" {
 		return nil, problem.New(problem.Invalid, "must be one certificate in PEM")

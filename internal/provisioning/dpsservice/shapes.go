@@ -60,9 +60,15 @@ type symmetricKey struct {
 }
 
 type x509Parts struct {
-	Client     *certificates     `json:"clientCertificates,omitempty"`
-	Signing    *certificates     `json:"signingCertificates,omitempty"`
-	References map[string]string `json:"caReferences,omitempty"`
+	Client     *certificates `json:"clientCertificates,omitempty"`
+	Signing    *certificates `json:"signingCertificates,omitempty"`
+	References *references   `json:"caReferences,omitempty"`
+}
+
+// references are the names of verified authorities.
+type references struct {
+	Primary   string `json:"primary,omitempty"`
+	Secondary string `json:"secondary,omitempty"`
 }
 
 type certificates struct {
@@ -249,8 +255,8 @@ func (p *x509Parts) read() (*link.X509, error) {
 			*part.to[i] = text
 		}
 	}
-	if len(p.References) > 0 {
-		return nil, problem.New(problem.Invalid, "certificates are given whole here, not by reference").At("attestation.x509.caReferences")
+	if p.References != nil {
+		x.CAReference, x.SecondaryCAReference = p.References.Primary, p.References.Secondary
 	}
 	return &x, nil
 }
@@ -327,7 +333,11 @@ func showAttestation(a link.Attestation, secrets bool) attestation {
 	shown := attestation{Type: typeX509, X509: &x509Parts{}}
 	if x := a.X509; x != nil {
 		shown.X509.Client = showCertificates(x.Certificate, x.SecondaryCertificate)
-		shown.X509.Signing = showCertificates(x.CA, x.SecondaryCA)
+		if x.CAReference != "" {
+			shown.X509.References = &references{x.CAReference, x.SecondaryCAReference}
+		} else {
+			shown.X509.Signing = showCertificates(x.CA, x.SecondaryCA)
+		}
 	}
 	return shown
 }

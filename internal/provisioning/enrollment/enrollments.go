@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/attestation"
+	"github.com/slipway/slipway/internal/provisioning/authority"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -48,6 +49,9 @@ func (e *Enrollments) Put(ctx context.Context, req link.PutEnrollment) (link.Enr
 			return false, problem.New(problem.Conflict, "there is an enrolment %q already", before.Name)
 		}
 		if err := match(req.IfMatch, before.ETag, found, req.Name); err != nil {
+			return false, err
+		}
+		if req.Spec, err = authority.Fill(ctx, q, req.Spec); err != nil {
 			return false, err
 		}
 		result, changed, err = replaced(before, found, req, e.now())
