@@ -214,3 +214,28 @@ func BenchmarkLogAppend(b *testing.B) {
 	}
 	all.Wait()
 }
+
+func TestFollowersLeaveNothingBehind(t *testing.T) {
+	_, conn := start(t, t.TempDir())
+	log := openLog(t, conn)
+	appendAll(t, log, 1, 10)
+	enough := errors.New("enough")
+	var all sync.WaitGroup
+	for range 12 {
+		all.Go(func() {
+			for range 100 { // together more than the server has room for
+				err := log.Follow(t.Context(), "t.>", 5, func(r bus.Record) error {
+					if r.Sequence == 10 {
+						return enough
+					}
+					return nil
+				})
+				if !errors.Is(err, enough) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}

@@ -309,6 +309,22 @@ const (
 	followBytes    = 2 << 20
 )
 
+// forgetTimeout bounds how long a follower that leaves waits for the server.
+const forgetTimeout = 5 * time.Second
+
+// forget takes a follower's consumer away at once. The server would do that
+// minutes later, and refuses new ones where too many are left behind.
+func (l *Log) forget(ctx context.Context, consumer jetstream.Consumer) {
+	info := consumer.CachedInfo()
+	if info == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+	defer cancel()
+	// Where this fails, the server forgets it later by itself.
+	_ = l.stream.DeleteConsumer(ctx, info.Name)
+}
+
 // Before returns the sequence of the last record older than a time, 0 when
 // there is none.
 func (l *Log) Before(ctx context.Context, at time.Time) (before uint64, err error) {
@@ -350,7 +366,7 @@ func (l *Log) Follow(ctx context.Context, subject string, after uint64, each fun
 		return fmt.Errorf("follow %s: %w", l.name, err)
 	}
 	stop := context.AfterFunc(ctx, messages.Stop)
-	defer func() { stop(); messages.Stop() }()
+	defer func() { stop(); messages.Stop(); l.forget(ctx, consumer) }()
 	for {
 		m, err := messages.Next()
 		if err != nil {
