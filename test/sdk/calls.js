@@ -35,7 +35,7 @@ class Calls {
 }
 
 // until polls until a call gives something true.
-async function until(what, fn, limit = 20000) {
+async function until(what, fn, limit = 60000) {
   const end = Date.now() + limit;
   for (;;) {
     const result = await fn();
