@@ -20,7 +20,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"github.com/mochi-mqtt/server/v2/listeners"
 
-	"github.com/slipway/slipway/internal/devca"
+	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
@@ -102,7 +102,7 @@ func dialPeer(pool *x509.CertPool, id string) (c *mqtt.ClientConn, err error) {
 
 // peerCertificate writes a certificate like the server's own.
 func peerCertificate(dir string) (*x509.CertPool, error) {
-	authority, err := devca.Open(dir, time.Now)
+	authority, err := ca.Open(dir, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -86,19 +86,24 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 // work lives through one round: register, connect, publish and patch until the
 // server is gone.
 func (h *hand) work(in *installation, stop <-chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		if h.live(in) == nil {
-			return
-		}
+	for h.until(in, stop, func() {}) != nil {
 	}
 }
 
-func (h *hand) live(in *installation) error {
+// until registers, connects, and publishes and patches until it is stopped or
+// fails; acked is called after each.
+func (h *hand) until(in *installation, stop <-chan struct{}, acked func()) error {
+	stopped := func() bool {
+		select {
+		case <-stop:
+			return true
+		default:
+			return false
+		}
+	}
+	if stopped() {
+		return nil
+	}
 	host, err := in.register(h.id)
 	if err != nil {
 		return err
@@ -116,7 +121,7 @@ func (h *hand) live(in *installation) error {
 	if err := conn.Write(&mqtt.Subscribe{PacketID: 60000, Filters: []mqtt.Filter{{Topic: "$iothub/twin/res/#"}}}); err != nil {
 		return err
 	}
-	for {
+	for !stopped() {
 		h.next++
 		n := h.next
 		if err := conn.publish(fmt.Sprintf(`{"n":%d}`, n)); err != nil {
@@ -127,7 +132,9 @@ func (h *hand) live(in *installation) error {
 			return err
 		}
 		h.patched = n
+		acked()
 	}
+	return nil
 }
 
 // report patches the twin and waits for the answer.

@@ -22,10 +22,11 @@ const (
 	maxInService = 1024              // calls one Answer works on at once; more are refused as busy
 )
 
-// Answer serves a call under a peer's name until the connection closes.
+// Answer serves a call under a peer's name until the connection closes. Where
+// several processes answer as one peer, one of them is asked.
 func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn func(context.Context, Req) (Resp, error)) error {
 	slots := make(chan struct{}, maxInService)
-	_, err := c.nc.Subscribe(subject(peer, call.Name), func(m *nats.Msg) {
+	_, err := c.nc.QueueSubscribe(subject(peer, call.Name), peer, func(m *nats.Msg) {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -48,7 +49,16 @@ func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn f
 	if err != nil {
 		return err
 	}
-	return c.nc.Flush() // whoever asks from now on finds somebody there
+	return c.announce()
+}
+
+// announce returns when the server knows the subscriptions: whoever asks from
+// then on finds somebody there. Off the link they go along when it is reached.
+func (c *Conn) announce() error {
+	if !c.nc.IsConnected() {
+		return nil
+	}
+	return c.nc.Flush()
 }
 
 // Ask makes a call and waits for its answer, 10 s unless ctx says otherwise.
@@ -68,6 +78,9 @@ func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Cal
 	if err != nil {
 		return resp, fmt.Errorf("%s: %w", call.Name, err)
 	}
+	if !c.nc.IsConnected() {
+		return resp, problem.New(problem.NotReady, "%s cannot be asked: this process is off the link; try again", peer)
+	}
 	m := nats.NewMsg(subject(peer, call.Name))
 	m.Data = body
 	m.Header.Set(waitHeader, strconv.FormatInt(wait.Milliseconds(), 10))
@@ -86,8 +99,12 @@ func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Cal
 	return resp, json.Unmarshal(answer.Data, &resp)
 }
 
-// Tell publishes a document to whoever listens; nobody may.
+// Tell publishes a document to whoever listens; nobody may. Off the link it
+// fails as not ready.
 func Tell[T any](c *Conn, subject string, document T) error {
+	if !c.nc.IsConnected() {
+		return problem.New(problem.NotReady, "this process is off the link")
+	}
 	body, err := json.Marshal(document)
 	if err != nil {
 		return err
@@ -95,13 +112,14 @@ func Tell[T any](c *Conn, subject string, document T) error {
 	return c.nc.Publish(subject, body)
 }
 
-// Hear calls fn for each document told on a subject, one after another.
-// Documents that cannot be read are passed over: the next one replaces them.
-func Hear[T any](c *Conn, subject string, fn func(T)) error {
-	_, err := c.nc.Subscribe(subject, func(m *nats.Msg) {
+// Hear calls fn for each document told on a subject, which may be a pattern,
+// one after another. Documents that cannot be read are passed over: the next
+// one replaces them.
+func Hear[T any](c *Conn, pattern string, fn func(subject string, document T)) error {
+	_, err := c.nc.Subscribe(pattern, func(m *nats.Msg) {
 		var document T
 		if json.Unmarshal(m.Data, &document) == nil {
-			fn(document)
+			fn(m.Subject, document)
 		}
 	})
 	return err

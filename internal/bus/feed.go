@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -31,7 +32,7 @@ var errFollowerGone = errors.New("the follower went away")
 // sends items until its context ends (the follower left) or it has no more.
 func AnswerFeed[Req, Item any](c *Conn, peer string, feed link.Feed[Req, Item], fn func(ctx context.Context, req Req, send func(Item) error) error) error {
 	slots := make(chan struct{}, maxFeeds)
-	_, err := c.nc.Subscribe(subject(peer, feed.Name), func(m *nats.Msg) {
+	_, err := c.nc.QueueSubscribe(subject(peer, feed.Name), peer, func(m *nats.Msg) {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -43,7 +44,10 @@ func AnswerFeed[Req, Item any](c *Conn, peer string, feed link.Feed[Req, Item], 
 			c.finish(m.Reply, serveFeed(c, m, fn))
 		}()
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return c.announce()
 }
 
 func serveFeed[Req, Item any](c *Conn, m *nats.Msg, fn func(context.Context, Req, func(Item) error) error) error {
@@ -151,7 +155,10 @@ func Follow[Req, Item any](ctx context.Context, c *Conn, peer string, feed link.
 	if err != nil {
 		return fmt.Errorf("%s: %w", feed.Name, err)
 	}
-	inbox := c.nc.NewRespInbox()
+	if !c.nc.IsConnected() {
+		return problem.New(problem.NotReady, "%s cannot be asked: this process is off the link; try again", peer)
+	}
+	inbox := feedOf(peer, nuid.Next())
 	items, err := c.nc.SubscribeSync(inbox)
 	if err != nil {
 		return fmt.Errorf("%s: %w", feed.Name, err)

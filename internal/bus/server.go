@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -21,12 +23,20 @@ type Options struct {
 	// MaxStore bounds what all streams together keep on disk, in bytes;
 	// default 10 GiB.
 	MaxStore int64
-	Logger   *slog.Logger
+	// Door lets other processes in; without one the planes of this process
+	// alone reach the server, in memory.
+	Door   *Door
+	Logger *slog.Logger
 }
 
-// Server is an embedded NATS server that listens nowhere: the planes of this
-// process reach it in memory.
-type Server struct{ ns *server.Server }
+// Server is an embedded NATS server.
+type Server struct {
+	ns  *server.Server
+	own string // what this process shows it where it has a door
+
+	mu     sync.Mutex
+	inside map[uint64]string // serials of certificates, by the connection
+}
 
 // maxPayload admits the largest telemetry message (256 KiB) with its
 // envelope, and a page of them being answered.
@@ -51,10 +61,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		SyncInterval:       time.Second,
 		NoSystemAccount:    false,
 	}
+	own := ownSecret()
+	s := &Server{own: own, inside: map[uint64]string{}}
+	if o.Door != nil {
+		if err := o.Door.open(options, own, s.enter); err != nil {
+			return nil, err
+		}
+	}
 	ns, err := server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("nats server %s: %w", o.Name, err)
 	}
+	s.ns = ns
 	ns.SetLoggerV2(serverLog{o.Logger.With("part", "nats", "server", o.Name)}, false, false, false)
 	ns.Start()
 	if err := ready(ctx, ns, o.Dir != ""); err != nil {
@@ -62,7 +80,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		ns.WaitForShutdown()
 		return nil, fmt.Errorf("nats server %s: %w", o.Name, err)
 	}
-	return &Server{ns}, nil
+	return s, nil
 }
 
 func ready(ctx context.Context, ns *server.Server, jetstream bool) error {
@@ -94,7 +112,7 @@ type Conn struct{ nc *nats.Conn }
 
 // Connect opens an in-memory connection that lives as long as the server.
 func (s *Server) Connect(name string) (*Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), nats.MaxReconnects(-1))
+	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), nats.UserInfo(name, s.own), nats.MaxReconnects(-1))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus as %s: %w", name, err)
 	}
@@ -110,6 +128,11 @@ type serverLog struct{ *slog.Logger }
 func (l serverLog) Noticef(format string, args ...any) { l.Logger.Debug(fmt.Sprintf(format, args...)) }
 func (l serverLog) Debugf(format string, args ...any)  { l.Logger.Debug(fmt.Sprintf(format, args...)) }
 func (l serverLog) Tracef(format string, args ...any)  { l.Logger.Debug(fmt.Sprintf(format, args...)) }
-func (l serverLog) Warnf(format string, args ...any)   { l.Logger.Warn(fmt.Sprintf(format, args...)) }
-func (l serverLog) Errorf(format string, args ...any)  { l.Logger.Error(fmt.Sprintf(format, args...)) }
-func (l serverLog) Fatalf(format string, args ...any)  { l.Logger.Error(fmt.Sprintf(format, args...)) }
+func (l serverLog) Warnf(format string, args ...any) {
+	if strings.Contains(format, "TLS Handshake First") {
+		return // nobody dials us otherwise
+	}
+	l.Logger.Warn(fmt.Sprintf(format, args...))
+}
+func (l serverLog) Errorf(format string, args ...any) { l.Logger.Error(fmt.Sprintf(format, args...)) }
+func (l serverLog) Fatalf(format string, args ...any) { l.Logger.Error(fmt.Sprintf(format, args...)) }

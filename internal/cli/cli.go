@@ -65,10 +65,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 the answer is no
 // root lists every command there is.
 func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
-		a.up(), a.apply(), a.diff(), a.export(),
+		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
-		a.status(), a.token(), a.audit(), a.doctor(), a.version(),
+		a.peer(), a.status(), a.token(), a.audit(), a.doctor(), a.version(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })

@@ -73,7 +73,7 @@ func (a *app) provisioning() *cobra.Command {
 	policies := a.group("policy", "The shared access policies with which back ends use the provisioning service", `  # the connection string that azure-iot-provisioning-service takes
   slipway provisioning policy list --json | jq -r '.items[] | select(.name=="provisioningserviceowner").primaryConnectionString'`, list, rotate)
 	policies.Aliases = []string{"policies"}
-	return a.group("provisioning", "The endpoint at which devices register", "", policies, a.certificate(), a.authority())
+	return a.group("provisioning", "The endpoint at which devices register", "", policies, a.certificate(), a.authority(), a.provisioningToken())
 }
 
 func (a *app) showPolicies(all []fleet.Policy) error {

@@ -48,7 +48,7 @@ func (a *app) stamp() *cobra.Command {
 			}, err
 		},
 	})
-	group.AddCommand(a.policy())
+	group.AddCommand(a.policy(), a.stampToken())
 	return group
 }
 

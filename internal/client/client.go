@@ -26,6 +26,7 @@ type Options struct {
 	URL     string // of the API, such as https://127.0.0.1:8443
 	Token   string
 	CAFile  string        // PEM of the authority to trust besides the system's
+	TLS     *tls.Config   // instead of CAFile, for processes that join
 	Timeout time.Duration // of a request; default 60 s; streams have none
 }
 
@@ -57,6 +58,9 @@ func New(o Options) (*Client, error) {
 			return nil, problem.New(problem.Invalid, "%s holds no PEM certificate", o.CAFile).At("ca")
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	if o.TLS != nil {
+		transport.TLSClientConfig = o.TLS
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 60 * time.Second

@@ -5,11 +5,13 @@ package control
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -22,6 +24,7 @@ import (
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -34,9 +37,24 @@ type Options struct {
 	Dir    string    // its database
 	Conn   *bus.Conn // to the other planes
 	Driver environment.Driver
+	// Joining lets processes elsewhere join the link; nil where all planes are
+	// in this one.
+	Joining *Joining
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Logger       *slog.Logger
+}
+
+// Joining is what membership needs to know of the installation and of this
+// process.
+type Joining struct {
+	Authority       membership.Authority
+	URI             func(peer string) *url.URL
+	Name            func(*x509.Certificate) (string, error)
+	Servers, Routes []string // of the link, host:port
+	Own             []string // this process's hosts
+	// Cut ends the connections of a certificate that was revoked.
+	Cut func(serial string)
 }
 
 // Plane is the control plane.
@@ -44,6 +62,7 @@ type Plane struct {
 	db           *sqldb.DB
 	environments *environment.Environments
 	fleet        *fleet.Fleet
+	members      *membership.Membership
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -78,8 +97,19 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := bus.Answer(o.Conn, link.ControlPeer, link.TokenCheck, whose(people)); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if j := o.Joining; j != nil {
+		if p.members, err = membership.Open(ctx, membership.Options{
+			DB: db, Audit: log, Authority: j.Authority, URI: j.URI, Name: j.Name, Servers: j.Servers, Routes: j.Routes, Own: j.Own, Now: time.Now, Raise: p.environments.Raise,
+			Cut: func(serial string) { j.Cut(serial); p.environments.Kick() },
+		}); err != nil {
+			return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+		}
+	}
+	if p.members != nil {
+		p.environments.Revoked = p.members.Revoked
+	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning)})
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning)})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
 	return p, nil
 }
@@ -106,6 +136,11 @@ func (p *Plane) APIHandler() http.Handler { return p.api }
 
 // ConsoleHandler serves everything else.
 func (p *Plane) ConsoleHandler() http.Handler { return p.console }
+
+// Admit says which peer of the link a certificate is.
+func (p *Plane) Admit(certificate *x509.Certificate) (string, error) {
+	return p.members.Admit(certificate)
+}
 
 // AdminToken is the token made at the very first start, empty later.
 func (p *Plane) AdminToken() string { return p.adminToken }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/slipway/slipway/internal/devca"
+	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/mqtt"
 )
@@ -18,7 +18,7 @@ import (
 // TestSilentClientsDoNotBarTheDoor opens far more connections than handshakes
 // may be under way, says nothing on them, and still comes in beside them.
 func TestSilentClientsDoNotBarTheDoor(t *testing.T) {
-	ca, err := devca.Open(t.TempDir(), time.Now)
+	ca, err := ca.Open(t.TempDir(), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,15 +5,19 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/coder/websocket"
 
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
-// WebSocketPaths are where clients open a WebSocket, for any plane: the hub's,
-// and that of clients made for Event Hubs.
-var WebSocketPaths = []string{"/$iothub/websocket", "/$servicebus/websocket"}
+// IsWebSocket reports whether a path is one where clients open a WebSocket, for
+// any plane: the hub's, or that of clients made for Event Hubs.
+func IsWebSocket(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	return strings.EqualFold(path, "/$iothub/websocket") || strings.EqualFold(path, "/$servicebus/websocket")
+}
 
 // The subprotocols, MQTT and AMQP over WebSocket.
 const (

@@ -3,6 +3,8 @@
 // desires and the others observe. It knows no transport; bus carries it.
 package link
 
+import "strings"
+
 // Call is a request one plane answers for another.
 type Call[Req, Resp any] struct {
 	// Name is the call's last part of the subject, for example "identity.put".
@@ -21,8 +23,11 @@ type None struct{}
 // ProvisioningPeer is the subject prefix under which provisioning answers.
 const ProvisioningPeer = "provisioning"
 
-// ObservedSubject is where stamps tell what they observe of themselves.
-const ObservedSubject = "observed.stamp"
+// ObservedSubject is where a peer tells what it observes of itself.
+func ObservedSubject(peer string) string { return "observed." + peer }
 
 // StampPeer is the subject prefix under which the stamp answers.
 func StampPeer(stamp string) string { return "stamp." + stamp }
+
+// StampOfPeer is the reverse of StampPeer.
+func StampOfPeer(peer string) (stamp string, ok bool) { return strings.CutPrefix(peer, "stamp.") }

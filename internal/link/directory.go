@@ -8,6 +8,9 @@ type Directory struct {
 	Version      int64         `json:"version"`
 	Environments []Environment `json:"environments"`
 	Stamps       []Stamp       `json:"stamps"`
+	// RevokedPeers are serials of certificates, in hex, whose owners the servers
+	// of the link do not let in.
+	RevokedPeers []string `json:"revokedPeers,omitempty"`
 }
 
 // Environment is what provisioning needs to know of one environment.
@@ -60,4 +63,5 @@ type Observed struct {
 	Refused     uint64    `json:"refused"`   // connections refused since start
 	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
 	BytesStored uint64    `json:"bytesStored"`
+	Host        string    `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
@@ -41,6 +42,9 @@ type Options struct {
 	Logger *slog.Logger
 	Hosts  func() []string // the names the service answers to, for the scope of tokens
 	Guard  *outbound.Guard // where webhooks may be
+	// Cut ends the connections to the link of a certificate that was revoked;
+	// nil where this process holds no server of it.
+	Cut func(serial string)
 }
 
 // Plane is the provisioning plane.
@@ -57,6 +61,7 @@ type Plane struct {
 	http        *dpshttp.Edge
 	policies    *policy.Policies
 	back        *dpsservice.Edge
+	cut         func(serial string)
 }
 
 // New opens provisioning's database and answers the other planes. Devices are
@@ -69,7 +74,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
-	p := &Plane{db: db, conn: o.Conn}
+	p := &Plane{db: db, conn: o.Conn, cut: o.Cut}
 	if err := p.build(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
 	}
@@ -138,7 +143,11 @@ func (p *Plane) answer() error {
 	const peer = link.ProvisioningPeer
 	return errors.Join(
 		bus.Answer(p.conn, peer, link.DirectoryPut, func(ctx context.Context, d link.Directory) (link.None, error) {
-			return link.None{}, p.directory.Put(ctx, d)
+			if err := p.directory.Put(ctx, d); err != nil {
+				return link.None{}, err
+			}
+			p.cutRevoked()
+			return link.None{}, nil
 		}),
 		bus.Answer(p.conn, peer, link.ProvisioningInfo, func(context.Context, link.None) (link.Scope, error) { return link.Scope{IDScope: p.scope}, nil }),
 		bus.Answer(p.conn, peer, link.EnrollmentPut, func(ctx context.Context, req link.PutEnrollment) (link.Enrollment, error) {
@@ -171,6 +180,22 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),
 		bus.Answer(p.conn, peer, link.ServiceRotate, p.policies.AnswerRotate),
 	)
+}
+
+// Revoked reports whether a certificate, by its hex serial, is one whose owner
+// is not let on the link.
+func (p *Plane) Revoked(serial string) bool {
+	return slices.Contains(p.directory.Current().Revoked(), serial)
+}
+
+// cutRevoked sends away from the link whoever is no longer let in.
+func (p *Plane) cutRevoked() {
+	if p.cut == nil {
+		return
+	}
+	for _, serial := range p.directory.Current().Revoked() {
+		p.cut(serial)
+	}
 }
 
 // counted adds to an enrolment how many devices came by it.

@@ -59,6 +59,38 @@ func Decode(file string, data []byte) ([]Resource, error) {
 	return all, nil
 }
 
+// DecodeOne reads a file of one document that is no resource, such as a
+// process's configuration. What check finds wrong is told with its place, by
+// the field that the problem names.
+func DecodeOne[T any](file string, data []byte, check func(T) (T, error)) (document T, err error) {
+	if len(data) > maxFile {
+		return document, problem.New(problem.TooLarge, "%s: a file has at most %d bytes, not %d", file, maxFile, len(data))
+	}
+	parsed, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return document, syntax(file, err)
+	}
+	if len(parsed.Docs) != 1 || parsed.Docs[0].Body == nil {
+		return document, problem.New(problem.Invalid, "%s: it holds %d documents, and must hold one", file, len(parsed.Docs))
+	}
+	d, body := decoder{file: file}, parsed.Docs[0].Body
+	if err := d.check(body, reflect.TypeFor[T](), ""); err != nil {
+		return document, err
+	}
+	text, err := toJSON(body)
+	if err != nil {
+		return document, d.fault(body, "document", "%s", err)
+	}
+	if err := json.Unmarshal(text, &document); err != nil {
+		return document, d.typeFault(body, "", err)
+	}
+	checked, err := check(document)
+	if p := problem.Of(err); err != nil && p.Kind == problem.Invalid && p.Field != "" {
+		return document, d.fault(find(body, p.Field), p.Field, "%s", p.Message)
+	}
+	return checked, err
+}
+
 // syntax puts the parser's complaint into our form.
 func syntax(file string, err error) error {
 	var located yaml.Error

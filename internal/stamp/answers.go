@@ -141,9 +141,9 @@ func (s *Stamp) observe(ctx context.Context) error {
 	for {
 		o, err := s.observed(ctx)
 		if err == nil {
-			err = bus.Tell(s.link, link.ObservedSubject, o)
+			err = bus.Tell(s.link, link.ObservedSubject(link.StampPeer(s.name)), o)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !problem.Is(err, problem.NotReady) {
 			s.logger.Warn("observation not told", "error", err)
 		}
 		select {
@@ -164,8 +164,12 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 		return link.Observed{}, err
 	}
 	now, counts := s.hub.Now(), s.hub.Counts()
+	host := ""
+	if told := s.told.Load(); told != nil {
+		host = *told
+	}
 	return link.Observed{
-		Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
+		Host: host, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
 		Refused: counts.Refused, Throttled: counts.Throttled, BytesStored: bytes,
 	}, nil

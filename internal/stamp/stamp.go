@@ -77,6 +77,7 @@ type Stamp struct {
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
+	told           atomic.Pointer[string]
 	rate           rateMeter
 	logger         *slog.Logger
 }
@@ -161,6 +162,10 @@ func (s *Stamp) open(ctx context.Context, o Options) (err error) {
 // SetHosts says by which names devices reach the stamp; tokens must be for one
 // of them.
 func (s *Stamp) SetHosts(hosts []string) { s.hosts.Store(&hosts) }
+
+// SetTold says what devices are told of where the stamp is, for control to tell
+// them, where nobody there knows.
+func (s *Stamp) SetTold(host string) { s.told.Store(&host) }
 
 // Serve speaks with one device until its connection ends.
 func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user hubmqtt.User) {

@@ -6,7 +6,6 @@ package up
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,16 +13,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/control"
-	"github.com/slipway/slipway/internal/devca"
+	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
@@ -84,7 +81,7 @@ type ReadyStamp struct {
 // Run starts the installation, calls o.Ready when devices can register and
 // people can log in, and runs it until ctx ends.
 func Run(ctx context.Context, o Options) (err error) {
-	unlock, err := lockData(o.Data)
+	unlock, err := datadir.Lock(o.Data)
 	if err != nil {
 		return err
 	}
@@ -123,27 +120,10 @@ func (in *installation) run(ctx context.Context) error {
 	return errors.Join(err, <-ended)
 }
 
-// lockData makes sure that one process at a time works on the data directory;
-// nothing else would stop a second one from damaging the logs.
-func lockData(dir string) (unlock func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	lock := flock.New(filepath.Join(dir, "lock"))
-	held, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock the data directory %s: %w", dir, err)
-	}
-	if !held {
-		return nil, problem.New(problem.Conflict, "another slipway runs on the data directory %s; stop it or choose another with --data", dir)
-	}
-	return lock.Unlock, nil
-}
-
 // installation is everything `up` runs, in the order it was built.
 type installation struct {
 	Options
-	ca           *devca.Authority
+	ca           *ca.Authority
 	link         *bus.Server
 	conns        []*bus.Conn
 	entrance     *entrance.Entrance
@@ -165,7 +145,7 @@ const loopback = "127.0.0.1"
 const defaultAMQPS = "5671"
 
 func (in *installation) build(ctx context.Context) (err error) {
-	if in.ca, err = devca.Open(in.Data, time.Now); err != nil {
+	if in.ca, err = ca.Open(in.Data, time.Now); err != nil {
 		return err
 	}
 	in.ca.Name("localhost", loopback)
@@ -335,7 +315,7 @@ func (in *installation) routeAMQP(hostname string) (entrance.ServeAMQP, bool) {
 // serveHTTPS tells the planes apart by path; devices' paths begin with the
 // id scope.
 func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
-	if slices.ContainsFunc(entrance.WebSocketPaths, func(path string) bool { return strings.EqualFold(strings.TrimSuffix(r.URL.Path, "/"), path) }) {
+	if entrance.IsWebSocket(r.URL.Path) {
 		in.entrance.ServeWebSocket(w, r)
 		return
 	}
@@ -404,12 +384,12 @@ func (in *installation) becomeReady(ctx context.Context) error {
 		return err
 	}
 	ready := in.describe()
-	if err := writeReady(filepath.Join(in.Data, "ready.json"), ready); err != nil {
+	if err := datadir.WriteJSON(filepath.Join(in.Data, "ready.json"), ready); err != nil {
 		return err
 	}
 	if in.ReadyFile != "" {
-		if err := writeReady(in.ReadyFile, ready); err != nil {
-			return err
+		if err := datadir.WriteJSON(in.ReadyFile, ready); err != nil {
+			return fmt.Errorf("ready file: %w", err)
 		}
 	}
 	if in.Ready != nil {
@@ -428,19 +408,6 @@ func (in *installation) describe() Ready {
 		ready.Stamps = append(ready.Stamps, ReadyStamp{local.spec.Name, local.spec.Environment, local.spec.Region, local.host, local.ports.MQTT, local.ports.HTTPS, local.ports.AMQP})
 	}
 	return ready
-}
-
-// writeReady writes the file whole or not at all, as scripts wait for it.
-func writeReady(file string, ready Ready) error {
-	text, err := json.MarshalIndent(ready, "", "  ")
-	if err != nil {
-		return err
-	}
-	draft := file + ".tmp"
-	if err := os.WriteFile(draft, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("ready file: %w", err)
-	}
-	return os.Rename(draft, file)
 }
 
 func (in *installation) close() error {

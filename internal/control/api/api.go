@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -28,6 +29,7 @@ type Options struct {
 	Audit        *audit.Log
 	Environments *environment.Environments
 	Fleet        *fleet.Fleet
+	Members      *membership.Membership // nil where all planes are in one process
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -69,6 +71,7 @@ func New(o Options) http.Handler {
 	a.certificates()
 	a.authorities()
 	a.queries()
+	a.peers()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -101,9 +104,9 @@ func actorOf(ctx context.Context) access.Actor {
 	return actor
 }
 
-// public are the paths anybody may read.
+// public are the paths that need no token of ours.
 func public(path string) bool {
-	return path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/api/openapi")
+	return path == joinPath || path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/api/openapi")
 }
 
 // authenticate lets only bearers of a token past.

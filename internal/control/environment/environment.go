@@ -25,7 +25,7 @@ import (
 // Driver brings stamps about where they are meant to run.
 type Driver interface {
 	// Ensure starts the stamp if it does not run and returns the host devices
-	// are told.
+	// are told; none where the stamp runs by itself, and tells it.
 	Ensure(ctx context.Context, stamp link.Stamp) (host string, err error)
 	// Remove stops it.
 	Remove(ctx context.Context, name string) error
@@ -40,6 +40,9 @@ type Environments struct {
 	logger *slog.Logger
 	now    func() time.Time
 	kick   chan struct{} // something changed: reconcile now
+	// Revoked are the certificates of processes that servers of the link
+	// elsewhere are not to let in.
+	Revoked func() []string
 
 	mu       sync.Mutex
 	observed map[string]link.Observed
@@ -50,14 +53,21 @@ type Environments struct {
 func New(db *sqldb.DB, conn *bus.Conn, driver Driver, log *audit.Log, logger *slog.Logger, now func() time.Time) (*Environments, error) {
 	e := &Environments{
 		db: db, conn: conn, driver: driver, audit: log, logger: logger, now: now, kick: make(chan struct{}, 1),
-		observed: map[string]link.Observed{}, problems: map[string]string{},
+		observed: map[string]link.Observed{}, problems: map[string]string{}, Revoked: func() []string { return nil },
 	}
-	return e, bus.Hear(conn, link.ObservedSubject, e.hear)
+	return e, bus.Hear(conn, link.ObservedSubject(link.StampPeer("*")), e.hear)
 }
 
-func (e *Environments) hear(o link.Observed) {
+// hear keeps what a stamp tells of itself, and of no other.
+func (e *Environments) hear(subject string, o link.Observed) {
+	if subject != link.ObservedSubject(link.StampPeer(o.Stamp)) {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.observed[o.Stamp].Host != o.Host {
+		e.Kick()
+	}
 	e.observed[o.Stamp] = o
 }
 
@@ -136,7 +146,7 @@ func (e *Environments) commit(ctx context.Context, dryRun bool, c edit) error {
 		if err := c.apply(ctx, tx); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "UPDATE directory SET version = version + 1 WHERE id = 1"); err != nil {
+		if err := e.Raise(ctx, tx); err != nil {
 			return err
 		}
 		if err := e.audit.Record(ctx, tx, audit.Entry{Actor: c.actor.Name, Action: c.action, Object: c.object, Outcome: audit.Done, Detail: c.detail}); err != nil {
@@ -156,6 +166,12 @@ func (e *Environments) commit(ctx context.Context, dryRun bool, c edit) error {
 	return err
 }
 
+// Raise gives the directory its next version, so that it goes out anew.
+func (e *Environments) Raise(ctx context.Context, tx *sqldb.Tx) error {
+	_, err := tx.Exec(ctx, "UPDATE directory SET version = version + 1 WHERE id = 1")
+	return err
+}
+
 // Kick makes Run look at once.
 func (e *Environments) Kick() {
 	select {
@@ -172,7 +188,7 @@ func (e *Environments) Directory(ctx context.Context) (link.Directory, error) {
 	if err != nil {
 		return d, err
 	}
-	d.Version = version
+	d.Version, d.RevokedPeers = version, e.Revoked()
 	environments, err := sqldb.Rows(ctx, e.db, scanRecord, selectEnvironments+" ORDER BY name")
 	if err != nil {
 		return d, err

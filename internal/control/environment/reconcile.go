@@ -57,6 +57,17 @@ func (e *Environments) Reconcile(ctx context.Context) error {
 	return failed
 }
 
+// told is the host that a stamp which runs by itself tells of, or told before.
+func (e *Environments) told(stamp, known string) (string, error) {
+	if o, ok := e.Observed(stamp); ok && o.Host != "" {
+		return o.Host, nil
+	}
+	if known == "" {
+		return "", problem.New(problem.NotReady, "stamp %s has not joined yet: slipway stamp token %s makes the token that slipway serve stamp joins with", stamp, stamp)
+	}
+	return known, nil
+}
+
 func (e *Environments) ensure(ctx context.Context, s link.Stamp) error {
 	known := s.Host
 	spec, err := e.Stamp(ctx, s.Name)
@@ -65,6 +76,9 @@ func (e *Environments) ensure(ctx context.Context, s link.Stamp) error {
 	}
 	s.Host = spec.Spec.Host // what people want, not what the driver said
 	host, err := e.driver.Ensure(ctx, s)
+	if err == nil && host == "" {
+		host, err = e.told(s.Name, known)
+	}
 	e.mu.Lock()
 	delete(e.problems, s.Name)
 	if err != nil {
@@ -78,7 +92,6 @@ func (e *Environments) ensure(ctx context.Context, s link.Stamp) error {
 		if _, err := tx.Exec(ctx, "UPDATE stamp SET host = ? WHERE name = ?", host, s.Name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "UPDATE directory SET version = version + 1 WHERE id = 1")
-		return err
+		return e.Raise(ctx, tx)
 	})
 }

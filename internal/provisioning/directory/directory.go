@@ -16,6 +16,7 @@ type Directory struct {
 	environments map[string]link.Environment
 	stamps       map[string]link.Stamp
 	ordered      []link.Stamp
+	revoked      []string
 }
 
 // Index makes a Directory of the document.
@@ -25,6 +26,7 @@ func Index(document link.Directory) *Directory {
 		environments: make(map[string]link.Environment, len(document.Environments)),
 		stamps:       make(map[string]link.Stamp, len(document.Stamps)),
 		ordered:      slices.Clone(document.Stamps),
+		revoked:      document.RevokedPeers,
 	}
 	for _, e := range document.Environments {
 		d.environments[e.Name] = e
@@ -38,6 +40,9 @@ func Index(document link.Directory) *Directory {
 
 // Version is the document's version.
 func (d *Directory) Version() int64 { return d.version }
+
+// Revoked are the serials of certificates whose owners are not let on the link.
+func (d *Directory) Revoked() []string { return d.revoked }
 
 // Stamp finds a stamp by name.
 func (d *Directory) Stamp(name string) (link.Stamp, bool) {

@@ -1,8 +1,8 @@
-// Package devca is the development certificate authority of an installation:
-// made at first start, kept in the data directory, trusted by devices that are
-// given its certificate. Real host names with real certificates replace it by
-// configuration.
-package devca
+// Package ca is the certificate authority of an installation, made at first
+// start and kept in control's data directory. It signs the certificates by
+// which the processes of the planes know one another. Devices meet them too,
+// until certificates of a public authority are configured.
+package ca
 
 import (
 	"crypto/ecdsa"
@@ -16,9 +16,11 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,11 +51,11 @@ func Open(dir string, now func() time.Time) (*Authority, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return a, a.create()
 	case err != nil:
-		return nil, fmt.Errorf("read the development CA: %w", err)
+		return nil, fmt.Errorf("read the authority: %w", err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("the development CA in %s has a %T, not an ECDSA key", dir, pair.PrivateKey)
+		return nil, fmt.Errorf("the authority in %s has a %T, not an ECDSA key", dir, pair.PrivateKey)
 	}
 	a.cert, a.key = pair.Leaf, key
 	return a, nil
@@ -77,7 +79,7 @@ func (a *Authority) create() error {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Slipway development CA", Organization: []string{"Slipway"}},
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Slipway installation CA", Organization: []string{"Slipway"}},
 		NotBefore: a.now().Add(-time.Hour), NotAfter: a.now().Add(caLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
@@ -146,27 +148,82 @@ func (a *Authority) issue(names []string) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
+	leaf, err := a.sign(&key.PublicKey, "slipway", names, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// sign makes a certificate over names; one with a URI is a peer's, which also
+// dials.
+func (a *Authority) sign(public any, common string, names []string, uri *url.URL) (*x509.Certificate, error) {
 	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "slipway"},
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: common},
 		NotBefore: a.now().Add(-time.Hour), NotAfter: a.now().Add(serverLife),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if uri != nil {
+		template.URIs = []*url.URL{uri}
+		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else {
-			template.DNSNames = append(template.DNSNames, name)
+			template.DNSNames = append(template.DNSNames, strings.ToLower(name))
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
+	return x509.ParseCertificate(der)
+}
+
+// Sign makes the certificate of a peer, by the key that a request proves to
+// have.
+func (a *Authority) Sign(csr *x509.CertificateRequest, common string, names []string, uri *url.URL) (*x509.Certificate, error) {
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("the request is not signed by its key: %w", err)
 	}
-	return &tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+	return a.sign(csr.PublicKey, common, names, uri)
+}
+
+// Verify holds a certificate against the authority, at this moment.
+func (a *Authority) Verify(certificate *x509.Certificate) error {
+	_, err := certificate.Verify(x509.VerifyOptions{Roots: a.Pool(), CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err
+}
+
+// DER is the authority's certificate.
+func (a *Authority) DER() []byte { return a.cert.Raw }
+
+// Own returns what gives the certificate of a peer in this process, over the
+// names that Name was given, renewed in time.
+func (a *Authority) Own(common string, uri *url.URL) func() (*tls.Certificate, error) {
+	var mu sync.Mutex
+	var kept *tls.Certificate
+	return func() (*tls.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if kept != nil && kept.Leaf.NotAfter.Sub(a.now()) > renewAt {
+			return kept, nil
+		}
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		names := slices.Clone(a.names)
+		a.mu.Unlock()
+		leaf, err := a.sign(&key.PublicKey, common, names, uri)
+		if err != nil {
+			return nil, fmt.Errorf("issue the certificate of %s: %w", common, err)
+		}
+		kept = &tls.Certificate{Certificate: [][]byte{leaf.Raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}
+		return kept, nil
+	}
 }
 
 // ServerTLS is how the shared listeners speak TLS: 1.2 and later, a client

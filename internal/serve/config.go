@@ -1,0 +1,228 @@
+package serve
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
+)
+
+// The planes a process can be of.
+const (
+	Control      = "control"
+	Provisioning = "provisioning"
+	Stamp        = "stamp"
+)
+
+// Config is a process's configuration file.
+type Config struct {
+	Plane string `json:"plane"`          // control, provisioning or stamp
+	Name  string `json:"name,omitempty"` // of a stamp
+	Data  string `json:"data"`           // directory of everything that must survive a restart
+	// Hosts are the names and addresses by which others reach the process; the
+	// first is what they are told.
+	Hosts  []string `json:"hosts,omitempty"`
+	Listen Listen   `json:"listen,omitzero"`
+	TLS    TLS      `json:"tls,omitzero"`
+	Link   Link     `json:"link,omitzero"`
+	Join   Join     `json:"join,omitzero"`
+	// Networks are private networks that routes and webhooks may reach.
+	Networks []string `json:"networks,omitempty"`
+	// Provisioning is where devices register, host:port, for control to show.
+	Provisioning string `json:"provisioning,omitempty"`
+	Log          Log    `json:"log,omitzero"`
+}
+
+// Listen are the addresses of a process, host:port each.
+type Listen struct {
+	HTTPS string `json:"https,omitempty"`
+	HTTP  string `json:"http,omitempty"` // control's console without TLS, on loopback
+	MQTTS string `json:"mqtts,omitempty"`
+	AMQPS string `json:"amqps,omitempty"`
+}
+
+// TLS names the files of a certificate that devices and people are to see
+// instead of the installation's own. They are read again when they change.
+type TLS struct {
+	Certificate string `json:"certificate,omitempty"`
+	Key         string `json:"key,omitempty"`
+}
+
+// Link is the part of the link that a process of control or provisioning is.
+type Link struct {
+	Listen    string `json:"listen,omitempty"`    // host:port for stamps and provisioning
+	Advertise string `json:"advertise,omitempty"` // host:port by which they reach it
+	Cluster   string `json:"cluster,omitempty"`   // host:port for the link's other servers
+}
+
+// Join is how a process gets its place on the link, the first time.
+type Join struct {
+	Control   string `json:"control,omitempty"`   // URL of control's API
+	Token     string `json:"token,omitempty"`     // or SLIPWAY_JOIN_TOKEN
+	TokenFile string `json:"tokenFile,omitempty"` // file that holds it
+	CA        string `json:"ca,omitempty"`        // PEM file of the authority of control's certificate, if that is another
+}
+
+// Log says what is logged.
+type Log struct {
+	Level  string `json:"level,omitempty"`  // debug, info, warn or error
+	Format string `json:"format,omitempty"` // text or json
+}
+
+// ReadConfig reads and checks a file. Relative paths in it start where it is.
+func ReadConfig(file string) (Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return Config{}, err
+	}
+	dir := filepath.Dir(file)
+	return resource.DecodeOne(file, text, func(c Config) (Config, error) { return c.check(dir) })
+}
+
+// check holds a configuration against the rules and fills in what it leaves out.
+func (c Config) check(dir string) (Config, error) {
+	for _, path := range []*string{&c.Data, &c.TLS.Certificate, &c.TLS.Key, &c.Join.TokenFile, &c.Join.CA} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	for _, rule := range []func(*Config) error{(*Config).checkPlane, (*Config).checkAddresses, (*Config).checkJoin, (*Config).checkRest} {
+		if err := rule(&c); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func invalid(field, format string, args ...any) error {
+	return problem.New(problem.Invalid, format, args...).At(field)
+}
+
+func (c *Config) checkPlane() error {
+	switch {
+	case !slices.Contains([]string{Control, Provisioning, Stamp}, c.Plane):
+		return invalid("plane", "must be %s, %s or %s, not %q", Control, Provisioning, Stamp, c.Plane)
+	case c.Plane == Stamp && resource.CheckName(resource.KindStamp, c.Name) != nil:
+		return invalid("name", "must be the stamp's name, 1 to 63 of a-z, 0-9 and '-', not %q", c.Name)
+	case c.Plane != Stamp && c.Name != "":
+		return invalid("name", "only a stamp has one")
+	case c.Data == "":
+		return invalid("data", "is missing: the directory of everything that must survive a restart")
+	case c.Plane == Stamp && c.Link != (Link{}):
+		return invalid("link", "a stamp only dials the link; control and provisioning hold it")
+	case c.Plane != Control && c.Listen.HTTP != "":
+		return invalid("listen.http", "only control serves people")
+	case c.Plane != Control && c.Provisioning != "":
+		return invalid("provisioning", "only control shows it")
+	case c.Plane == Control && (c.Listen.MQTTS != "" || c.Listen.AMQPS != ""):
+		return invalid("listen", "control speaks neither MQTT nor AMQP; provisioning and stamps do")
+	case c.Plane == Provisioning && c.Listen.AMQPS != "":
+		return invalid("listen.amqps", "provisioning does not speak AMQP")
+	}
+	return nil
+}
+
+// The ports where nothing else is said.
+const (
+	defaultHTTPS   = ":8443"
+	defaultMQTTS   = ":8883"
+	defaultAMQPS   = ":5671"
+	defaultHTTP    = "127.0.0.1:8080"
+	defaultLink    = ":7422"
+	defaultCluster = ":7423"
+)
+
+func (c *Config) checkAddresses() error {
+	type address struct {
+		field string
+		at    *string
+		usual string
+	}
+	all := []address{{"listen.https", &c.Listen.HTTPS, defaultHTTPS}}
+	switch c.Plane {
+	case Control:
+		all = append(all, address{"listen.http", &c.Listen.HTTP, defaultHTTP}, address{"link.listen", &c.Link.Listen, defaultLink}, address{"link.cluster", &c.Link.Cluster, defaultCluster})
+	case Provisioning:
+		all = append(all, address{"listen.mqtts", &c.Listen.MQTTS, defaultMQTTS}, address{"link.listen", &c.Link.Listen, defaultLink}, address{"link.cluster", &c.Link.Cluster, defaultCluster})
+	case Stamp:
+		all = append(all, address{"listen.mqtts", &c.Listen.MQTTS, defaultMQTTS}, address{"listen.amqps", &c.Listen.AMQPS, defaultAMQPS})
+	}
+	for _, a := range all {
+		if *a.at == "" {
+			*a.at = a.usual
+		}
+		if _, _, err := splitAddress(a.field, *a.at); err != nil {
+			return err
+		}
+	}
+	for i, host := range c.Hosts {
+		if host == "" || strings.ContainsAny(host, "/ ") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return invalid("hosts", "entry %d must be a host name or an address without a port, not %q", i+1, host)
+		}
+	}
+	if len(c.Hosts) == 0 {
+		host, _, err := splitAddress("listen.https", c.Listen.HTTPS)
+		if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() {
+			return invalid("hosts", "is missing: the names by which others reach this process, as it listens on every address")
+		}
+		c.Hosts = []string{host}
+	}
+	host, _, err := splitAddress("listen.http", c.Listen.HTTP)
+	if ip := net.ParseIP(host); c.Plane == Control && (err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback())) {
+		return invalid("listen.http", "is not TLS, so it must be on loopback, not on %q; listen.https is for other machines", host)
+	}
+	return nil
+}
+
+// splitAddress reads host:port; a host that is not named is every address.
+func splitAddress(field, address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, invalid(field, "an address reads host:port or :port, not %q", address)
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, invalid(field, "a port is a number from 0 to 65535, not %q", text)
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return host, port, nil
+}
+
+func (c *Config) checkJoin() error {
+	switch {
+	case c.Plane == Control && c.Join != (Join{}):
+		return invalid("join", "control joins nothing; the others join it")
+	case c.Plane != Control && !strings.HasPrefix(c.Join.Control, "https://"):
+		return invalid("join.control", "must be the URL of control's API, such as https://control.example.com:8443, not %q", c.Join.Control)
+	case c.Join.Token != "" && c.Join.TokenFile != "":
+		return invalid("join.tokenFile", "either token or tokenFile, not both")
+	}
+	return nil
+}
+
+func (c *Config) checkRest() error {
+	switch {
+	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
+		return invalid("tls", "certificate and key go together")
+	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
+		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
+	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
+		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	for _, file := range []struct{ field, path string }{{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"join.ca", c.Join.CA}} {
+		if file.path == "" {
+			continue
+		}
+		if _, err := os.Stat(file.path); err != nil {
+			return invalid(file.field, "cannot be read: %s", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+package serve
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/slipway/slipway/internal/problem"
+)
+
+func read(t *testing.T, text string) (Config, error) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ReadConfig(file)
+}
+
+func TestExamplesAreGood(t *testing.T) {
+	for _, plane := range []string{Control, Provisioning, Stamp} {
+		text, known := Example(plane)
+		if !known {
+			t.Fatalf("there is no example for %s", plane)
+		}
+		if c, err := read(t, text); err != nil || c.Plane != plane {
+			t.Errorf("%s: %+v, %v", plane, c, err)
+		}
+	}
+}
+
+func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
+	stamp := "plane: stamp\nname: one\ndata: d\nhosts: [one.example.com]\njoin: { control: https://c:8443 }\n"
+	for text, want := range map[string]string{
+		"plane: moon\ndata: d":                                              ":1:8: plane: must be control, provisioning or stamp",
+		"plane: control":                                                    "data: is missing",
+		"plane: control\ndata: d":                                           "hosts: is missing",
+		stamp + "lisen: {}":                                                 ":6:1: lisen: no such field",
+		stamp + "link: { listen: \":1\" }":                                  "link: a stamp only dials",
+		stamp + "listen: { https: \":x\" }":                                 ":6:18: listen.https: a port is a number",
+		stamp + "listen: { https: [1] }":                                    "listen.https: must be text",
+		stamp + "tls: { key: x.pem }":                                       "certificate and key go together",
+		stamp + "tls: { key: x.pem, certificate: y.pem }":                   "tls.certificate: cannot be read",
+		stamp + "log: { level: loud }":                                      "log.level: must be debug",
+		strings.Replace(stamp, "https://", "http://", 1):                    "join.control: must be the URL",
+		strings.Replace(stamp, "one.example.com", "one:80", 1):              "hosts: entry 1 must be a host name",
+		strings.Replace(stamp, "name: one", "name: ONE", 1):                 "name: must be the stamp's name",
+		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":      "listen.http: is not TLS",
+		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
+		"a: [": "c.yaml:",
+	} {
+		if _, err := read(t, text); !problem.Is(err, problem.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n  says %v\n  not  %s", text, err, want)
+		}
+	}
+}
+
+func TestPathsStartWhereTheFileIs(t *testing.T) {
+	c, err := read(t, "plane: stamp\nname: one\ndata: d\nhosts: [h]\njoin: { control: https://c:8443, tokenFile: t }\n")
+	if err != nil || !filepath.IsAbs(c.Data) || filepath.Dir(c.Data) != filepath.Dir(c.Join.TokenFile) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -1,0 +1,155 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/ca"
+	"github.com/slipway/slipway/internal/control"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/peer"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// elsewhere is the driver of stamps that run in processes of their own: it
+// starts none, and knows no host but the one people or the stamp itself tell.
+type elsewhere struct{}
+
+// Ensure leaves it to the stamp to come.
+func (elsewhere) Ensure(_ context.Context, s link.Stamp) (string, error) { return s.Host, nil }
+
+// Remove leaves it to the stamp to go.
+func (elsewhere) Remove(context.Context, string) error { return nil }
+
+// control runs the control plane: its database, the authority, the first
+// server of the link, API and console.
+func (p *process) control(ctx context.Context) (err error) {
+	authority, err := ca.Open(p.Config.Data, p.now)
+	if err != nil {
+		return err
+	}
+	authority.Name(p.Config.Hosts...)
+	var plane atomic.Pointer[control.Plane]
+	server, err := bus.Start(ctx, bus.Options{Name: link.ControlPeer, Logger: p.Logger, Door: &bus.Door{
+		Listen: p.Config.Link.Listen, Advertise: p.Config.Link.Advertise, Cluster: p.Config.Link.Cluster,
+		TLS: peer.LinkTLS(authority.Pool(), authority.Own(link.ControlPeer, peer.URI(link.ControlPeer))),
+		Peer: func(certificate *x509.Certificate) (string, error) {
+			if running := plane.Load(); running != nil {
+				return running.Admit(certificate)
+			}
+			return "", problem.New(problem.NotReady, "control is starting")
+		},
+	}})
+	if err != nil {
+		return err
+	}
+	defer server.Stop()
+	conn, err := server.Connect(link.ControlPeer)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	linkAt, clusterAt := p.reachable(p.Config.Link.Advertise, server.Address()), p.reachable("", server.ClusterAddress())
+	built, err := control.New(ctx, control.Options{
+		Dir: p.Config.Data, Conn: conn, Driver: elsewhere{}, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
+		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, built.Close()) }()
+	plane.Store(built)
+	shown, err := p.tls(authority.ServerTLS())
+	if err != nil {
+		return err
+	}
+	secured, plain, err := p.listenControl(shown)
+	if err != nil {
+		return err
+	}
+	return tasks.Run(ctx,
+		tasks.Task{Name: "control", Run: built.Run},
+		tasks.Task{Name: "https", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, secured, people(built)) }},
+		tasks.Task{Name: "http", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, plain, people(built)) }},
+		tasks.Task{Name: "ready", Run: func(context.Context) error {
+			token, err := p.keepToken(built.AdminToken())
+			if err != nil {
+				return err
+			}
+			port := secured.Addr().(*net.TCPAddr).Port
+			return p.ready(Ready{
+				HTTPS: port, Console: "http://" + plain.Addr().String(), API: "https://" + at(p.Config.Hosts[0], port),
+				Link: linkAt, Cluster: clusterAt, CA: authority.File(), AdminToken: token, TokenFile: filepath.Join(p.Config.Data, tokenFile),
+			})
+		}},
+	)
+}
+
+// reachable is where others reach a server: as the configuration says, or on
+// the process's first host.
+func (p *process) reachable(advertised, bound string) string {
+	if advertised != "" || bound == "" {
+		return advertised
+	}
+	host, text, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound
+	}
+	port, err := strconv.Atoi(text)
+	if ip := net.ParseIP(host); err != nil || ip != nil && !ip.IsUnspecified() {
+		return bound
+	}
+	return at(p.Config.Hosts[0], port)
+}
+
+// listenControl opens the doors for people and programs.
+func (p *process) listenControl(shown *tls.Config) (secured, plain net.Listener, err error) {
+	config := shown.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	if secured, err = tls.Listen("tcp", p.Config.Listen.HTTPS, config); err != nil {
+		return nil, nil, fmt.Errorf("listen.https: %w", err)
+	}
+	if plain, err = net.Listen("tcp", p.Config.Listen.HTTP); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("listen.http: %w", err), secured.Close())
+	}
+	return secured, plain, nil
+}
+
+// people serves API and console.
+func people(plane *control.Plane) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/") {
+			plane.APIHandler().ServeHTTP(w, r)
+			return
+		}
+		plane.ConsoleHandler().ServeHTTP(w, r)
+	})
+}
+
+// tokenFile holds the token made at first start.
+const tokenFile = "admin-token"
+
+// keepToken writes the first token down for the owner of the data directory.
+func (p *process) keepToken(fresh string) (string, error) {
+	file := filepath.Join(p.Config.Data, tokenFile)
+	if fresh != "" {
+		return fresh, os.WriteFile(file, []byte(fresh+"\n"), 0o600)
+	}
+	kept, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(kept)), err
+}

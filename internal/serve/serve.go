@@ -1,0 +1,173 @@
+// Package serve runs one plane in a process of its own: control, provisioning
+// or a stamp, by a configuration file. Provisioning and stamps join control
+// once with a token and reach it over the link from then on; what `slipway up`
+// runs in one process are the same planes.
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/slipway/slipway/internal/datadir"
+	"github.com/slipway/slipway/internal/entrance"
+)
+
+// Options are what Run needs beside the configuration.
+type Options struct {
+	Config    Config
+	JoinToken string // from the environment; the file's own goes first
+	ReadyFile string // where to write Ready as JSON
+	Logger    *slog.Logger
+	Ready     func(Ready)
+}
+
+// Ready tells where a process is.
+type Ready struct {
+	Plane   string `json:"plane"`
+	Name    string `json:"name,omitempty"`
+	Host    string `json:"host"`
+	HTTPS   int    `json:"https"`
+	MQTTS   int    `json:"mqtts,omitempty"`
+	AMQPS   int    `json:"amqps,omitempty"`
+	Console string `json:"console,omitempty"`
+	API     string `json:"api,omitempty"`
+	Link    string `json:"link,omitempty"`
+	Cluster string `json:"cluster,omitempty"`
+	IDScope string `json:"idScope,omitempty"`
+	CA      string `json:"ca,omitempty"`
+	// AdminToken is control's first token, of the first start.
+	AdminToken string `json:"adminToken,omitempty"`
+	TokenFile  string `json:"tokenFile,omitempty"` // where it is kept
+	DataDir    string `json:"dataDir"`
+}
+
+// process is what the planes have in common.
+type process struct {
+	Options
+	now func() time.Time
+}
+
+// Run runs the plane that the configuration names until ctx ends.
+func Run(ctx context.Context, o Options) (err error) {
+	unlock, err := datadir.Lock(o.Config.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	p := &process{o, time.Now}
+	switch o.Config.Plane {
+	case Control:
+		return p.control(ctx)
+	case Provisioning:
+		return p.provisioning(ctx)
+	}
+	return p.stamp(ctx)
+}
+
+// ready says that the process serves.
+func (p *process) ready(r Ready) error {
+	r.Plane, r.Name, r.Host, r.DataDir = p.Config.Plane, p.Config.Name, p.Config.Hosts[0], p.Config.Data
+	for _, file := range []string{filepath.Join(p.Config.Data, "ready.json"), p.ReadyFile} {
+		if file == "" {
+			continue
+		}
+		if err := datadir.WriteJSON(file, r); err != nil {
+			return fmt.Errorf("ready file: %w", err)
+		}
+	}
+	if p.Ready != nil {
+		p.Ready(r)
+	}
+	return nil
+}
+
+// tls is how devices and people are met: with the certificate of the
+// configuration, or that of the installation.
+func (p *process) tls(own *tls.Config) (*tls.Config, error) {
+	if p.Config.TLS.Certificate == "" {
+		return own, nil
+	}
+	f, err := openFiles(p.Config.TLS, p.Logger, p.now)
+	if err != nil {
+		return nil, err
+	}
+	config := own.Clone()
+	config.GetCertificate = f.get
+	return config, nil
+}
+
+// listen opens the doors of provisioning or a stamp.
+func (p *process) listen(door *entrance.Entrance) (entrance.Ports, error) {
+	host, https, err := splitAddress("listen.https", p.Config.Listen.HTTPS)
+	if err != nil {
+		return entrance.Ports{}, err
+	}
+	mqttHost, mqtts, err := splitAddress("listen.mqtts", p.Config.Listen.MQTTS)
+	if err != nil {
+		return entrance.Ports{}, err
+	}
+	if mqttHost != host {
+		return entrance.Ports{}, invalid("listen.mqtts", "is on %s and listen.https on %s; both must be on the same address", mqttHost, host)
+	}
+	amqps, anyAMQP := 0, true
+	if p.Config.Listen.AMQPS != "" {
+		amqpHost, port, err := splitAddress("listen.amqps", p.Config.Listen.AMQPS)
+		if err != nil {
+			return entrance.Ports{}, err
+		}
+		if amqpHost != host && p.Config.Listen.AMQPS != defaultAMQPS {
+			return entrance.Ports{}, invalid("listen.amqps", "is on %s and listen.https on %s; both must be on the same address", amqpHost, host)
+		}
+		amqps, anyAMQP = port, false
+	}
+	return door.Listen(host, entrance.Ports{MQTT: mqtts, HTTPS: https, AMQP: amqps, AnyAMQP: anyAMQP})
+}
+
+// names are all names that devices may use for the process in a user name or a
+// token.
+func (p *process) names(ports entrance.Ports) []string {
+	names := []string{p.Config.Name}
+	for _, host := range p.Config.Hosts {
+		names = append(names, host, at(host, ports.MQTT), at(host, ports.HTTPS))
+	}
+	return names
+}
+
+func at(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+
+// usualMQTTS is the port devices assume where the host they are told bears none.
+const usualMQTTS = 8883
+
+// told is the host as devices are told it.
+func (p *process) told(ports entrance.Ports) string {
+	if ports.MQTT == usualMQTTS {
+		return p.Config.Hosts[0]
+	}
+	return at(p.Config.Hosts[0], ports.MQTT)
+}
+
+// serveHTTP serves until ctx ends.
+func (p *process) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if err := server.Close(); err != nil {
+			p.Logger.Debug("http closed", "error", err)
+		}
+	})
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path/filepath"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/outbound"
+	"github.com/slipway/slipway/internal/stamp"
+	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/hubmqtt"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// stamp runs one stamp. It serves the devices it has whether or not the link
+// is there.
+func (p *process) stamp(ctx context.Context) (err error) {
+	as := link.StampPeer(p.Config.Name)
+	identity, err := p.join(ctx, as)
+	if err != nil {
+		return err
+	}
+	ca, err := p.keepCA(identity)
+	if err != nil {
+		return err
+	}
+	servers, _ := identity.Servers()
+	conn, err := bus.Dial(bus.Dialing{Peer: as, Process: as, Servers: servers, TLS: identity.LinkTLS(), Logger: p.Logger, Discovered: func(found []string) {
+		if err := identity.Learn(found); err != nil {
+			p.Logger.Warn("servers of the link were not kept", "error", err)
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	guard, err := outbound.New(p.Config.Networks)
+	if err != nil {
+		return err
+	}
+	built, err := stamp.New(ctx, stamp.Options{
+		Name: p.Config.Name, Dir: p.Config.Data, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
+		Guard: guard, Archive: filepath.Join(p.Config.Data, "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, built.Close()) }()
+	shown, err := p.tls(identity.ServerTLS())
+	if err != nil {
+		return err
+	}
+	door := p.stampDoor(built, entrance.Options{TLS: shown, Logger: p.Logger.With("part", "entrance")})
+	ports, err := p.listen(door)
+	if err != nil {
+		return err
+	}
+	built.SetHosts(p.names(ports))
+	built.SetTold(p.told(ports))
+	return tasks.Run(ctx,
+		tasks.Task{Name: "entrance", Run: door.Run},
+		tasks.Task{Name: "stamp", Run: built.Run},
+		tasks.Task{Name: "certificate", Run: p.keepRenewed(identity)},
+		tasks.Task{Name: "ready", Run: func(context.Context) error {
+			return p.ready(Ready{HTTPS: ports.HTTPS, MQTTS: ports.MQTT, AMQPS: ports.AMQP, CA: ca})
+		}},
+	)
+}
+
+// stampDoor lets devices and back ends in to the one stamp there is. By which
+// name they came, the stamp's edges look at.
+func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.Entrance {
+	var door *entrance.Entrance
+	o.MQTT = func(connect *mqtt.Connect) (entrance.Serve, bool) {
+		user, err := hubmqtt.ParseUser(connect.Username)
+		if err != nil {
+			return nil, false
+		}
+		return func(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect) {
+			built.Serve(ctx, conn, connect, user)
+		}, true
+	}
+	o.AMQP = func(string) (entrance.ServeAMQP, bool) { return built.ServeAMQP, true }
+	o.HTTPS = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case entrance.IsWebSocket(r.URL.Path):
+			door.ServeWebSocket(w, r)
+		case r.URL.Path == "/healthz":
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			built.HTTPHandler().ServeHTTP(w, r)
+		}
+	})
+	door = entrance.New(o)
+	return door
+}

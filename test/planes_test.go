@@ -1,0 +1,326 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipway/slipway/internal/serve"
+	"github.com/slipway/slipway/internal/up"
+)
+
+// planes is an installation whose planes are processes of their own.
+type planes struct {
+	*installation
+	parts map[string]*part // control, provisioning, and stamps by name
+}
+
+// part is one process.
+type part struct {
+	plane, name, address string
+	join                 string // lines of its configuration
+	ready                serve.Ready
+	command              *exec.Cmd
+	log                  bytes.Buffer
+}
+
+// netNumber gives each installation loopback addresses of its own.
+var netNumber atomic.Int32
+
+// startPlanes starts control, provisioning, and a stamp for each name, of the
+// environment before the dash.
+func startPlanes(t *testing.T, stamps ...string) *planes {
+	t.Helper()
+	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, parts: map[string]*part{}}
+	net := fmt.Sprintf("127.77.%d.", netNumber.Add(1))
+	t.Cleanup(func() {
+		for name, one := range p.parts {
+			p.end(name, syscall.SIGTERM)
+			if t.Failed() {
+				text := one.log.String()
+				t.Logf("%s log, the end:\n%s", name, text[max(0, len(text)-3000):])
+			}
+		}
+	})
+	p.begin(&part{plane: serve.Control, address: net + "1"})
+	control := p.parts[serve.Control].ready
+	p.ready = up.Ready{Console: control.Console, API: control.API, AdminToken: control.AdminToken, CA: control.CA}
+	p.ready.Provisioning = up.ReadyProvision{Host: net + "2"}
+	p.connect()
+	declared := ""
+	seen := map[string]bool{}
+	for _, name := range stamps {
+		environment, _, _ := strings.Cut(name, "-")
+		if !seen[environment] {
+			seen[environment] = true
+			declared += "apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: " + environment + " }\nspec: {}\n---\n"
+		}
+		declared += "apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: " + name + " }\nspec: { environment: " + environment + ", region: here }\n---\n"
+	}
+	p.apply(declared)
+	p.begin(&part{plane: serve.Provisioning, address: net + "2", join: p.joining("provisioning", "token")})
+	dps := p.parts[serve.Provisioning].ready
+	p.ready.Provisioning = up.ReadyProvision{Host: dps.Host, MQTTS: dps.MQTTS, HTTPS: dps.HTTPS, IDScope: dps.IDScope}
+	for i, name := range stamps {
+		p.begin(&part{plane: serve.Stamp, name: name, address: fmt.Sprint(net, 3+i), join: p.joining("stamp", "token", name)})
+		r := p.parts[name].ready
+		environment, _, _ := strings.Cut(name, "-")
+		p.ready.Stamps = append(p.ready.Stamps, up.ReadyStamp{Name: name, Environment: environment, Region: "here", Host: r.Host, MQTTS: r.MQTTS, HTTPS: r.HTTPS, AMQPS: r.AMQPS})
+	}
+	return p
+}
+
+// joining are the lines by which a process joins.
+func (p *planes) joining(args ...string) string {
+	p.t.Helper()
+	return fmt.Sprintf("join: { control: %q, token: %q }\n", p.ready.API, strings.TrimSpace(p.must(args...)))
+}
+
+func (one *part) key() string {
+	if one.name != "" {
+		return one.name
+	}
+	return one.plane
+}
+
+// begin starts a process and waits until it serves. It keeps the ports of its
+// first start.
+func (p *planes) begin(one *part) {
+	p.t.Helper()
+	p.parts[one.key()] = one
+	ready := filepath.Join(p.dir, one.key()+".json")
+	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
+		p.t.Fatal(err)
+	}
+	config := filepath.Join(p.dir, one.key()+".yaml")
+	if err := os.WriteFile(config, []byte(one.config()), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	one.command = exec.Command(binary, "serve", one.plane, "--config", config, "--ready-file", ready)
+	one.command.Stderr = &one.log
+	if err := one.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	eventually(p.t, one.key()+" serves", 30*time.Second, func() bool {
+		text, err := os.ReadFile(ready)
+		return err == nil && json.Unmarshal(text, &one.ready) == nil
+	})
+}
+
+func (one *part) config() string {
+	r := one.ready
+	text := fmt.Sprintf("plane: %s\ndata: %s\nhosts: [%s]\n", one.plane, one.key(), one.address) + one.join
+	if one.name != "" {
+		text += "name: " + one.name + "\n"
+	}
+	port := func(n int) string { return fmt.Sprintf("%q", fmt.Sprint(one.address, ":", n)) }
+	listen := "https: " + port(r.HTTPS)
+	switch one.plane {
+	case serve.Control:
+		console := strings.TrimPrefix(r.Console, "http://")
+		if console == "" {
+			console = "127.0.0.1:0"
+		}
+		listen += fmt.Sprintf(", http: %q", console)
+	case serve.Provisioning:
+		listen += ", mqtts: " + port(r.MQTTS)
+	case serve.Stamp:
+		return text + "listen: { " + listen + ", mqtts: " + port(r.MQTTS) + ", amqps: " + port(r.AMQPS) + " }\n"
+	}
+	linkAt, cluster := r.Link, r.Cluster
+	if linkAt == "" {
+		linkAt, cluster = one.address+":0", one.address+":0"
+	}
+	return text + fmt.Sprintf("listen: { %s }\nlink: { listen: %q, cluster: %q }\n", listen, linkAt, cluster)
+}
+
+// end ends a process and waits for its end.
+func (p *planes) end(name string, signal syscall.Signal) {
+	p.t.Helper()
+	one := p.parts[name]
+	if one.command == nil {
+		return
+	}
+	if err := one.command.Process.Signal(signal); err != nil {
+		p.t.Error(err)
+	}
+	if err := one.command.Wait(); err != nil && signal != syscall.SIGKILL {
+		p.t.Errorf("%s ended with %v", name, err)
+	}
+	one.command = nil
+}
+
+// again starts a process that was ended.
+func (p *planes) again(name string) {
+	p.t.Helper()
+	p.begin(p.parts[name])
+}
+
+// load is devices at work, each counting what it lost its connection for.
+type load struct {
+	hands []*hand
+	lost  []atomic.Int64
+	sent  []atomic.Int64
+	stop  chan struct{}
+	done  sync.WaitGroup
+}
+
+// put puts devices to work until they are stopped.
+func (p *planes) put(hands []*hand) *load {
+	l := &load{hands: hands, lost: make([]atomic.Int64, len(hands)), sent: make([]atomic.Int64, len(hands)), stop: make(chan struct{})}
+	for i, h := range hands {
+		l.done.Go(func() {
+			for {
+				before := len(h.acked)
+				err := h.until(p.installation, l.stop, func() { l.sent[i].Add(1) })
+				if err == nil {
+					return
+				}
+				if len(h.acked) > before {
+					l.lost[i].Add(1) // it was at work
+				}
+			}
+		})
+	}
+	return l
+}
+
+// progress waits until every device that a filter takes has sent more.
+func (l *load) progress(t *testing.T, what string, whose func(*hand) bool) {
+	t.Helper()
+	before := make([]int64, len(l.hands))
+	for i := range l.hands {
+		before[i] = l.sent[i].Load()
+	}
+	eventually(t, what, 30*time.Second, func() bool {
+		for i, h := range l.hands {
+			if whose(h) && l.sent[i].Load() < before[i]+5 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func everyone(*hand) bool { return true }
+
+// TestPlanesStandAlone runs every plane in a process of its own, kills each
+// under load, and sees that nobody else notices and that nothing is lost.
+func TestPlanesStandAlone(t *testing.T) {
+	t.Parallel()
+	p := startPlanes(t, "test-1", "test-2")
+	eventually(t, "both stamps are in the directory", 30*time.Second, func() bool {
+		return strings.Count(p.must("stamp", "list"), "127.77.") == 2
+	})
+	p.enrol()
+	hands := make([]*hand, 8)
+	for i := range hands {
+		hands[i] = &hand{id: fmt.Sprintf("planes-%02d", i)}
+	}
+	l := p.put(hands)
+	l.progress(t, "every device works", everyone)
+	lost := func() (n int64) {
+		for i := range hands {
+			n += l.lost[i].Load()
+		}
+		return n
+	}
+	for _, name := range []string{serve.Control, serve.Provisioning} {
+		before := lost()
+		p.end(name, syscall.SIGKILL)
+		l.progress(t, "devices work without "+name, everyone)
+		if name == serve.Control {
+			p.newcomer(t, "newcomer")
+		}
+		p.again(name)
+		l.progress(t, "devices work with "+name+" again", everyone)
+		if n := lost(); n != before {
+			t.Errorf("%d devices lost their connection as %s was killed", n-before, name)
+		}
+		begin := time.Now()
+		p.newcomer(t, "after-"+name)
+		t.Logf("%s is back: a new device works after %s", name, time.Since(begin).Round(time.Millisecond))
+	}
+	host := p.stamp("test-1").Host
+	elsewhere := func(h *hand) bool { return h.hub.Host != host }
+	p.end("test-1", syscall.SIGKILL)
+	l.progress(t, "devices of the other stamp work", elsewhere)
+	begin := time.Now()
+	p.again("test-1")
+	l.progress(t, "every device works again", everyone)
+	t.Logf("test-1 is back: its devices work after %s", time.Since(begin).Round(time.Millisecond))
+	close(l.stop)
+	l.done.Wait()
+	for i, h := range hands {
+		if elsewhere(h) && l.lost[i].Load() > 0 {
+			t.Errorf("%s of %s lost its connection %d times", h.id, h.hub.Name, l.lost[i].Load())
+		}
+		h.check(t, p.installation)
+	}
+	everyDeviceInOnePlace(t, p.installation, hands)
+}
+
+// TestARevokedProcessIsOffTheLink revokes a stamp's certificate: people cannot
+// reach it any more, its devices do not notice.
+func TestARevokedProcessIsOffTheLink(t *testing.T) {
+	t.Parallel()
+	p := startPlanes(t, "test-1")
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(p.must("stamp", "list"), "127.77.") })
+	p.enrol()
+	hands := []*hand{{id: "revoked-1"}}
+	l := p.put(hands)
+	l.progress(t, "the device works", everyone)
+	p.must("device", "twin", "revoked-1")
+	var peers struct {
+		Items []struct{ Peer, Serial string }
+	}
+	if err := json.Unmarshal([]byte(p.must("peer", "list", "--json")), &peers); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range peers.Items {
+		if one.Peer == "stamp.test-1" {
+			p.must("peer", "revoke", one.Serial, "--yes")
+		}
+	}
+	eventually(t, "the stamp cannot be reached", 30*time.Second, func() bool {
+		_, err := p.run("device", "twin", "revoked-1")
+		return err != nil
+	})
+	l.progress(t, "the device works on", everyone)
+	close(l.stop)
+	l.done.Wait()
+	p.end("test-1", syscall.SIGTERM)
+	if err := os.Remove(filepath.Join(p.dir, "test-1", "identity.json")); err != nil {
+		t.Fatal(err)
+	}
+	p.parts["test-1"].join = p.joining("stamp", "token", "test-1")
+	p.again("test-1")
+	eventually(t, "the stamp is back by a new token", 30*time.Second, func() bool {
+		_, err := p.run("device", "twin", "revoked-1")
+		return err == nil
+	})
+	hands[0].check(t, p.installation)
+}
+
+// newcomer is a device that registers, connects and sends for the first time.
+func (p *planes) newcomer(t *testing.T, id string) {
+	t.Helper()
+	h := &hand{id: id}
+	stop := make(chan struct{})
+	eventually(t, id+" registers and sends", 30*time.Second, func() bool {
+		return h.until(p.installation, stop, func() {
+			if len(h.acked) == 1 {
+				close(stop)
+			}
+		}) == nil
+	})
+}
