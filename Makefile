@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION)
 
-.PHONY: build run check setup-test test race fuzz bench compatibility clean
+.PHONY: build run check setup-test test race postgres fuzz bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -26,11 +26,15 @@ check:
 setup-test:
 	@.ci/setup-test
 
-test: check setup-test race
+test: check setup-test race postgres
 
 # -p 2: packages that start whole installations share two cores.
 race:
 	$(GO) test -race -p 2 -timeout 35m ./...
+
+# The suites of everything that keeps records, once more on PostgreSQL.
+postgres:
+	.ci/with-postgres $(GO) test -count=1 -timeout 20m ./internal/sqldb ./internal/stamp/... ./internal/provisioning/... ./internal/control/membership ./internal/control/api
 
 # Every fuzz target of the tree, one after the other.
 fuzz:

@@ -28,10 +28,10 @@ const imports = `
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
 
-cli: client control/fleet link problem resource serve up
+cli: client control/fleet link problem resource serve sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
-serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
+up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
+serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 simfleet: /device /device/retry
 
 control: bus control/access control/api control/audit control/console control/environment control/fleet control/membership control/migrations link problem resource sqldb tasks
@@ -107,7 +107,7 @@ github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
-github.com/jackc/pgx/v5: stamp/endpoint
+github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: stamp/endpoint
 github.com/nats-io/: bus

@@ -147,8 +147,12 @@ func (r *raw) report(n int) error {
 		if err != nil {
 			return err
 		}
-		if p, ok := packet.(*mqtt.Publish); ok && strings.HasPrefix(p.Topic, fmt.Sprintf("$iothub/twin/res/204/?$rid=%d&", n)) {
+		p, ok := packet.(*mqtt.Publish)
+		if ok && strings.HasPrefix(p.Topic, fmt.Sprintf("$iothub/twin/res/204/?$rid=%d&", n)) {
 			return nil
+		}
+		if ok && strings.Contains(p.Topic, fmt.Sprintf("?$rid=%d", n)) {
+			return fmt.Errorf("patch %d: %s %s", n, p.Topic, p.Payload)
 		}
 	}
 }

@@ -15,13 +15,16 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/serve"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/up"
 )
 
 // planes is an installation whose planes are processes of their own.
 type planes struct {
 	*installation
-	parts map[string]*part // control, provisioning, and stamps by name
+	database string           // URL of PostgreSQL; empty means SQLite
+	parts    map[string]*part // control, provisioning, and stamps by name
 }
 
 // part is one process.
@@ -37,10 +40,10 @@ type part struct {
 var netNumber atomic.Int32
 
 // startPlanes starts control, provisioning, and a stamp for each name, of the
-// environment before the dash.
-func startPlanes(t *testing.T, stamps ...string) *planes {
+// environment before the dash, on PostgreSQL if its URL is given.
+func startPlanes(t *testing.T, database string, stamps ...string) *planes {
 	t.Helper()
-	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, parts: map[string]*part{}}
+	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, database: database, parts: map[string]*part{}}
 	net := fmt.Sprintf("127.77.%d.", netNumber.Add(1))
 	t.Cleanup(func() {
 		for name, one := range p.parts {
@@ -102,7 +105,15 @@ func (p *planes) begin(one *part) {
 		p.t.Fatal(err)
 	}
 	config := filepath.Join(p.dir, one.key()+".yaml")
-	if err := os.WriteFile(config, []byte(one.config()), 0o600); err != nil {
+	text := one.config()
+	if p.database != "" {
+		at, err := sqldb.InSchema(p.database, one.key())
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		text += "database: " + at + "\n"
+	}
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 	one.command = exec.Command(binary, "serve", one.plane, "--config", config, "--ready-file", ready)
@@ -170,18 +181,23 @@ type load struct {
 	hands []*hand
 	lost  []atomic.Int64
 	sent  []atomic.Int64
+	home  []atomic.Pointer[string] // name of the stamp
 	stop  chan struct{}
 	done  sync.WaitGroup
 }
 
 // put puts devices to work until they are stopped.
 func (p *planes) put(hands []*hand) *load {
-	l := &load{hands: hands, lost: make([]atomic.Int64, len(hands)), sent: make([]atomic.Int64, len(hands)), stop: make(chan struct{})}
+	l := &load{hands: hands, lost: make([]atomic.Int64, len(hands)), sent: make([]atomic.Int64, len(hands)), home: make([]atomic.Pointer[string], len(hands)), stop: make(chan struct{})}
 	for i, h := range hands {
 		l.done.Go(func() {
 			for {
 				before := len(h.acked)
-				err := h.until(p.installation, l.stop, func() { l.sent[i].Add(1) })
+				err := h.until(p.installation, l.stop, func() {
+					name := h.hub.Name
+					l.home[i].Store(&name)
+					l.sent[i].Add(1)
+				})
 				if err == nil {
 					return
 				}
@@ -195,15 +211,16 @@ func (p *planes) put(hands []*hand) *load {
 }
 
 // progress waits until every device that a filter takes has sent more.
-func (l *load) progress(t *testing.T, what string, whose func(*hand) bool) {
+func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool) {
 	t.Helper()
 	before := make([]int64, len(l.hands))
 	for i := range l.hands {
 		before[i] = l.sent[i].Load()
 	}
 	eventually(t, what, 30*time.Second, func() bool {
-		for i, h := range l.hands {
-			if whose(h) && l.sent[i].Load() < before[i]+5 {
+		for i := range l.hands {
+			home := l.home[i].Load()
+			if (home == nil || whose(*home)) && l.sent[i].Load() < before[i]+5 {
 				return false
 			}
 		}
@@ -211,13 +228,35 @@ func (l *load) progress(t *testing.T, what string, whose func(*hand) bool) {
 	})
 }
 
-func everyone(*hand) bool { return true }
+func everyone(string) bool { return true }
 
 // TestPlanesStandAlone runs every plane in a process of its own, kills each
 // under load, and sees that nobody else notices and that nothing is lost.
 func TestPlanesStandAlone(t *testing.T) {
 	t.Parallel()
-	p := startPlanes(t, "test-1", "test-2")
+	startPlanes(t, "", "test-1", "test-2").standAlone(t, func(*load) {})
+}
+
+// TestPlanesOnPostgreSQLStandAlone is the same with PostgreSQL, which is killed
+// as well.
+func TestPlanesOnPostgreSQLStandAlone(t *testing.T) {
+	t.Parallel()
+	server := sqldbtest.Start(t)
+	p := startPlanes(t, server.URL, "test-1", "test-2")
+	p.standAlone(t, func(l *load) {
+		for range 2 {
+			server.Kill()
+			server.Resume()
+			begin := time.Now()
+			l.progress(t, "devices work after the database was away", everyone)
+			t.Logf("the database is back: every device works after %s", time.Since(begin).Round(time.Millisecond))
+		}
+	})
+}
+
+// standAlone kills each plane under load, and then does what else is to be done.
+func (p *planes) standAlone(t *testing.T, also func(*load)) {
+	t.Helper()
 	eventually(t, "both stamps are in the directory", 30*time.Second, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == 2
 	})
@@ -250,20 +289,22 @@ func TestPlanesStandAlone(t *testing.T) {
 		p.newcomer(t, "after-"+name)
 		t.Logf("%s is back: a new device works after %s", name, time.Since(begin).Round(time.Millisecond))
 	}
-	host := p.stamp("test-1").Host
-	elsewhere := func(h *hand) bool { return h.hub.Host != host }
+	elsewhere := func(stamp string) bool { return stamp != "test-1" }
 	p.end("test-1", syscall.SIGKILL)
 	l.progress(t, "devices of the other stamp work", elsewhere)
 	begin := time.Now()
 	p.again("test-1")
 	l.progress(t, "every device works again", everyone)
 	t.Logf("test-1 is back: its devices work after %s", time.Since(begin).Round(time.Millisecond))
+	for i, h := range hands {
+		if home := *l.home[i].Load(); elsewhere(home) && l.lost[i].Load() > 0 {
+			t.Errorf("%s of %s lost its connection %d times", h.id, home, l.lost[i].Load())
+		}
+	}
+	also(l)
 	close(l.stop)
 	l.done.Wait()
-	for i, h := range hands {
-		if elsewhere(h) && l.lost[i].Load() > 0 {
-			t.Errorf("%s of %s lost its connection %d times", h.id, h.hub.Name, l.lost[i].Load())
-		}
+	for _, h := range hands {
 		h.check(t, p.installation)
 	}
 	everyDeviceInOnePlace(t, p.installation, hands)
@@ -273,7 +314,7 @@ func TestPlanesStandAlone(t *testing.T) {
 // reach it any more, its devices do not notice.
 func TestARevokedProcessIsOffTheLink(t *testing.T) {
 	t.Parallel()
-	p := startPlanes(t, "test-1")
+	p := startPlanes(t, "", "test-1")
 	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(p.must("stamp", "list"), "127.77.") })
 	p.enrol()
 	hands := []*hand{{id: "revoked-1"}}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/serve"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 func (a *app) serve() *cobra.Command {
@@ -115,6 +116,7 @@ func (a *app) configCheck() *cobra.Command {
 			if config.Join.Token != "" {
 				config.Join.Token = "(kept to itself)"
 			}
+			config.Database = sqldb.Shown(config.Database)
 			if a.asJSON {
 				return a.json(config)
 			}

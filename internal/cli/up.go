@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ func (a *app) up() *cobra.Command {
 				return err
 			}
 			o.Data = dir
+			o.Database = cmp.Or(o.Database, a.env("SLIPWAY_DATABASE"))
 			o.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: threshold}))
 			return a.runUp(cmd.Context(), o)
 		}),
@@ -52,6 +54,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes and webhooks may reach, such as 10.1.0.0/16; may be repeated")
+	flags.StringVar(&o.Database, "database", "", "PostgreSQL instead of SQLite, as postgres://user@host/name: a schema for each plane and stamp (SLIPWAY_DATABASE)")
 	flags.StringVar(&o.ReadyFile, "ready-file", "", "write addresses, id scope, CA path and token there as JSON when ready")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd

@@ -4,6 +4,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -30,13 +31,16 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/tasks"
 )
 
 // Options are what control is built from.
 type Options struct {
-	Dir    string    // its database
-	Conn   *bus.Conn // to the other planes
-	Driver environment.Driver
+	Dir string // its database, unless that is elsewhere
+	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
+	Database string
+	Conn     *bus.Conn // to the other planes
+	Driver   environment.Driver
 	// Joining lets processes elsewhere join the link; nil where all planes are
 	// in this one.
 	Joining *Joining
@@ -81,7 +85,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	db, err := sqldb.Open(ctx, filepath.Join(o.Dir, "control.db"), migrations.FS)
+	db, err := sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "control.db")), migrations.FS)
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
@@ -146,7 +150,9 @@ func (p *Plane) Admit(certificate *x509.Certificate) (string, error) {
 func (p *Plane) AdminToken() string { return p.adminToken }
 
 // Run looks after stamps and the directory until ctx ends.
-func (p *Plane) Run(ctx context.Context) error { return p.environments.Run(ctx) }
+func (p *Plane) Run(ctx context.Context) error {
+	return tasks.Run(ctx, tasks.Task{Name: "environments", Run: p.environments.Run}, tasks.Task{Name: "database", Run: p.db.Watch})
+}
 
 // Close closes the database.
 func (p *Plane) Close() error { return p.db.Close() }

@@ -4,6 +4,7 @@
 package provisioning
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -37,11 +38,13 @@ import (
 
 // Options are what provisioning is built from.
 type Options struct {
-	Dir    string    // its database
-	Conn   *bus.Conn // to the other planes
-	Logger *slog.Logger
-	Hosts  func() []string // the names the service answers to, for the scope of tokens
-	Guard  *outbound.Guard // where webhooks may be
+	Dir string // its database, unless that is elsewhere
+	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
+	Database string
+	Conn     *bus.Conn // to the other planes
+	Logger   *slog.Logger
+	Hosts    func() []string // the names the service answers to, for the scope of tokens
+	Guard    *outbound.Guard // where webhooks may be
 	// Cut ends the connections to the link of a certificate that was revoked;
 	// nil where this process holds no server of it.
 	Cut func(serial string)
@@ -70,7 +73,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
-	db, err := sqldb.Open(ctx, filepath.Join(o.Dir, "provisioning.db"), migrations.Files)
+	db, err := sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "provisioning.db")), migrations.Files)
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
@@ -236,6 +239,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "moves", Run: p.service.RunMoves},
 		tasks.Task{Name: "rules", Run: p.service.RunRules},
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
+		tasks.Task{Name: "database", Run: p.db.Watch},
 	)
 }
 

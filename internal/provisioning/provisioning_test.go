@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/provisioning"
 	"github.com/slipway/slipway/internal/sastoken"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 var (
@@ -29,10 +30,10 @@ var (
 // plane is a running provisioning plane with one stamp behind it.
 type plane struct {
 	*provisioning.Plane
-	t    *testing.T
-	dir  string
-	conn *bus.Conn
-	stop func()
+	t             *testing.T
+	dir, database string
+	conn          *bus.Conn
+	stop          func()
 
 	mu  sync.Mutex
 	has map[string]link.PutIdentity
@@ -49,7 +50,7 @@ func start(t *testing.T) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plane{t: t, dir: t.TempDir(), conn: conn, has: map[string]link.PutIdentity{}}
+	p := &plane{t: t, dir: t.TempDir(), database: sqldbtest.At(t), conn: conn, has: map[string]link.PutIdentity{}}
 	err = bus.Answer(conn, link.StampPeer("test-1"), link.IdentityPut, func(_ context.Context, req link.PutIdentity) (link.IdentityResult, error) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -78,7 +79,7 @@ func (p *plane) open(server *bus.Server) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if p.Plane, err = provisioning.New(p.t.Context(), provisioning.Options{Dir: p.dir, Conn: conn, Logger: quiet}); err != nil {
+	if p.Plane, err = provisioning.New(p.t.Context(), provisioning.Options{Dir: p.dir, Database: p.database, Conn: conn, Logger: quiet}); err != nil {
 		p.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 // The planes a process can be of.
@@ -24,6 +25,8 @@ type Config struct {
 	Plane string `json:"plane"`          // control, provisioning or stamp
 	Name  string `json:"name,omitempty"` // of a stamp
 	Data  string `json:"data"`           // directory of everything that must survive a restart
+	// Database is the URL of a PostgreSQL database; empty means SQLite in Data.
+	Database string `json:"database,omitempty"`
 	// Hosts are the names and addresses by which others reach the process; the
 	// first is what they are told.
 	Hosts  []string `json:"hosts,omitempty"`
@@ -215,6 +218,11 @@ func (c *Config) checkRest() error {
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
 		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	if c.Database != "" {
+		if err := sqldb.CheckURL(c.Database); err != nil {
+			return problem.Of(err).At("database")
+		}
 	}
 	for _, file := range []struct{ field, path string }{{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"join.ca", c.Join.CA}} {
 		if file.path == "" {

@@ -48,6 +48,8 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		strings.Replace(stamp, "name: one", "name: ONE", 1):                 "name: must be the stamp's name",
 		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":      "listen.http: is not TLS",
 		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
+		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
+		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
 		"a: [": "c.yaml:",
 	} {
 		if _, err := read(t, text); !problem.Is(err, problem.Invalid) || !strings.Contains(err.Error(), want) {

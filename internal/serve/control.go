@@ -63,7 +63,7 @@ func (p *process) control(ctx context.Context) (err error) {
 	defer conn.Close()
 	linkAt, clusterAt := p.reachable(p.Config.Link.Advertise, server.Address()), p.reachable("", server.ClusterAddress())
 	built, err := control.New(ctx, control.Options{
-		Dir: p.Config.Data, Conn: conn, Driver: elsewhere{}, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
+		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: elsewhere{}, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {

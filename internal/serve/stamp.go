@@ -45,7 +45,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 		return err
 	}
 	built, err := stamp.New(ctx, stamp.Options{
-		Name: p.Config.Name, Dir: p.Config.Data, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
+		Name: p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
 		Guard: guard, Archive: filepath.Join(p.Config.Data, "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
 	})
 	if err != nil {

@@ -6,13 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // Tx is the transaction a change runs in.
 type Tx struct {
-	db    *DB
-	wrote bool
+	db     *DB
+	wrote  bool
+	broken bool // a statement failed, after which PostgreSQL takes no other
 }
+
+// Dialect is the SQL the database speaks.
+func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 
 // change is one caller's part of a group.
 type change struct {
@@ -107,13 +112,16 @@ func fail(group []*change, err error) {
 }
 
 func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err error) {
-	if _, err := db.writer.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if err := db.begin(ctx); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	for _, c := range group {
 		tx := &Tx{db: db}
 		c.err = guarded(ctx, c, tx)
-		if c.err != nil && tx.wrote {
+		if db.lost(c.err) {
+			return nil, fmt.Errorf("the connection to the database was lost: %w", c.err)
+		}
+		if c.err != nil && (tx.wrote || tx.broken) {
 			return c, db.rollback(ctx)
 		}
 	}
@@ -123,8 +131,33 @@ func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err er
 	return nil, nil
 }
 
+// begin begins a transaction, on a new connection where the last one was lost.
+func (db *DB) begin(ctx context.Context) error {
+	if db.dialect == SQLite {
+		_, err := db.writer.ExecContext(ctx, "BEGIN IMMEDIATE")
+		return err
+	}
+	_, err := db.writer.ExecContext(ctx, "BEGIN")
+	if err == nil || !db.lost(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, regainTimeout)
+	defer cancel()
+	if err := db.regain(ctx); err != nil {
+		return err
+	}
+	_, err = db.writer.ExecContext(ctx, "BEGIN")
+	return err
+}
+
+// regainTimeout bounds how long callers wait for a database that is away.
+const regainTimeout = 5 * time.Second
+
 func (db *DB) rollback(ctx context.Context) error {
 	_, err := db.writer.ExecContext(ctx, "ROLLBACK")
+	if db.lost(err) {
+		return nil // the transaction went with the connection
+	}
 	return err
 }
 
@@ -143,10 +176,12 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error
 	tx.wrote = true
 	statement, err := tx.db.prepared(ctx, query)
 	if err != nil {
+		tx.broken = true
 		return 0, err
 	}
-	result, err := statement.ExecContext(ctx, args...)
+	result, err := statement.ExecContext(ctx, tx.db.bound(args)...)
 	if err != nil {
+		tx.broken = true
 		return 0, err
 	}
 	return result.RowsAffected()
@@ -156,9 +191,12 @@ func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error
 func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	statement, err := tx.db.prepared(ctx, query)
 	if err != nil {
+		tx.broken = true
 		return nil, err
 	}
-	return statement.QueryContext(ctx, args...)
+	rows, err := statement.QueryContext(ctx, tx.db.bound(args)...)
+	tx.broken = tx.broken || err != nil
+	return rows, err
 }
 
 // prepared returns the statement for a text, kept on the writing connection.
@@ -175,7 +213,7 @@ func (db *DB) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
 			break
 		}
 	}
-	statement, err := db.writer.PrepareContext(ctx, query)
+	statement, err := db.writer.PrepareContext(ctx, db.spelled(query))
 	if err != nil {
 		return nil, err
 	}

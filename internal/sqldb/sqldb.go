@@ -17,15 +17,12 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite" // also registers the driver
-	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/slipway/slipway/internal/problem"
 )
 
-// DB is one plane's database: one writer, two readers. Two, because short
-// queries of this driver get slower on more.
+// DB is one plane's database: one writer, and readers. SQLite has two, because
+// short queries of its driver get slower on more.
 type DB struct {
+	dialect Dialect
 	readers *sql.DB
 	writers *sql.DB
 	writer  *sql.Conn // the one connection that writes, held by whoever leads a group
@@ -33,6 +30,12 @@ type DB struct {
 	mu      sync.Mutex
 	queue   []*change
 	leading bool
+
+	lock int64 // of PostgreSQL: what the owner of the database holds
+	term int64 // of this owner
+
+	over     chan struct{} // closed when another process has taken over
+	followed sync.Once
 
 	writeStatements map[string]*sql.Stmt // used by the leader alone
 	readStatements  sync.Map             // query text to *sql.Stmt
@@ -45,9 +48,17 @@ const maxGroup = 512
 // settings are in the connection string so that every connection has them.
 const settings = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=cache_size(-16000)&_pragma=temp_store(MEMORY)"
 
-// Open opens the SQLite database in file, creating it when missing, and brings
-// its tables up to date with the goose migrations in migrations.
-func Open(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
+// Open opens a database and brings its tables up to date with the goose
+// migrations in migrations: the SQLite one in a file, creating it when missing,
+// or that of PostgreSQL that a postgres:// URL names.
+func Open(ctx context.Context, at string, migrations fs.FS) (*DB, error) {
+	if IsURL(at) {
+		return openPostgres(ctx, at, migrations)
+	}
+	return openSQLite(ctx, at, migrations)
+}
+
+func openSQLite(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
 	readers, err := sql.Open("sqlite", "file:"+file+settings)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
@@ -59,8 +70,8 @@ func Open(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", file, err), readers.Close())
 	}
 	writers.SetMaxOpenConns(1)
-	db := &DB{readers: readers, writers: writers, writeStatements: map[string]*sql.Stmt{}}
-	if err := migrate(ctx, writers, migrations); err != nil {
+	db := &DB{dialect: SQLite, readers: readers, writers: writers, writeStatements: map[string]*sql.Stmt{}}
+	if err := migrate(ctx, goose.DialectSQLite3, writers, migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate %s: %w", file, err), readers.Close(), writers.Close())
 	}
 	if db.writer, err = writers.Conn(ctx); err != nil {
@@ -69,8 +80,8 @@ func Open(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
 	return db, nil
 }
 
-func migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, migrations)
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, migrations fs.FS) error {
+	provider, err := goose.NewProvider(dialect, db, migrations)
 	if err != nil {
 		return err
 	}
@@ -78,9 +89,16 @@ func migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
 	return err
 }
 
+// Dialect is the SQL the database speaks.
+func (db *DB) Dialect() Dialect { return db.dialect }
+
 // Close waits for the running commit and closes the database.
 func (db *DB) Close() error {
-	return errors.Join(db.writer.Close(), db.writers.Close(), db.readers.Close())
+	err := db.writer.Close()
+	if errors.Is(err, sql.ErrConnDone) {
+		err = nil // it was lost
+	}
+	return errors.Join(err, db.writers.Close(), db.readers.Close())
 }
 
 // Rows runs a read query and scans each row with scan.
@@ -121,42 +139,36 @@ const maxStatements = 200
 
 // Query runs a read query on one of the readers.
 func (db *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	args = db.bound(args)
 	if known, ok := db.readStatements.Load(query); ok {
-		return known.(*sql.Stmt).QueryContext(ctx, args...)
+		return db.read(known.(*sql.Stmt).QueryContext(ctx, args...))
 	}
 	if len(query) > 1000 {
-		return db.readers.QueryContext(ctx, query, args...)
+		return db.read(db.readers.QueryContext(ctx, db.spelled(query), args...))
 	}
-	statement, err := db.readers.PrepareContext(ctx, query)
+	statement, err := db.readers.PrepareContext(ctx, db.spelled(query))
 	if err != nil {
-		return nil, err
+		return db.read(nil, err)
 	}
 	if known, raced := db.readStatements.LoadOrStore(query, statement); raced {
 		defer statement.Close()
 		statement = known.(*sql.Stmt)
 	}
-	return statement.QueryContext(ctx, args...)
+	return db.read(statement.QueryContext(ctx, args...))
 }
 
 // QueryOnce runs a read query whose text will hardly come again, such as one
 // rendered from a user's condition.
 func (db *DB) QueryOnce(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return db.readers.QueryContext(ctx, query, args...)
+	return db.read(db.readers.QueryContext(ctx, db.spelled(query), db.bound(args)...))
 }
 
-// Backup writes a consistent copy of the database to file, which must not exist.
-func (db *DB) Backup(ctx context.Context, file string) error {
-	_, err := db.readers.ExecContext(ctx, "VACUUM INTO ?", file)
-	return err
-}
-
-// IsUnique reports whether err is a broken unique constraint.
-func IsUnique(err error) bool {
-	var broken *sqlite.Error
-	if !errors.As(err, &broken) {
-		return false
+// read says a failure of a reader in the vocabulary callers know.
+func (db *DB) read(rows *sql.Rows, err error) (*sql.Rows, error) {
+	if err != nil {
+		return nil, asProblem(err)
 	}
-	return broken.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || broken.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	return rows, nil
 }
 
 // Micros is t as the databases store it.
@@ -172,12 +184,4 @@ func NullTime(us sql.NullInt64) *time.Time {
 	}
 	t := Time(us.Int64)
 	return &t
-}
-
-// asProblem turns what the database says into the vocabulary callers know.
-func asProblem(err error) error {
-	if IsUnique(err) {
-		return problem.New(problem.Conflict, "that name is taken already: %w", err)
-	}
-	return err
 }

@@ -13,13 +13,14 @@ import (
 
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 var tables = fstest.MapFS{"001_items.sql": {Data: []byte("-- +goose Up\nCREATE TABLE item (id TEXT PRIMARY KEY, n INTEGER NOT NULL);\n")}}
 
 func open(t testing.TB) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), tables)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), tables)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@
 package stamp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,8 +45,10 @@ import (
 
 // Options are what a stamp is built from.
 type Options struct {
-	Name      string
-	Dir       string    // its database and log
+	Name string
+	Dir  string // its files and log, and its database unless that is elsewhere
+	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
+	Database  string
 	Link      *bus.Conn // to the other planes
 	Limits    hub.Limits
 	Retention telemetry.Retention
@@ -145,7 +148,7 @@ func (s *Stamp) twinDocument(twins *twin.Store) func(context.Context, string) (a
 }
 
 func (s *Stamp) open(ctx context.Context, o Options) (err error) {
-	if s.db, err = sqldb.Open(ctx, filepath.Join(o.Dir, "stamp.db"), migrations.FS); err != nil {
+	if s.db, err = sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "stamp.db")), migrations.FS); err != nil {
 		return err
 	}
 	s.server, err = bus.Start(ctx, bus.Options{Name: "stamp-" + o.Name, Dir: filepath.Join(o.Dir, "jetstream"), Logger: s.logger})
@@ -194,7 +197,7 @@ func (s *Stamp) Run(ctx context.Context) error {
 	defer stop()
 	logging := make(chan error, 1)
 	go func() { logging <- s.logs.Run(logs) }()
-	err := tasks.Run(ctx, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
+	err := tasks.Run(ctx, tasks.Task{Name: "database", Run: s.db.Watch}, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
 		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
 		tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
 		tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})

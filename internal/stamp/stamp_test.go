@@ -17,6 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sastoken"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
@@ -29,11 +30,12 @@ var key = []byte("0123456789abcdef0123456789abcdef")
 
 // rig is a stamp that runs, reached over loopback TCP and over the link.
 type rig struct {
-	t       *testing.T
-	dir     string
-	link    *bus.Conn
-	address string
-	stop    func()
+	t        *testing.T
+	dir      string
+	database string
+	link     *bus.Conn
+	address  string
+	stop     func()
 }
 
 func newRig(t *testing.T) *rig {
@@ -47,7 +49,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: t.TempDir(), link: conn}
+	r := &rig{t: t, dir: t.TempDir(), database: sqldbtest.At(t), link: conn}
 	r.start(server)
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -64,7 +66,7 @@ func (r *rig) start(server *bus.Server) {
 		r.t.Fatal(err)
 	}
 	s, err := stamp.New(r.t.Context(), stamp.Options{
-		Name: "test-1", Dir: r.dir, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: time.Now,
+		Name: "test-1", Dir: r.dir, Database: r.database, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: time.Now,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -112,8 +112,12 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 	if err != nil {
 		return nil, err
 	}
+	at, err := ls.in.database("stamp-" + spec.Name)
+	if err != nil {
+		return nil, err
+	}
 	local.stamp, err = stamp.New(ctx, stamp.Options{
-		Name: spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Link: conn,
+		Name: spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Database: at, Link: conn,
 		Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
 		Guard: ls.in.guard, Archive: filepath.Join(ls.in.Data, "archive"), Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,
 	})

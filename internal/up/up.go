@@ -26,6 +26,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning"
+	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -33,6 +34,7 @@ import (
 // Options are the flags of `slipway up`.
 type Options struct {
 	Data      string   // directory of everything that must survive a restart
+	Database  string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
 	Demo      int      // simulated devices
 	Files     []string // resources to apply at start
 	HTTP      string   // console and API without TLS; on loopback unless a host is named
@@ -236,12 +238,28 @@ func (in *installation) connect(name string) (*bus.Conn, error) {
 	return conn, err
 }
 
+// database is where a plane or stamp keeps its records, empty for its directory.
+func (in *installation) database(schema string) (string, error) {
+	if in.Database == "" {
+		return "", nil
+	}
+	at, err := sqldb.InSchema(in.Database, schema)
+	if err != nil {
+		return "", problem.Of(err).At("--database")
+	}
+	return at, nil
+}
+
 func (in *installation) buildProvisioning(ctx context.Context) error {
 	conn, err := in.connect("provisioning")
 	if err != nil {
 		return err
 	}
-	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
+	at, err := in.database("provisioning")
+	if err != nil {
+		return err
+	}
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Database: at, Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
 	return err
 }
 
@@ -255,8 +273,12 @@ func (in *installation) buildControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	at, err := in.database("control")
+	if err != nil {
+		return err
+	}
 	in.control, err = control.New(ctx, control.Options{
-		Dir: filepath.Join(in.Data, "control"), Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
+		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
 		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)),
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package membership_test
 import (
 	"context"
 	"crypto/x509"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 // rig is a membership with a clock that tests move.
@@ -36,7 +36,7 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{t: t, now: time.Now().UTC().Truncate(time.Second)}
 	clock := func() time.Time { r.mu.Lock(); defer r.mu.Unlock(); return r.now }
-	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "control.db"), migrations.FS)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS)
 	if err != nil {
 		t.Fatal(err)
 	}

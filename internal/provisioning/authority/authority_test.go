@@ -8,7 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -75,7 +75,7 @@ func TestWhatProves(t *testing.T) {
 }
 
 func TestAnEnrolmentNamesVerifiedAuthorities(t *testing.T) {
-	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "p.db"), migrations.Files)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.Files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,12 @@
 package directory
 
 import (
-	"path/filepath"
 	"testing"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 func document(version int64, stamps ...string) link.Directory {
@@ -22,7 +22,7 @@ func document(version int64, stamps ...string) link.Directory {
 }
 
 func TestOnlyNewerDirectoriesCountAndAreKept(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "p.db")
+	file := sqldbtest.At(t)
 	reopen := func() (*Store, *sqldb.DB) {
 		db, err := sqldb.Open(t.Context(), file, migrations.Files)
 		if err != nil {

@@ -3,7 +3,6 @@ package enrollment
 import (
 	"encoding/base64"
 	"encoding/json"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,13 +13,14 @@ import (
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func open(t *testing.T) *Enrollments {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "p.db"), migrations.Files)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.Files)
 	if err != nil {
 		t.Fatal(err)
 	}

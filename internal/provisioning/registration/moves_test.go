@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 func (w *world) move(t *testing.T, req link.StartMove) string {
@@ -34,7 +35,7 @@ func (w *world) states(t *testing.T, id string) string {
 }
 
 func TestTheLaterMoveCounts(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	for _, id := range []string{"a", "b", "c"} {
 		w.register(id, "migrating")
@@ -57,7 +58,7 @@ func TestTheLaterMoveCounts(t *testing.T) {
 }
 
 func TestAMoveThatIsLateToADeviceLetsItBe(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	w.register("a", "migrating")
 	early := w.move(t, link.StartMove{To: "production", Devices: []string{"a"}})
@@ -76,7 +77,7 @@ func TestAMoveThatIsLateToADeviceLetsItBe(t *testing.T) {
 }
 
 func TestAStampThatIsGoneSelectsNothing(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	w.register("a", "migrating")
 	id := w.move(t, link.StartMove{To: "production", Where: "tags.x = 1"})
@@ -91,7 +92,7 @@ func TestAStampThatIsGoneSelectsNothing(t *testing.T) {
 }
 
 func TestMovesThatCannotBe(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	for field, req := range map[string]link.StartMove{
 		"to":      {To: "nowhere", Devices: []string{"a"}},
@@ -110,7 +111,7 @@ func TestMovesThatCannotBe(t *testing.T) {
 }
 
 func TestAClosedStampSendsItsDevicesElsewhere(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	w.register("a", "migrating")
 	w.stamps.twins["a"] = `{"n":1}`

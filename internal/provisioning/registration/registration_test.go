@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -15,12 +14,13 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/attestation"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 func TestNeverValidInTwoPlaces(t *testing.T) {
 	ids := []string{"d1", "d2", "d3", "d4"}
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t, testDir(t))
+		w := newWorld(t, sqldbtest.At(t))
 		defer w.close()
 		// Drawn once: stamps are asked from goroutines, where rapid must not draw.
 		chance := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "trouble"), 1))
@@ -89,21 +89,8 @@ func (w *world) settle(t *rapid.T, ids []string) {
 	}
 }
 
-func testDir(t *rapid.T) string {
-	dir, err := os.MkdirTemp("", "registration")
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("%v", err)
-		}
-	})
-	return dir
-}
-
 func TestTheTwinGoesAlongAsThePolicySays(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	for id, group := range map[string]string{"keeps": "migrating", "forgets": "resetting"} {
 		w.register(id, group)
@@ -149,7 +136,7 @@ func TestTheTwinGoesAlongAsThePolicySays(t *testing.T) {
 }
 
 func TestRegistrationWaitsForAPlace(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	for i := range 6 {
 		w.register(fmt.Sprint("d", i), "migrating")
@@ -177,7 +164,7 @@ func TestRegistrationWaitsForAPlace(t *testing.T) {
 }
 
 func TestRuleMovesWhatPasses(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer w.close()
 	w.register("d1", "migrating")
 	if err := w.service.applyRule(t.Context(), link.Environment{Name: "test", AutoMove: &link.AutoMove{To: "production", Connected: true}}); err != nil {
@@ -191,7 +178,7 @@ func TestRuleMovesWhatPasses(t *testing.T) {
 }
 
 func TestBulkMoveByConditionContinuesAfterARestart(t *testing.T) {
-	w := newWorld(t, t.TempDir())
+	w := newWorld(t, sqldbtest.At(t))
 	defer func() { w.close() }()
 	w.version++
 	doc := link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}, {Name: "production"}}, Stamps: []link.Stamp{
@@ -246,7 +233,7 @@ func TestBulkMoveByConditionContinuesAfterARestart(t *testing.T) {
 }
 
 func BenchmarkRegister(b *testing.B) {
-	w := newWorld(b, b.TempDir())
+	w := newWorld(b, sqldbtest.At(b))
 	defer w.close()
 	w.version++
 	if err := w.service.directory.Put(b.Context(), link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}}, Stamps: []link.Stamp{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"sort"
 	"sync"
@@ -154,7 +153,7 @@ type world struct {
 	t interface {
 		Fatalf(string, ...any)
 	}
-	file    string
+	at      string
 	db      *sqldb.DB
 	service *Service
 	stamps  *fakeStamps
@@ -165,7 +164,7 @@ type world struct {
 var quiet = slog.New(slog.DiscardHandler)
 
 func (w *world) open() {
-	db, err := sqldb.Open(context.Background(), w.file, migrations.Files)
+	db, err := sqldb.Open(context.Background(), w.at, migrations.Files)
 	if err != nil {
 		w.t.Fatalf("%v", err)
 	}
@@ -201,8 +200,8 @@ func (w *world) direct(states map[string]link.StampState) {
 
 var allOpen = map[string]link.StampState{"t1": link.StampOpen, "t2": link.StampOpen, "p1": link.StampOpen, "p2": link.StampOpen}
 
-func newWorld(t interface{ Fatalf(string, ...any) }, dir string) *world {
-	w := &world{t: t, file: filepath.Join(dir, "p.db"), stamps: newFakeStamps()}
+func newWorld(t interface{ Fatalf(string, ...any) }, at string) *world {
+	w := &world{t: t, at: at, stamps: newFakeStamps()}
 	w.clock.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).UnixMicro())
 	w.open()
 	w.direct(allOpen)

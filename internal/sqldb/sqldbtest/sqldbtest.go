@@ -17,15 +17,34 @@ import (
 // superuser owns the cluster.
 const superuser = "slipway"
 
+// Server is a PostgreSQL server that a test can kill and start again.
+type Server struct {
+	// URL reaches it over TCP.
+	URL string
+
+	t        testing.TB
+	dir      string // of its socket and its data
+	bin      string
+	as       *syscall.SysProcAttr
+	settings string
+}
+
 // Postgres starts a server and returns its connection string. It costs about a
 // second; tests share one where they can.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	return "host=" + start(t, "-c listen_addresses=''") + " user=" + superuser + " dbname=postgres sslmode=disable"
+	s := start(t, "-c listen_addresses=''")
+	return "host=" + s.dir + " user=" + superuser + " dbname=postgres sslmode=disable"
 }
 
 // PostgresURL starts a server that listens on loopback too and returns its URL.
 func PostgresURL(t testing.TB) string {
+	t.Helper()
+	return Start(t).URL
+}
+
+// Start starts a server that listens on loopback.
+func Start(t testing.TB) *Server {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -35,14 +54,13 @@ func PostgresURL(t testing.TB) string {
 	if err = errors.Join(err, free.Close()); err != nil {
 		t.Fatal(err)
 	}
-	start(t, "-c listen_addresses=127.0.0.1 -p "+port)
-	return "postgres://" + superuser + "@127.0.0.1:" + port + "/postgres"
+	s := start(t, "-c listen_addresses=127.0.0.1 -p "+port)
+	s.URL = "postgres://" + superuser + "@127.0.0.1:" + port + "/postgres"
+	return s
 }
 
-// start starts a server and returns its directory, where its socket is.
-func start(t testing.TB, settings string) string {
+func start(t testing.TB, settings string) *Server {
 	t.Helper()
-	bin := binaries(t)
 	dir, err := os.MkdirTemp("", "pg") // short: a socket's path has few characters
 	if err != nil {
 		t.Fatal(err)
@@ -52,20 +70,34 @@ func start(t testing.TB, settings string) string {
 			t.Error(err)
 		}
 	})
-	as := unprivileged(t, dir)
-	run := func(program string, args ...string) {
-		t.Helper()
-		command := exec.Command(filepath.Join(bin, program), args...)
-		command.SysProcAttr, command.Dir = as, dir
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", program, err, out)
-		}
+	s := &Server{t: t, dir: dir, bin: binaries(t), as: unprivileged(t, dir), settings: settings}
+	s.run("initdb", "-D", s.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	s.Resume()
+	t.Cleanup(s.Kill)
+	return s
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) run(program string, args ...string) {
+	s.t.Helper()
+	command := exec.Command(filepath.Join(s.bin, program), args...)
+	command.SysProcAttr, command.Dir = s.as, s.dir
+	if out, err := command.CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v\n%s", program, err, out)
 	}
-	data := filepath.Join(dir, "data")
-	run("initdb", "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	run("pg_ctl", "-D", data, "-w", "-l", filepath.Join(dir, "log"), "-o", settings+" -c fsync=off -k "+dir, "start")
-	t.Cleanup(func() { run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop") })
-	return dir
+}
+
+// Kill ends the server at once, as a crash does: it recovers when resumed.
+func (s *Server) Kill() {
+	s.t.Helper()
+	s.run("pg_ctl", "-D", s.data(), "-m", "immediate", "-w", "stop")
+}
+
+// Resume starts the server on its data.
+func (s *Server) Resume() {
+	s.t.Helper()
+	s.run("pg_ctl", "-D", s.data(), "-w", "-l", filepath.Join(s.dir, "log"), "-o", s.settings+" -c fsync=off -k "+s.dir, "start")
 }
 
 // binaries finds the directory of the newest server that is installed.

@@ -140,7 +140,7 @@ func (e *Engine) round(ctx context.Context) error {
 // configurations and without traces of any has nothing to look at.
 func (e *Engine) everyone(ctx context.Context, configurations []Configuration) error {
 	if len(configurations) == 0 {
-		left, _, err := sqldb.Row(ctx, e.db, scanInt, "SELECT EXISTS (SELECT 1 FROM device WHERE configurations <> '{}')")
+		left, _, err := sqldb.Row(ctx, e.db, scanInt, "SELECT count(*) FROM (SELECT 1 FROM device WHERE configurations <> '{}' LIMIT 1) d")
 		if err != nil {
 			return err
 		}

@@ -142,8 +142,11 @@ func (e *Engine) Count(ctx context.Context, id string) (c Counts, err error) {
 	if err != nil {
 		return c, err
 	}
-	path := `$."` + id + `"`
-	c.Targeted, _, err = sqldb.Row(ctx, e.db, scanInt, "SELECT count(*) FROM device WHERE configurations <> '{}' AND json_type(configurations, ?) IS NOT NULL", path)
+	targets, name := "json_type(configurations, ?) IS NOT NULL", `$."`+id+`"`
+	if e.db.Dialect() == sqldb.PostgreSQL {
+		targets, name = "jsonb_exists(configurations::jsonb, ?)", id
+	}
+	c.Targeted, _, err = sqldb.Row(ctx, e.db, scanInt, "SELECT count(*) FROM device WHERE configurations <> '{}' AND "+targets, name)
 	return c, err
 }
 

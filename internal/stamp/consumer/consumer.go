@@ -165,8 +165,8 @@ func (g *Groups) Ack(ctx context.Context, req link.AckConsumer) (c link.Consumer
 		return c, problem.New(problem.Invalid, "the log ends at %d, before %d", last, req.Position).At("position")
 	}
 	err = g.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := tx.Exec(ctx, "UPDATE consumer SET position = max(position, ?), updated_at = ? WHERE name = ? AND log = ? AND partition = ?",
-			req.Position, sqldb.Micros(g.now()), req.Group, req.Source, partition(req.ConsumerRef))
+		n, err := tx.Exec(ctx, "UPDATE consumer SET position = CASE WHEN position < ? THEN ? ELSE position END, updated_at = ? WHERE name = ? AND log = ? AND partition = ?",
+			req.Position, req.Position, sqldb.Micros(g.now()), req.Group, req.Source, partition(req.ConsumerRef))
 		if err == nil && n == 0 {
 			err = problem.New(problem.NotFound, "there is no group %q; reading makes it", req.Group)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 )
@@ -32,7 +33,7 @@ func newGroups(t *testing.T, keep telemetry.Retention) (*Groups, func(n int)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sqldb.Open(t.Context(), t.TempDir()+"/stamp.db", migrations.FS)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS)
 	if err != nil {
 		t.Fatal(err)
 	}

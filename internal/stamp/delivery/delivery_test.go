@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
@@ -95,7 +96,7 @@ func newWorld(t *testing.T, keep telemetry.Retention) *world {
 	if w.logs, err = telemetry.Open(t.Context(), conn, "test-1", keep, logger); err != nil {
 		t.Fatal(err)
 	}
-	if w.db, err = sqldb.Open(t.Context(), t.TempDir()+"/stamp.db", migrations.FS); err != nil {
+	if w.db, err = sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

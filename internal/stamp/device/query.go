@@ -16,45 +16,62 @@ import (
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
-// moment is a column of microseconds as conditions compare it: text in order
-// of time.
-func moment(column string) string {
-	return "coalesce(strftime('%Y-%m-%dT%H:%M:%S', " + column + " / 1000000, 'unixepoch') || printf('.%06dZ', " + column + " % 1000000), '0001-01-01T00:00:00Z')"
-}
-
 const momentFormat = "2006-01-02T15:04:05.000000Z"
 
-// columns are where conditions find what they speak of.
-var columns = query.Columns{
-	Fields: map[string]string{
-		"deviceId": "d.device_id", "moduleId": "''", "status": "d.status", "statusReason": "d.status_reason", "enrollment": "d.enrollment",
-		"generationId": "d.generation_id", "authenticationType": "d.auth_type", "modelId": "d.model_id", "deviceScope": "d.scope",
-		"connectionState":  "(CASE d.connected WHEN 0 THEN 'Disconnected' ELSE 'Connected' END)",
-		"lastActivityTime": moment("d.last_activity"), "statusUpdateTime": moment("d.status_at"),
-		"version": "t.version", "etag": "''",
-		"cloudToDeviceMessageCount": "(SELECT count(*) FROM command q WHERE q.device_id = d.device_id)",
-	},
-	Documents: map[string]string{
-		"tags": "t.tags", "desired": "t.desired", "reported": "t.reported", "configurations": "d.configurations",
-		"capabilities": "(CASE d.edge WHEN 0 THEN '{\"iotEdge\":false}' ELSE '{\"iotEdge\":true}' END)",
-	},
-	Versions: map[string]string{"desired": "t.desired_version", "reported": "t.reported_version"},
+// moment is a column of microseconds as conditions compare it: text in order
+// of time.
+func moment(d sqldb.Dialect, column string) string {
+	text := "strftime('%Y-%m-%dT%H:%M:%S', " + column + " / 1000000, 'unixepoch') || printf('.%06dZ', " + column + " % 1000000)"
+	if d == sqldb.PostgreSQL {
+		text = "to_char(to_timestamp(" + column + " / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS') || '.' || lpad((" + column + " % 1000000)::text, 6, '0') || 'Z'"
+	}
+	return "coalesce(" + text + ", '0001-01-01T00:00:00Z')"
 }
 
-// moduleColumns are the same for modules, whose ids are "device/module".
-var moduleColumns = func() query.Columns {
-	fields := map[string]string{}
-	for name, expression := range columns.Fields {
-		fields[name] = expression
+// document is a column of JSON text as conditions look into it. PostgreSQL
+// refuses to read a text with a NUL in it; what comes before and after that is
+// compared.
+func document(d sqldb.Dialect, column string) string {
+	if d == sqldb.SQLite {
+		return column
 	}
-	fields["deviceId"], fields["moduleId"] = "d.module_of", "substr(d.device_id, length(d.module_of) + 2)"
-	return query.Columns{Fields: fields, Documents: columns.Documents, Versions: columns.Versions}
-}()
+	without := "regexp_replace(" + column + `, '(?<!\\)((\\\\)*)\\u0000', '\1', 'g')`
+	return "(CASE WHEN strpos(" + column + `, '\u0000') = 0 THEN ` + column + " ELSE " + without + " END)::jsonb"
+}
+
+// columnsOf are where conditions over devices, or over modules, whose ids are
+// "device/module", find what they speak of.
+func columnsOf(d sqldb.Dialect, modules bool) query.Columns {
+	edge := "(CASE d.edge WHEN 0 THEN '{\"iotEdge\":false}' ELSE '{\"iotEdge\":true}' END)"
+	if d == sqldb.PostgreSQL {
+		edge += "::jsonb"
+	}
+	columns := query.Columns{
+		Fields: map[string]string{
+			"deviceId": "d.device_id", "moduleId": "''", "status": "d.status", "statusReason": "d.status_reason", "enrollment": "d.enrollment",
+			"generationId": "d.generation_id", "authenticationType": "d.auth_type", "modelId": "d.model_id", "deviceScope": "d.scope",
+			"connectionState":  "(CASE d.connected WHEN 0 THEN 'Disconnected' ELSE 'Connected' END)",
+			"lastActivityTime": moment(d, "d.last_activity"), "statusUpdateTime": moment(d, "d.status_at"),
+			"version": "t.version", "etag": "''",
+			"cloudToDeviceMessageCount": "(SELECT count(*) FROM command q WHERE q.device_id = d.device_id)",
+		},
+		Documents: map[string]string{
+			"tags": document(d, "t.tags"), "desired": document(d, "t.desired"), "reported": document(d, "t.reported"),
+			"configurations": document(d, "d.configurations"), "capabilities": edge,
+		},
+		Versions: map[string]string{"desired": "t.desired_version", "reported": "t.reported_version"},
+	}
+	if modules {
+		columns.Fields["deviceId"], columns.Fields["moduleId"] = "d.module_of", "substr(d.device_id, length(d.module_of) + 2)"
+	}
+	return columns
+}
 
 // selection is a WHERE clause with its arguments.
 type selection struct {
-	terms []string
-	args  []any
+	dialect sqldb.Dialect
+	terms   []string
+	args    []any
 }
 
 func (s *selection) add(term string, args ...any) {
@@ -70,10 +87,22 @@ func (s *selection) narrow(c *query.Condition, in query.Columns) error {
 		case e.Path[0] == "deviceId" || e.Path[0] == "enrollment":
 			s.add(in.Fields[e.Path[0]]+" IN ("+marks(len(e.Values))+")", e.Values...)
 		case e.Path[0] == "tags" && indexed(e.Values):
-			s.add("d.device_id IN (SELECT device_id FROM tag WHERE path = ? AND value IN ("+marks(len(e.Values))+"))", append([]any{twin.TagPath(e.Path[1:])}, e.Values...)...)
+			args := []any{twin.TagPath(e.Path[1:])}
+			for _, value := range e.Values {
+				kept, err := twin.IndexedFor(s.dialect, value)
+				if err != nil {
+					return err
+				}
+				args = append(args, kept)
+			}
+			s.add("d.device_id IN (SELECT device_id FROM tag WHERE path = ? AND value IN ("+marks(len(e.Values))+"))", args...)
 		}
 	}
-	text, args, err := c.SQLite(in)
+	render := c.SQLite
+	if s.dialect == sqldb.PostgreSQL {
+		render = c.PostgreSQL
+	}
+	text, args, err := render(in)
 	s.add("("+text+")", args...)
 	return err
 }
@@ -95,7 +124,7 @@ func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.
 	if limit <= 0 || limit > link.MaxPage {
 		limit = link.MaxPage
 	}
-	var s selection
+	s := selection{dialect: ds.db.Dialect()}
 	s.add("d.module_of IS NULL AND d.device_id > ?", req.After)
 	if req.MinMessages > 0 {
 		s.add("d.messages >= ?", req.MinMessages)
@@ -108,7 +137,7 @@ func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.
 		if err != nil {
 			return page, err
 		}
-		if err := s.narrow(condition, columns); err != nil {
+		if err := s.narrow(condition, columnsOf(s.dialect, false)); err != nil {
 			return page, err
 		}
 	}
@@ -170,12 +199,7 @@ func (ds *Devices) run(ctx context.Context, s *query.Statement, after string, li
 	case <-ctx.Done():
 		return Result{}, ctx.Err()
 	}
-	in, kind := columns, "d.module_of IS NULL"
-	if s.From == query.FromModules {
-		in, kind = moduleColumns, "d.module_of IS NOT NULL"
-	}
-	var sel selection
-	sel.add(kind)
+	sel, in := ds.from(s)
 	if after != "" {
 		sel.add("d.device_id > ?", after)
 	}
@@ -189,6 +213,17 @@ func (ds *Devices) run(ctx context.Context, s *query.Statement, after string, li
 		return ds.aggregate(ctx, s, text, sel.args)
 	}
 	return ds.page(ctx, s, text, sel.args, limit, live)
+}
+
+// from begins the selection of what a statement is over.
+func (ds *Devices) from(s *query.Statement) (selection, query.Columns) {
+	sel, modules := selection{dialect: ds.db.Dialect()}, s.From == query.FromModules
+	if modules {
+		sel.add("d.module_of IS NOT NULL")
+	} else {
+		sel.add("d.module_of IS NULL")
+	}
+	return sel, columnsOf(sel.dialect, modules)
 }
 
 // Whole is an identity with its twin, as conditions and statements look at it.
@@ -257,12 +292,7 @@ func (ds *Devices) CountRows(ctx context.Context, s *query.Statement) (n int64, 
 		result, err := ds.Run(ctx, s, "", 1, func(e Entry) Entry { return e })
 		return int64(len(result.Rows)), err
 	}
-	in, kind := columns, "d.module_of IS NULL"
-	if s.From == query.FromModules {
-		in, kind = moduleColumns, "d.module_of IS NOT NULL"
-	}
-	var sel selection
-	sel.add(kind)
+	sel, in := ds.from(s)
 	if s.Where != nil {
 		if err := sel.narrow(s.Where, in); err != nil {
 			return 0, err

@@ -3,7 +3,6 @@ package device
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/query"
 	"github.com/slipway/slipway/internal/stamp/twin"
@@ -23,7 +23,7 @@ const fleetSize = 100_000
 // values, floor ten, firmware is reported and has no index.
 func largeFleet(b *testing.B) *Devices {
 	b.Helper()
-	db, err := sqldb.Open(b.Context(), filepath.Join(b.TempDir(), "stamp.db"), migrations.FS)
+	db, err := sqldb.Open(b.Context(), sqldbtest.At(b), migrations.FS)
 	if err != nil {
 		b.Fatal(err)
 	}

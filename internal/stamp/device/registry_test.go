@@ -3,7 +3,6 @@ package device_test
 import (
 	"context"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/twin"
@@ -28,7 +28,7 @@ type registry struct {
 
 func open(t *testing.T) registry {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), filepath.Join(t.TempDir(), "stamp.db"), migrations.FS)
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS)
 	if err != nil {
 		t.Fatal(err)
 	}

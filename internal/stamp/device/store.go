@@ -79,5 +79,9 @@ func (ds *Devices) Lookup(ctx context.Context, ids []string) ([]link.Device, err
 	if err != nil {
 		return nil, err
 	}
-	return sqldb.Rows(ctx, ds.db, scanSummary, selectSummary+" WHERE d.device_id IN (SELECT value FROM json_each(?)) ORDER BY d.device_id", string(text))
+	among := "SELECT value FROM json_each(?)"
+	if ds.db.Dialect() == sqldb.PostgreSQL {
+		among = "SELECT jsonb_array_elements_text(?)"
+	}
+	return sqldb.Rows(ctx, ds.db, scanSummary, selectSummary+" WHERE d.device_id IN ("+among+") ORDER BY d.device_id", string(text))
 }

@@ -48,7 +48,7 @@ CREATE INDEX feedback_expiry ON feedback (expires_at);
 -- every twin: strings and numbers, of a bounded length.
 CREATE TABLE tag (
   path      TEXT NOT NULL, -- keys joined by U+001F
-  value     BLOB NOT NULL, -- text or number; the column has no affinity
+  value     BLOB NOT NULL, -- JSONB in PostgreSQL; text or number, as the column has no affinity
   device_id TEXT NOT NULL REFERENCES twin (device_id) ON DELETE CASCADE,
   PRIMARY KEY (path, value, device_id)
 ) WITHOUT ROWID;

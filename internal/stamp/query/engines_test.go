@@ -9,6 +9,7 @@ import (
 	_ "modernc.org/sqlite"
 	"pgregory.net/rapid"
 
+	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
@@ -40,8 +41,8 @@ func openPostgres(t testing.TB) engine {
 	}
 	t.Cleanup(func() { db.Close() })
 	return engine{
-		"PostgreSQL", db, "(SELECT $1::text AS id, $2::text AS status, $3::boolean AS connected, $4::text AS active, $5::text AS enrollment, $6::jsonb AS tags, $7::jsonb AS desired, $8::jsonb AS reported) d",
-		func(c *Condition) (string, []any, error) { return c.PostgreSQL(columns, 9) },
+		"PostgreSQL", db, "(SELECT ?::text AS id, ?::text AS status, ?::boolean AS connected, ?::text AS active, ?::text AS enrollment, ?::jsonb AS tags, ?::jsonb AS desired, ?::jsonb AS reported) d",
+		func(c *Condition) (string, []any, error) { return c.PostgreSQL(columns) },
 	}
 }
 
@@ -65,7 +66,11 @@ func (e engine) holds(t fataler, c *Condition, f Facts) bool {
 	}
 	all := append([]any{f.DeviceID, f.Status, f.Connected, f.LastActivity, f.Enrollment, doc(f.Tags), doc(f.Desired), doc(f.Reported)}, args...)
 	var n int
-	if err := e.db.QueryRow("SELECT count(*) FROM "+e.from+" WHERE "+where, all...).Scan(&n); err != nil {
+	text := "SELECT count(*) FROM " + e.from + " WHERE " + where
+	if e.name == "PostgreSQL" {
+		text = sqldb.Numbered(text)
+	}
+	if err := e.db.QueryRow(text, all...).Scan(&n); err != nil {
 		t.Fatalf("%s as %s in %s: %v", c, where, e.name, err)
 	}
 	return n == 1

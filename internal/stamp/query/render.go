@@ -34,8 +34,8 @@ type dialect interface {
 	typed(document string, keys []string, kind kindOf) string
 	// present, and the type tests over a place in a document, never NULL.
 	test(function, document string, keys []string) string
-	// placeholder of the nth argument, counted from 1.
-	placeholder(n int, kind kindOf) string
+	// placeholder is where the next argument goes.
+	placeholder(kind kindOf) string
 	argument(value any) any
 	// arithmetic is NULL where an operand is or the result is not finite.
 	arithmetic(left, operator, right string) string
@@ -47,20 +47,18 @@ type dialect interface {
 
 // SQLite renders the condition as a WHERE expression and its arguments. Every
 // part of it holds or does not, and never is NULL, so that NOT means here what
-// it means in memory. Arguments are counted from first, for the placeholders
-// of databases that number them.
+// it means in memory.
 func (c *Condition) SQLite(columns Columns) (text string, args []any, err error) {
-	return c.render(sqlite{}, columns, 1)
+	return c.render(sqlite{}, columns)
 }
 
-// PostgreSQL is SQLite for PostgreSQL with documents as jsonb; first is the
-// number of the first placeholder.
-func (c *Condition) PostgreSQL(columns Columns, first int) (text string, args []any, err error) {
-	return c.render(postgres{}, columns, first)
+// PostgreSQL is SQLite for PostgreSQL with documents as jsonb.
+func (c *Condition) PostgreSQL(columns Columns) (text string, args []any, err error) {
+	return c.render(postgres{}, columns)
 }
 
-func (c *Condition) render(d dialect, columns Columns, first int) (string, []any, error) {
-	r := &renderer{dialect: d, columns: columns, first: first}
+func (c *Condition) render(d dialect, columns Columns) (string, []any, error) {
+	r := &renderer{dialect: d, columns: columns}
 	text := r.truth(c.root)
 	if len(text) > maxRendered || len(r.args) > maxArguments {
 		return "", nil, problem.New(problem.Invalid, "the condition is too large: it becomes %d bytes of SQL with %d constants; at most %d and %d are allowed",
@@ -72,7 +70,6 @@ func (c *Condition) render(d dialect, columns Columns, first int) (string, []any
 type renderer struct {
 	dialect dialect
 	columns Columns
-	first   int
 	args    []any
 }
 
@@ -149,7 +146,7 @@ func (r *renderer) typed(n node, kind kindOf) string {
 
 func (r *renderer) bind(value any, kind kindOf) string {
 	r.args = append(r.args, r.dialect.argument(value))
-	return r.dialect.placeholder(r.first+len(r.args)-1, kind)
+	return r.dialect.placeholder(kind)
 }
 
 func (r *renderer) place(n path, kind kindOf) string {
@@ -296,7 +293,7 @@ func (sqlite) test(function, document string, keys []string) string {
 	return "coalesce(" + at + " " + sqliteTypes[function] + ", 0)"
 }
 
-func (sqlite) placeholder(int, kindOf) string { return "?" }
+func (sqlite) placeholder(kindOf) string { return "?" }
 
 func (sqlite) argument(value any) any {
 	if truth, ok := value.(bool); ok {
@@ -374,9 +371,7 @@ func (postgres) test(function, document string, keys []string) string {
 	return "coalesce(jsonb_typeof(" + at + ") " + postgresTypes[function] + ", false)"
 }
 
-func (postgres) placeholder(n int, kind kindOf) string {
-	return "$" + strconv.Itoa(n) + "::" + postgresNames[kind]
-}
+func (postgres) placeholder(kind kindOf) string { return "?::" + postgresNames[kind] }
 
 func (postgres) argument(value any) any { return value }
 

@@ -147,7 +147,7 @@ func TestRenderingIsLinear(t *testing.T) {
 		}
 		for name, render := range map[string]func() (string, []any, error){
 			"SQLite":     func() (string, []any, error) { return condition.SQLite(columns) },
-			"PostgreSQL": func() (string, []any, error) { return condition.PostgreSQL(columns, 1) },
+			"PostgreSQL": func() (string, []any, error) { return condition.PostgreSQL(columns) },
 		} {
 			sql, args, err := render()
 			if err == nil && (len(sql) > base+factor*len(text) || len(args) > 4*len(text)) {

@@ -150,10 +150,11 @@ const maxIndexed = 256
 func TagPath(keys []string) string { return strings.Join(keys, "\x1f") }
 
 // Indexed is a value as the index of tags holds it; ok says whether it does.
+// PostgreSQL knows no text with a NUL in it.
 func Indexed(value any) (indexed any, ok bool) {
 	switch v := value.(type) {
 	case string:
-		return v, len(v) <= maxIndexed
+		return v, len(v) <= maxIndexed && !strings.Contains(v, "\x00")
 	case float64:
 		return v, true
 	case json.Number:
@@ -161,6 +162,15 @@ func Indexed(value any) (indexed any, ok bool) {
 		return x, err == nil
 	}
 	return nil, false
+}
+
+// IndexedFor is an indexed value as a database's column takes it.
+func IndexedFor(d sqldb.Dialect, value any) (any, error) {
+	if d == sqldb.SQLite {
+		return value, nil
+	}
+	text, err := json.Marshal(value)
+	return string(text), err
 }
 
 // indexTags writes down anew where the values of a twin's tags are found.
@@ -184,7 +194,11 @@ func indexBelow(ctx context.Context, tx *sqldb.Tx, device string, keys []string,
 		if !ok {
 			continue
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO tag (path, value, device_id) VALUES (?, ?, ?)", TagPath(path), indexed, device); err != nil {
+		kept, err := IndexedFor(tx.Dialect(), indexed)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "INSERT INTO tag (path, value, device_id) VALUES (?, ?, ?)", TagPath(path), kept, device); err != nil {
 			return err
 		}
 	}
@@ -194,7 +208,7 @@ func indexBelow(ctx context.Context, tx *sqldb.Tx, device string, keys []string,
 // EnsureIndexed indexes the tags of twins stored before there was an index.
 func (s *Store) EnsureIndexed(ctx context.Context) error {
 	const chunk = 500
-	indexed, _, err := sqldb.Row(ctx, s.db, scanInt, "SELECT EXISTS (SELECT 1 FROM tag)")
+	indexed, _, err := sqldb.Row(ctx, s.db, scanInt, "SELECT count(*) FROM (SELECT 1 FROM tag LIMIT 1) t")
 	if err != nil || indexed != 0 {
 		return err
 	}
