@@ -461,10 +461,12 @@ func TestACommandIsGivenOnce(t *testing.T) {
 	r.put("d1", 1)
 	c := r.connect("d1", true)
 	c.subscribe(mqtt.Filter{Topic: "devices/d1/messages/devicebound/#", QoS: 1})
+	room := make(chan struct{}, 30) // fewer than may wait
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
 		for i := range count {
+			room <- struct{}{}
 			ask(r, link.MessageSend, link.SendMessage{DeviceID: "d1", Body: []byte(strconv.Itoa(i))})
 		}
 	}()
@@ -474,6 +476,7 @@ func TestACommandIsGivenOnce(t *testing.T) {
 			t.Fatalf("command %s came where %d was next", p.Payload, i)
 		}
 		c.send(&mqtt.Puback{PacketID: p.PacketID})
+		<-room
 	}
 	<-sent
 }
