@@ -25,13 +25,14 @@ type moveOrder struct {
 func (a *app) deviceMove() *cobra.Command {
 	var o moveOrder
 	cmd := a.read(&cobra.Command{
-		Use: "move ID… --to ENVIRONMENT", Short: "Move devices to another environment",
+		Use: "move ID… --to ENVIRONMENT", Short: "Move devices to another environment, or to another stamp",
 		Long: "Move devices to another environment, those named or those that match a condition.\n\n" +
 			"A device is taken off its stamp: its connection is cut and the next one refused. When\n" +
 			"it registers again it is assigned a stamp of the target environment. The command ends\n" +
 			"when every device is off its old stamp; with --wait, when every device that was\n" +
 			"connected has arrived, and those named are connected again. The move itself goes on whatever becomes of this command.",
 		Example: "  slipway device move sensor-0017 --to production --wait\n" +
+			"  slipway device move sensor-0017 --to-stamp prod-2\n" +
 			"  slipway device move --where \"tags.batch = '7'\" --to production --reason \"batch 7 passed\"",
 		Args: func(_ *cobra.Command, args []string) error { return o.check(args) },
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
@@ -43,7 +44,10 @@ func (a *app) deviceMove() *cobra.Command {
 		}),
 	})
 	flags := cmd.Flags()
-	flags.StringVar(&o.To, "to", "", "target environment (required)")
+	flags.StringVar(&o.To, "to", "", "target environment")
+	flags.StringVar(&o.Stamp, "to-stamp", "", "the stamp they go to, as long as that takes them")
+	flags.StringVar(&o.From, "from-stamp", "", "only devices of this stamp, which leave it")
+	flags.Float64Var(&o.PerSecond, "per-second", 0, "begin with at most so many devices each second")
 	flags.StringVar(&o.Where, "where", "", "condition that selects devices of all other environments")
 	flags.StringVar(&o.Reason, "reason", "", "why, for the devices' history and the audit log")
 	flags.BoolVar(&o.wait, "wait", false, "wait until every device that was connected has arrived")
@@ -56,9 +60,9 @@ func (a *app) deviceMove() *cobra.Command {
 // check holds the order against what makes sense before anybody is asked.
 func (o moveOrder) check(devices []string) error {
 	switch {
-	case o.To == "":
-		return usage("say where to with --to ENVIRONMENT")
-	case (len(devices) == 0) == (o.Where == ""):
+	case o.To == "" && o.Stamp == "" && o.From == "":
+		return usage("say where to with --to ENVIRONMENT or --to-stamp STAMP")
+	case len(devices) > 0 && o.Where != "", len(devices) == 0 && o.Where == "" && o.From == "":
 		return usage("name devices or give a condition with --where, one of the two")
 	case o.timeout <= 0:
 		return usage("--timeout must be more than nothing")
@@ -178,10 +182,26 @@ func (a *app) progress(line string) {
 	}
 }
 
+// origin is the stamp that a move empties, in a sentence.
+func origin(m link.Move) string {
+	if m.From == "" {
+		return ""
+	}
+	return " from " + m.From
+}
+
+// destination is where a move goes.
+func destination(m link.Move) string {
+	if m.Stamp == "" {
+		return m.To
+	}
+	return m.To + "/" + m.Stamp
+}
+
 func censusLine(m link.Move) string {
 	n := m.Census
-	return fmt.Sprintf("%s to %s, %s: %d devices, %d pending, %d removing, %d waiting (%d returning), %d arrived, %d failed",
-		m.ID, m.To, m.State, n.Total, n.Pending, n.Removing, n.Waiting, n.Returning, n.Arrived, n.Failed)
+	return fmt.Sprintf("%s%s to %s, %s: %d devices, %d pending, %d removing, %d waiting (%d returning), %d arrived, %d failed",
+		m.ID, origin(m), destination(m), m.State, n.Total, n.Pending, n.Removing, n.Waiting, n.Returning, n.Arrived, n.Failed)
 }
 
 // censusRows are a move's states with the number of devices in each.
@@ -203,8 +223,11 @@ func (a *app) showMove(m link.Move) error {
 	if a.asJSON {
 		return a.json(m)
 	}
-	if err := a.print("move %s to %s: %s\n", m.ID, m.To, m.State); err != nil {
+	if err := a.print("move %s%s to %s: %s\n", m.ID, origin(m), destination(m), m.State); err != nil {
 		return err
+	}
+	if m.Problem != "" {
+		a.note("waiting: %s\n", m.Problem)
 	}
 	return a.table([]string{"STATE", "DEVICES"}, censusRows(m.Census))
 }
@@ -249,11 +272,11 @@ func (a *app) moveList() *cobra.Command {
 			for i, m := range all {
 				n := m.Census
 				rows[i] = []string{
-					m.ID, m.To, string(m.State), strconv.Itoa(n.Total), strconv.Itoa(n.Arrived + n.Already), strconv.Itoa(n.Waiting),
+					m.ID, m.From, destination(m), string(m.State), strconv.Itoa(n.Total), strconv.Itoa(n.Arrived + n.Already), strconv.Itoa(n.Waiting),
 					strconv.Itoa(n.Failed), m.Actor, a.when(&m.CreatedAt), m.Reason,
 				}
 			}
-			return a.table([]string{"MOVE", "TO", "STATE", "DEVICES", "THERE", "WAITING", "FAILED", "BY", "STARTED", "REASON"}, rows)
+			return a.table([]string{"MOVE", "FROM", "TO", "STATE", "DEVICES", "THERE", "WAITING", "FAILED", "BY", "STARTED", "REASON"}, rows)
 		}),
 	})
 }

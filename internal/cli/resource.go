@@ -43,12 +43,12 @@ func (a *app) stamp() *cobra.Command {
 		row: func(a *app, s client.Stored) ([]string, error) {
 			spec, status, err := parts[resource.StampSpec, resource.StampStatus](s)
 			return []string{
-				s.Metadata.Name, spec.Environment, spec.Region, string(spec.State), strconv.Itoa(status.Assigned), strconv.Itoa(spec.Capacity),
+				s.Metadata.Name, spec.Environment, spec.Region, status.State, strconv.Itoa(status.Assigned), strconv.Itoa(spec.Capacity),
 				strconv.FormatInt(status.Connected, 10), fmt.Sprintf("%.1f", status.Rate), status.Host, a.when(status.SeenAt),
 			}, err
 		},
 	})
-	group.AddCommand(a.policy(), a.stampToken())
+	group.AddCommand(a.policy(), a.stampToken(), a.stampDrain())
 	return group
 }
 

@@ -233,9 +233,13 @@ type MoveRequest struct {
 	Devices []string `json:"devices,omitempty"`
 	Where   string   `json:"where,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
+	// From is a stamp that devices leave, Stamp one that they go to.
+	From      string  `json:"from,omitempty"`
+	Stamp     string  `json:"stamp,omitempty"`
+	PerSecond float64 `json:"perSecond,omitempty"`
 }
 
-// StartMove moves devices to another environment. The same key makes a
+// StartMove moves devices to another environment or stamp. The same key makes a
 // repeated request the same move.
 func (c *Client) StartMove(ctx context.Context, key string, m MoveRequest) (link.Move, error) {
 	return do[link.Move](ctx, c, request{method: "POST", path: path("moves"), body: m, header: map[string]string{"Idempotency-Key": key}})

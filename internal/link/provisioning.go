@@ -264,6 +264,13 @@ type StartMove struct {
 	Where   string   `json:"where,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
 	Actor   string   `json:"actor,omitempty"`
+	// From is a stamp whose devices leave it: all, or those that are named or
+	// match. To may then be its own environment, and is where nothing is said.
+	From string `json:"from,omitempty"`
+	// Stamp is the one stamp they go to, as long as that takes them.
+	Stamp string `json:"stamp,omitempty"`
+	// PerSecond bounds how many devices begin to move each second; 0 does not.
+	PerSecond float64 `json:"perSecond,omitempty"`
 }
 
 // MoveState is where a move stands.
@@ -287,6 +294,10 @@ type Move struct {
 	Actor      string     `json:"actor,omitempty"`
 	State      MoveState  `json:"state"`
 	Census     Census     `json:"census"`
+	From       string     `json:"from,omitempty"`
+	Stamp      string     `json:"stamp,omitempty"`
+	PerSecond  float64    `json:"perSecond,omitempty"`
+	Problem    string     `json:"problem,omitempty"` // what it waits for
 	CreatedAt  time.Time  `json:"createdAt"`
 	FinishedAt *time.Time `json:"finishedAt,omitempty"`
 }

@@ -84,6 +84,7 @@ type EnvironmentStatus struct {
 
 // StampStatus is what is so of a stamp.
 type StampStatus struct {
+	State     string     `json:"state" doc:"joining, open, full, draining or closed"`
 	Host      string     `json:"host" doc:"What devices are told"`
 	Assigned  int        `json:"assigned" doc:"Places taken"`
 	Connected int64      `json:"connected"`
@@ -91,6 +92,23 @@ type StampStatus struct {
 	Messages  uint64     `json:"messages" doc:"Telemetry messages since the stamp was created"`
 	SeenAt    *time.Time `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
 	Problem   string     `json:"problem,omitempty" doc:"Why it could not be started"`
+}
+
+// The states of a stamp beside those that are declared.
+const (
+	StateJoining = "joining" // declared, and never seen yet
+	StateFull    = "full"    // open, with every place taken
+)
+
+// StateOf is a stamp's state, of what is declared and what is so.
+func StateOf(spec StampSpec, status StampStatus) string {
+	switch {
+	case status.Host == "":
+		return StateJoining
+	case spec.State == link.StampOpen && status.Assigned >= spec.Capacity:
+		return StateFull
+	}
+	return string(spec.State)
 }
 
 // EnrollmentStatus is what is so of an enrolment.

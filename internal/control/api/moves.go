@@ -7,16 +7,18 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/link"
-	"github.com/slipway/slipway/internal/problem"
 )
 
 type startMove struct {
 	Key  string `header:"Idempotency-Key" maxLength:"100" doc:"The same key makes a repeated request the same move"`
 	Body struct {
-		To      string   `json:"to" doc:"Target environment"`
-		Devices []string `json:"devices,omitempty" maxItems:"10000"`
-		Where   string   `json:"where,omitempty" maxLength:"8192" doc:"Condition that selects devices, instead of a list"`
-		Reason  string   `json:"reason,omitempty" maxLength:"500"`
+		To        string   `json:"to,omitempty" doc:"Target environment; may be left out where stamp or from imply it"`
+		Devices   []string `json:"devices,omitempty" maxItems:"10000"`
+		Where     string   `json:"where,omitempty" maxLength:"8192" doc:"Condition that selects devices, instead of a list"`
+		From      string   `json:"from,omitempty" doc:"Stamp whose devices leave it: all, unless they are named or selected"`
+		Stamp     string   `json:"stamp,omitempty" doc:"Stamp they go to, as long as it takes them"`
+		PerSecond float64  `json:"perSecond,omitempty" doc:"Devices that begin to move each second at most; 0 is no limit"`
+		Reason    string   `json:"reason,omitempty" maxLength:"500"`
 	}
 }
 
@@ -39,11 +41,11 @@ type listMoveDevices struct {
 
 // moves registers moves between environments.
 func (a *api) moves() {
-	route(a, "POST", "/api/v1/moves", "startMove", "Move devices to another environment", func(ctx context.Context, in *startMove) (*body[link.Move], error) {
-		if (len(in.Body.Devices) == 0) == (in.Body.Where == "") {
-			return nil, problem.New(problem.Invalid, "name devices or give a condition, one of the two").At("devices")
-		}
-		m, err := a.Fleet.StartMove(ctx, actorOf(ctx), link.StartMove{Key: in.Key, To: in.Body.To, Devices: in.Body.Devices, Where: in.Body.Where, Reason: in.Body.Reason})
+	route(a, "POST", "/api/v1/moves", "startMove", "Move devices to another environment or stamp", func(ctx context.Context, in *startMove) (*body[link.Move], error) {
+		b := in.Body
+		m, err := a.Fleet.StartMove(ctx, actorOf(ctx), link.StartMove{
+			Key: in.Key, To: b.To, Devices: b.Devices, Where: b.Where, Reason: b.Reason, From: b.From, Stamp: b.Stamp, PerSecond: b.PerSecond,
+		})
 		return &body[link.Move]{m}, err
 	})
 	route(a, "GET", "/api/v1/moves", "listMoves", "The newest moves", func(ctx context.Context, in *struct {

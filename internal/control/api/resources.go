@@ -53,11 +53,11 @@ func (a *api) resources() {
 		return &nothing{}, a.Environments.Delete(ctx, actorOf(ctx), in.Name, in.IfMatch)
 	})
 	route(a, "GET", "/api/v1/stamps", "listStamps", "Stamps in order of name", func(ctx context.Context, _ *nothing) (*body[list[resource.Stamp]], error) {
-		all, err := a.Environments.Stamps(ctx)
+		all, err := a.Fleet.Stamps(ctx)
 		return listOf(all, ""), err
 	})
 	route(a, "GET", "/api/v1/stamps/{name}", "getStamp", "One stamp", func(ctx context.Context, in *Named) (*tagged[resource.Stamp], error) {
-		s, err := a.Environments.Stamp(ctx, in.Name)
+		s, err := a.Fleet.Stamp(ctx, in.Name)
 		return &tagged[resource.Stamp]{quote(s.Metadata.ETag), s}, err
 	})
 	route(a, "PUT", "/api/v1/stamps/{name}", "putStamp", "Create or replace a stamp", func(ctx context.Context, in *putNamed[declared[resource.StampSpec]]) (*tagged[resource.Stamp], error) {

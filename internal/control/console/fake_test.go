@@ -92,7 +92,7 @@ func place(name, env, region string, assigned, capacity int, connected int64, ra
 	seen := noon
 	return fleet.Place{AgeSeconds: age, Stamp: resource.Stamp{Metadata: resource.Metadata{Name: name},
 		Spec:   resource.StampSpec{Environment: env, Region: region, Capacity: capacity, State: link.StampOpen},
-		Status: &resource.StampStatus{Host: name + ".example.net", Assigned: assigned, Connected: connected, Rate: rate, SeenAt: &seen}}}
+		Status: &resource.StampStatus{State: "open", Host: name + ".example.net", Assigned: assigned, Connected: connected, Rate: rate, SeenAt: &seen}}}
 }
 
 func (w *world) addDevice(d fleet.Device) {

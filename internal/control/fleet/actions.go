@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -201,11 +202,13 @@ func (f *Fleet) Scope(ctx context.Context) (link.Scope, error) {
 	return provisioningAsk(ctx, f, link.ProvisioningInfo, link.None{})
 }
 
-// StartMove moves devices to another environment.
+// StartMove moves devices to another environment or stamp.
 func (f *Fleet) StartMove(ctx context.Context, actor access.Actor, req link.StartMove) (m link.Move, err error) {
 	req.Actor = actor.Name
-	if _, err := f.environments.Get(ctx, req.To); err != nil {
-		return m, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("to")
+	if req.To != "" {
+		if _, err := f.environments.Get(ctx, req.To); err != nil {
+			return m, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("to")
+		}
 	}
 	if req.Where != "" {
 		// Stamps read conditions; ask one before thousands are asked in vain.
@@ -213,8 +216,12 @@ func (f *Fleet) StartMove(ctx context.Context, actor access.Actor, req link.Star
 			return m, err
 		}
 	}
-	detail := fmt.Sprintf("to %s: %d named, where %q", req.To, len(req.Devices), req.Where)
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: "environment/" + req.To, Detail: detail}, func() error {
+	object := "environment/" + req.To
+	if req.To == "" {
+		object = "stamp/" + cmp.Or(req.Stamp, req.From)
+	}
+	detail := fmt.Sprintf("from %q to %q: %d named, where %q", req.From, cmp.Or(req.Stamp, req.To), len(req.Devices), req.Where)
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: object, Detail: detail}, func() error {
 		m, err = provisioningAsk(ctx, f, link.MoveStart, req)
 		return err
 	})

@@ -4,6 +4,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sort"
@@ -369,14 +370,12 @@ func (f *Fleet) Overview(ctx context.Context) ([]Level, error) {
 	if err != nil {
 		return nil, err
 	}
-	assigned, waiting := map[string]int{}, map[string]int{}
+	waiting := map[string]int{}
 	counts, err := provisioningAsk(ctx, f, link.RegistrationCount, link.None{})
 	if err != nil {
 		return nil, err // no number is better than a wrong one
 	}
-	for _, c := range counts.ByStamp {
-		assigned[c.Stamp] = c.Count
-	}
+	assigned := byStamp(counts)
 	for _, c := range counts.Waiting {
 		waiting[c.Environment] = c.Count
 	}
@@ -396,9 +395,55 @@ func (f *Fleet) Overview(ctx context.Context) ([]Level, error) {
 	return levels, nil
 }
 
+func byStamp(counts link.RegistrationCounts) map[string]int {
+	assigned := map[string]int{}
+	for _, c := range counts.ByStamp {
+		assigned[c.Stamp] = c.Count
+	}
+	return assigned
+}
+
+// Stamps returns every stamp with its state. While provisioning, which counts
+// the places, is away, the devices that stamps tell of are counted instead.
+func (f *Fleet) Stamps(ctx context.Context) ([]resource.Stamp, error) {
+	all, err := f.environments.Stamps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := provisioningAsk(ctx, f, link.RegistrationCount, link.None{})
+	away := problem.Is(err, problem.NotReady) || problem.Is(err, problem.TimedOut)
+	if err != nil && !away {
+		return nil, err
+	}
+	assigned := byStamp(counts)
+	for i, s := range all {
+		n := assigned[s.Metadata.Name]
+		if o, seen := f.environments.Observed(s.Metadata.Name); away && seen {
+			n = int(o.Devices)
+		}
+		all[i] = f.place(s, n).Stamp
+	}
+	return all, nil
+}
+
+// Stamp returns one stamp with its state.
+func (f *Fleet) Stamp(ctx context.Context, name string) (resource.Stamp, error) {
+	if s, err := f.environments.Stamp(ctx, name); err != nil {
+		return s, err
+	}
+	all, err := f.Stamps(ctx)
+	for _, s := range all {
+		if s.Metadata.Name == name {
+			return s, err
+		}
+	}
+	return resource.Stamp{}, cmp.Or(err, error(problem.New(problem.NotFound, "there is no stamp %q", name)))
+}
+
 func (f *Fleet) place(s resource.Stamp, assigned int) Place {
 	p := Place{Stamp: s, AgeSeconds: -1}
 	p.Status.Assigned = assigned
+	p.Status.State = resource.StateOf(p.Spec, *p.Status)
 	if p.Status.SeenAt != nil {
 		p.AgeSeconds = max(0, f.now().Sub(*p.Status.SeenAt).Seconds())
 	}

@@ -66,21 +66,10 @@ func (d *Directory) Environments() []link.Environment {
 	return all
 }
 
+// All lists every stamp in order of name.
+func (d *Directory) All() []link.Stamp { return slices.Clone(d.ordered) }
+
 // In lists the stamps of an environment in order of name.
 func (d *Directory) In(environment string) []link.Stamp {
-	return d.filter(func(s link.Stamp) bool { return s.Environment == environment })
-}
-
-// Outside lists the stamps of every other environment in order of name.
-func (d *Directory) Outside(environment string) []link.Stamp {
-	return d.filter(func(s link.Stamp) bool { return s.Environment != environment })
-}
-
-func (d *Directory) filter(keep func(link.Stamp) bool) (some []link.Stamp) {
-	for _, s := range d.ordered {
-		if keep(s) {
-			some = append(some, s)
-		}
-	}
-	return some
+	return slices.DeleteFunc(d.All(), func(s link.Stamp) bool { return s.Environment != environment })
 }

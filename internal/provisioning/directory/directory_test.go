@@ -42,9 +42,9 @@ func TestOnlyNewerDirectoriesCountAndAreKept(t *testing.T) {
 	}
 	for range 2 {
 		current := s.Current()
-		inside, outside := current.In("production"), current.Outside("production")
-		if current.Version() != 5 || len(inside) != 2 || inside[0].Name != "p1" || len(outside) != 1 || outside[0].Name != "t1" {
-			t.Errorf("version %d: %v and %v", current.Version(), inside, outside)
+		inside, all := current.In("production"), current.All()
+		if current.Version() != 5 || len(inside) != 2 || inside[0].Name != "p1" || len(all) != 3 || all[2].Name != "t1" {
+			t.Errorf("version %d: %v of %v", current.Version(), inside, all)
 		}
 		if all := current.Environments(); len(all) != 2 || all[0].Name != "production" {
 			t.Errorf("environments %v", all)

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -38,17 +39,12 @@ type cursor struct {
 	After  string   `json:"after"`
 }
 
-// StartMove begins to move devices to another environment.
+// StartMove begins to move devices to another environment, or between stamps.
 func (s *Service) StartMove(ctx context.Context, req link.StartMove) (link.Move, error) {
 	if err := s.checkMove(&req); err != nil {
 		return link.Move{}, err
 	}
-	var c cursor
-	if req.Where != "" {
-		for _, stamp := range s.directory.Current().Outside(req.To) {
-			c.Stamps = append(c.Stamps, stamp.Name)
-		}
-	}
+	c := cursor{Stamps: s.origins(req)}
 	text, err := json.Marshal(c)
 	if err != nil {
 		return link.Move{}, err
@@ -68,8 +64,10 @@ func (s *Service) StartMove(ctx context.Context, req link.StartMove) (link.Move,
 		if len(c.Stamps) > 0 {
 			state = link.MoveSelecting
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO move (number, move_key, target, condition, reason, actor, state, cursor, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			number, req.Key, req.To, req.Where, req.Reason, req.Actor, string(state), string(text), sqldb.Micros(s.clock())); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO move (number, move_key, target, condition, reason, actor, state, cursor, created_at, origin, destination, pace)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			number, req.Key, req.To, req.Where, req.Reason, req.Actor, string(state), string(text), sqldb.Micros(s.clock()),
+			req.From, req.Stamp, int64(req.PerSecond*1000)); err != nil {
 			return err
 		}
 		return addDevices(ctx, tx, number, req.Devices)
@@ -85,16 +83,68 @@ func (s *Service) checkMove(req *link.StartMove) error {
 	if req.Key == "" {
 		req.Key = rand.Text()
 	}
+	if err := s.checkStamps(req); err != nil {
+		return err
+	}
 	if _, known := s.directory.Current().Environment(req.To); !known {
 		return problem.New(problem.Invalid, "there is no environment %q", req.To).At("to")
 	}
-	if (len(req.Devices) == 0) == (req.Where == "") {
+	named, selected := len(req.Devices) > 0, req.Where != ""
+	if named && selected || !named && !selected && req.From == "" {
 		return problem.New(problem.Invalid, "name devices or give a condition, one of the two").At("devices")
+	}
+	if req.PerSecond < 0 || req.PerSecond > maxPace || req.PerSecond > 0 && req.PerSecond < minPace {
+		return problem.New(problem.Invalid, "a pace is %g to %d devices a second, not %g", minPace, maxPace, req.PerSecond).At("perSecond")
 	}
 	if len(req.Devices) > maxMove {
 		return problem.New(problem.Invalid, "at most %d devices can be named, not %d; select more by a condition", maxMove, len(req.Devices)).At("devices")
 	}
 	return nil
+}
+
+// The paces that a move may keep to, in devices a second.
+const (
+	minPace = 0.01
+	maxPace = 10_000
+)
+
+// checkStamps holds the stamps of a move against the directory, and fills in
+// the environment that they imply.
+func (s *Service) checkStamps(req *link.StartMove) error {
+	d := s.directory.Current()
+	for _, named := range []struct{ field, name string }{{"from", req.From}, {"stamp", req.Stamp}} {
+		if _, known := d.Stamp(named.name); named.name != "" && !known {
+			return problem.New(problem.Invalid, "there is no stamp %q", named.name).At(named.field)
+		}
+	}
+	if req.From != "" && req.From == req.Stamp {
+		return problem.New(problem.Invalid, "devices cannot leave stamp %s and go to it", req.From).At("stamp")
+	}
+	to, _ := d.Stamp(req.Stamp)
+	from, _ := d.Stamp(req.From)
+	if req.To == "" {
+		req.To = cmp.Or(to.Environment, from.Environment)
+	}
+	if req.Stamp != "" && to.Environment != req.To {
+		return problem.New(problem.Invalid, "stamp %s is in environment %s, not in %s", req.Stamp, to.Environment, req.To).At("stamp")
+	}
+	return nil
+}
+
+// origins are the stamps to be asked for the devices of a move.
+func (s *Service) origins(req link.StartMove) (names []string) {
+	switch {
+	case len(req.Devices) > 0:
+		return nil
+	case req.From != "":
+		return []string{req.From}
+	}
+	for _, stamp := range s.directory.Current().All() {
+		if stamp.Name != req.Stamp && (req.Stamp != "" || stamp.Environment != req.To) {
+			names = append(names, stamp.Name)
+		}
+	}
+	return names
 }
 
 func addDevices(ctx context.Context, tx *sqldb.Tx, move int64, ids []string) error {
@@ -115,13 +165,18 @@ type open struct {
 	reason string
 	state  link.MoveState
 	cursor cursor
+	from   string
+	stamp  string
+	pace   float64 // devices a second; 0 is no limit
 }
 
 func scanOpen(rows *sql.Rows) (m open, err error) {
 	var text string
-	if err := rows.Scan(&m.number, &m.target, &m.where, &m.reason, &m.state, &text); err != nil {
+	var pace int64
+	if err := rows.Scan(&m.number, &m.target, &m.where, &m.reason, &m.state, &text, &m.from, &m.stamp, &pace); err != nil {
 		return m, err
 	}
+	m.pace = float64(pace) / 1000
 	return m, json.Unmarshal([]byte(text), &m.cursor)
 }
 
@@ -137,7 +192,7 @@ func (s *Service) RunMoves(ctx context.Context) error {
 
 // runMoves takes every open move a little further.
 func (s *Service) runMoves(ctx context.Context) error {
-	all, err := sqldb.Rows(ctx, s.db, scanOpen, "SELECT number, target, condition, reason, state, cursor FROM move WHERE finished_at IS NULL ORDER BY number")
+	all, err := sqldb.Rows(ctx, s.db, scanOpen, "SELECT number, target, condition, reason, state, cursor, origin, destination, pace FROM move WHERE finished_at IS NULL ORDER BY number")
 	if err != nil {
 		return err
 	}
@@ -222,6 +277,11 @@ func (s *Service) advance(ctx context.Context, m open) error {
 		if len(ids) == 0 {
 			return s.finish(ctx, m)
 		}
+		may, err := s.mayBegin(ctx, m, len(ids))
+		if err != nil || may == 0 {
+			return err // looked at again by and by
+		}
+		ids = ids[:may]
 		group, beginning := errgroup.WithContext(ctx)
 		group.SetLimit(moveAtOnce)
 		for _, id := range ids {
@@ -249,17 +309,19 @@ func (s *Service) begin(ctx context.Context, m open, id string) error {
 			return settle(ctx, tx, m.number, id, deviceFailed, "there is no such device")
 		case r.Move > m.number:
 			return settle(ctx, tx, m.number, id, deviceFailed, "superseded by "+moveID(r.Move))
-		case r.Environment == m.target && r.Home == m.target && r.Phase == link.PhaseAssigned:
+		case m.from != "" && r.Stamp != m.from && r.Phase != link.PhaseWaiting:
+			return settle(ctx, tx, m.number, id, deviceAlready, "")
+		case r.Environment == m.target && r.Home == m.target && r.Phase == link.PhaseAssigned && m.from == "" && (m.stamp == "" || r.Stamp == m.stamp):
 			return s.stay(ctx, tx, m, r, now)
 		}
 		if err := supersede(ctx, tx, m.number, id); err != nil {
 			return err
 		}
 		key = r.Key
-		r.Target, r.Environment, r.Move, r.UpdatedAt = m.target, m.target, m.number, now
+		r.Target, r.Environment, r.Move, r.UpdatedAt, r.Extra.Bound = m.target, m.target, m.number, now, m.stamp
 		r.note(stepRequested, m.reason, now)
 		state := deviceRemoving
-		if r.Phase == link.PhaseWaiting || r.Phase == link.PhaseCreating && r.Home == m.target {
+		if r.Phase == link.PhaseWaiting || r.Phase == link.PhaseCreating && r.Home == m.target && m.from == "" && (m.stamp == "" || r.Stamp == m.stamp) {
 			state = deviceWaiting // on no stamp, or about to arrive
 		} else if err := r.leave(m.reason, now); err != nil {
 			return err
@@ -325,17 +387,19 @@ func (s *Service) finish(ctx context.Context, m open) error {
 		if err != nil || left > 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, "UPDATE move SET state = ?, finished_at = ? WHERE number = ?", string(link.MoveComplete), sqldb.Micros(s.clock()), m.number)
+		s.paces.Delete(m.number)
+		_, err = tx.Exec(ctx, "UPDATE move SET state = ?, problem = '', finished_at = ? WHERE number = ?", string(link.MoveComplete), sqldb.Micros(s.clock()), m.number)
 		return err
 	})
 }
 
-const selectMove = "SELECT number, target, condition, reason, actor, state, created_at, finished_at FROM move"
+const selectMove = "SELECT number, target, condition, reason, actor, state, created_at, finished_at, origin, destination, pace, problem FROM move"
 
 func scanMove(rows *sql.Rows) (m link.Move, err error) {
-	var number, created int64
+	var number, created, pace int64
 	var finished sql.NullInt64
-	err = rows.Scan(&number, &m.To, &m.Where, &m.Reason, &m.Actor, &m.State, &created, &finished)
+	err = rows.Scan(&number, &m.To, &m.Where, &m.Reason, &m.Actor, &m.State, &created, &finished, &m.From, &m.Stamp, &pace, &m.Problem)
+	m.PerSecond = float64(pace) / 1000
 	m.ID, m.CreatedAt, m.FinishedAt = moveID(number), sqldb.Time(created), sqldb.NullTime(finished)
 	return m, err
 }

@@ -80,6 +80,7 @@ type Record struct {
 type Extra struct {
 	Sealed []byte   `json:"sealed,omitempty"` // the hub's key, for the device's TPM to open
 	Choice *Choice  `json:"choice,omitempty"` // what a webhook decided at the latest registration
+	Bound  string   `json:"bound,omitempty"`  // the stamp that a move sends it to
 	Chain  [][]byte `json:"chain,omitempty"`  // the certificate issued last, leaf first, in DER
 }
 
@@ -139,7 +140,7 @@ func (r *Record) assigned(now time.Time) error {
 	if err := r.enter(link.PhaseAssigned, stepAssigned, "", now); err != nil {
 		return err
 	}
-	r.AssignedAt, r.Twin, r.Due, r.Open = &now, nil, nil, false
+	r.AssignedAt, r.Twin, r.Due, r.Open, r.Extra.Bound = &now, nil, nil, false, ""
 	return nil
 }
 

@@ -22,6 +22,8 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, sqldbtest.At(t))
 		defer w.close()
+		w.room = 10 // a move between stamps waits for room, and would not end
+		w.direct(allOpen)
 		// Drawn once: stamps are asked from goroutines, where rapid must not draw.
 		chance := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "trouble"), 1))
 		w.stamps.trouble = func() string { return []string{"", "", "", "before", "after", "late"}[chance.IntN(6)] }
@@ -40,6 +42,20 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 				to := rapid.SampledFrom([]string{"test", "production"}).Draw(t, "to")
 				some := rapid.SliceOfNDistinct(rapid.SampledFrom(ids), 1, 3, rapid.ID[string]).Draw(t, "devices")
 				if _, err := w.service.StartMove(context.Background(), link.StartMove{To: to, Devices: some}); err != nil {
+					t.Fatalf("%v", err)
+				}
+				w.turn(0)
+			},
+			"empty a stamp": func(t *rapid.T) {
+				from := rapid.SampledFrom([]string{"t1", "t2", "p1", "p2"}).Draw(t, "from")
+				if _, err := w.service.StartMove(context.Background(), link.StartMove{From: from}); err != nil {
+					t.Fatalf("%v", err)
+				}
+				w.turn(0)
+			},
+			"send to a stamp": func(t *rapid.T) {
+				to, id := rapid.SampledFrom([]string{"t1", "t2", "p1", "p2"}).Draw(t, "to"), rapid.SampledFrom(ids).Draw(t, "id")
+				if _, err := w.service.StartMove(context.Background(), link.StartMove{Stamp: to, Devices: []string{id}}); err != nil {
 					t.Fatalf("%v", err)
 				}
 				w.turn(0)

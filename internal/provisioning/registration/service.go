@@ -58,6 +58,7 @@ type Service struct {
 	kick      chan struct{} // wakes Run
 	kickMoves chan struct{} // wakes RunMoves
 
+	paces   sync.Map // of moves that keep to one: number to *rate.Limiter
 	mu      sync.Mutex
 	busy    map[string]bool // registrations being worked on
 	again   map[string]bool // and to be looked at once more
@@ -129,7 +130,7 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 			return err
 		}
 		before := r.Extra.Sealed
-		r.Extra = Extra{Choice: choice}
+		r.Extra = Extra{Choice: choice, Bound: r.Extra.Bound}
 		if proof.Enrollment.Spec.Attestation.TPM != nil {
 			r.Extra.Sealed = kept(proof.Sealed, before)
 		}
@@ -276,7 +277,10 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 			rule.Policy = link.AllocateWeighted
 		}
 	}
-	name, err := allocation.Choose(r.RegistrationID, r.Environment, rule, candidates)
+	name, err := allocation.Choose(r.RegistrationID, r.Environment, r.bound(rule), candidates)
+	if err != nil && r.Extra.Bound != "" { // better elsewhere than nowhere
+		name, err = allocation.Choose(r.RegistrationID, r.Environment, rule, candidates)
+	}
 	if err != nil {
 		r.failed(err, max(waitForPlace, backoff(r.Attempts, rng.Float64())), now)
 		return nil
@@ -286,6 +290,14 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 		return err
 	}
 	return take(ctx, tx, name, 1)
+}
+
+// bound is the allocation of a device that a move sends to one stamp.
+func (r *Record) bound(rule link.Allocation) link.Allocation {
+	if r.Extra.Bound == "" {
+		return rule
+	}
+	return link.Allocation{Policy: link.AllocateStatic, Stamps: []string{r.Extra.Bound}}
 }
 
 // rule is the allocation that a webhook's choice comes to, or without one the

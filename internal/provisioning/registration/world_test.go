@@ -158,6 +158,7 @@ type world struct {
 	service *Service
 	stamps  *fakeStamps
 	version int64
+	room    int          // places of each stamp
 	clock   atomic.Int64 // µs; workers read it while the test turns it
 }
 
@@ -191,7 +192,7 @@ func (w *world) direct(states map[string]link.StampState) {
 		if name == "t1" || name == "t2" {
 			env = "test"
 		}
-		doc.Stamps = append(doc.Stamps, link.Stamp{Name: name, Environment: env, Host: name, Capacity: 3, Weight: 1, State: state})
+		doc.Stamps = append(doc.Stamps, link.Stamp{Name: name, Environment: env, Host: name, Capacity: w.room, Weight: 1, State: state})
 	}
 	if err := w.service.directory.Put(context.Background(), doc); err != nil {
 		w.t.Fatalf("%v", err)
@@ -201,7 +202,7 @@ func (w *world) direct(states map[string]link.StampState) {
 var allOpen = map[string]link.StampState{"t1": link.StampOpen, "t2": link.StampOpen, "p1": link.StampOpen, "p2": link.StampOpen}
 
 func newWorld(t interface{ Fatalf(string, ...any) }, at string) *world {
-	w := &world{t: t, at: at, stamps: newFakeStamps()}
+	w := &world{t: t, at: at, stamps: newFakeStamps(), room: 3}
 	w.clock.Store(time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).UnixMicro())
 	w.open()
 	w.direct(allOpen)
@@ -281,8 +282,8 @@ func (w *world) check(ids []string) {
 		w.t.Fatalf("%v", err)
 	}
 	for stamp, n := range counted {
-		if n != places[stamp] || n > 3 {
-			w.t.Fatalf("stamp %s counts %d places, %d are taken, 3 is its capacity", stamp, n, places[stamp])
+		if n != places[stamp] || n > w.room {
+			w.t.Fatalf("stamp %s counts %d places, %d are taken, %d is its capacity", stamp, n, places[stamp], w.room)
 		}
 	}
 }
