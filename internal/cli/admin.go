@@ -22,10 +22,11 @@ func (a *app) token() *cobra.Command {
 
 func (a *app) tokenCreate() *cobra.Command {
 	var life time.Duration
+	var tenant string
 	cmd := a.read(&cobra.Command{
 		Use: "create NAME", Short: "Make an API token and print it; it cannot be shown again", Args: cobra.ExactArgs(1),
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
-			t, err := c.CreateToken(ctx, args[0], life)
+			t, err := c.CreateToken(ctx, args[0], tenant, life)
 			if err != nil {
 				return err
 			}
@@ -36,6 +37,7 @@ func (a *app) tokenCreate() *cobra.Command {
 			return a.print("%s\n", t.Secret)
 		}),
 	})
+	cmd.Flags().StringVar(&tenant, "tenant", "", "let it see this tenant's devices alone")
 	cmd.Flags().DurationVar(&life, "expires", 0, "how long it is good for, such as 720h; default for ever")
 	return cmd
 }
@@ -53,9 +55,9 @@ func (a *app) tokenList() *cobra.Command {
 			}
 			rows := make([][]string, len(all))
 			for i, t := range all {
-				rows[i] = []string{t.ID, t.Name, t.CreatedBy, a.when(&t.CreatedAt), a.when(t.ExpiresAt)}
+				rows[i] = []string{t.ID, t.Name, t.Tenant, t.CreatedBy, a.when(&t.CreatedAt), a.when(t.ExpiresAt)}
 			}
-			return a.table([]string{"TOKEN", "NAME", "MADE BY", "MADE", "EXPIRES"}, rows)
+			return a.table([]string{"TOKEN", "NAME", "TENANT", "MADE BY", "MADE", "EXPIRES"}, rows)
 		}),
 	})
 }

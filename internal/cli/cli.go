@@ -67,7 +67,7 @@ func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
 		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
-		a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
+		a.tenant(), a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.peer(), a.status(), a.token(), a.audit(), a.doctor(), a.version(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -45,6 +45,7 @@ func (a *app) deviceList() *cobra.Command {
 	flags.StringVar(&f.Search, "search", "", "part of a device id")
 	flags.StringVar(&f.Where, "where", "", "condition over tags, properties and state")
 	flags.StringVar(&f.Environment, "environment", "", "only this environment")
+	flags.StringVar(&f.Tenant, "tenant", "", "only this tenant's devices")
 	flags.StringVar(&f.Stamp, "stamp", "", "only this stamp")
 	flags.StringVar(&phase, "phase", "", "only creating, assigned, removing or waiting ones")
 	flags.StringVar(&f.After, "after", "", "begin after this device id")
@@ -123,7 +124,7 @@ func ofDevice(err error) error {
 
 func (a *app) showDevice(d fleet.Detail) error {
 	facts := [][]string{
-		{"device", d.DeviceID}, {"environment", d.Environment}, {"stamp", d.Stamp}, {"status", d.Status},
+		{"device", d.DeviceID}, {"tenant", d.Tenant}, {"environment", d.Environment}, {"stamp", d.Stamp}, {"status", d.Status},
 		{"connected", yesNo(d.Connected)}, {"last activity", a.when(d.LastActivity)}, {"messages", strconv.FormatInt(d.Messages, 10)},
 		{"queued messages", strconv.Itoa(d.QueuedMessages)}, {"registration", d.RegistrationID}, {"enrolment", d.EnrollmentKind + "/" + d.Enrollment},
 		{"authentication", string(d.AuthType)}, {"assigned", a.when(d.AssignedAt)}, {"created", a.when(&d.CreatedAt)},

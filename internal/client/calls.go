@@ -82,7 +82,7 @@ func (c *Client) Delete(ctx context.Context, kind, name string) error {
 func (c *Client) Devices(ctx context.Context, f fleet.Filter) (fleet.Page, error) {
 	query := url.Values{}
 	for key, value := range map[string]string{
-		"search": f.Search, "where": f.Where, "environment": f.Environment, "stamp": f.Stamp, "phase": string(f.Phase), "after": f.After,
+		"search": f.Search, "where": f.Where, "tenant": f.Tenant, "environment": f.Environment, "stamp": f.Stamp, "phase": string(f.Phase), "after": f.After,
 	} {
 		if value != "" {
 			query.Set(key, value)
@@ -274,9 +274,10 @@ type NewToken struct {
 	Secret string `json:"token"`
 }
 
-// CreateToken makes an API token; a life of 0 is no expiry.
-func (c *Client) CreateToken(ctx context.Context, name string, life time.Duration) (NewToken, error) {
-	return do[NewToken](ctx, c, request{method: "POST", path: path("tokens"), body: map[string]any{"name": name, "expiresInSeconds": int64(life.Seconds())}})
+// CreateToken makes an API token, of a tenant if one is named; a life of 0 is
+// no expiry.
+func (c *Client) CreateToken(ctx context.Context, name, tenant string, life time.Duration) (NewToken, error) {
+	return do[NewToken](ctx, c, request{method: "POST", path: path("tokens"), body: map[string]any{"name": name, "tenant": tenant, "expiresInSeconds": int64(life.Seconds())}})
 }
 
 // Tokens lists the API tokens.

@@ -131,6 +131,9 @@ func bareHost(address string) string {
 func whose(people *access.Access) func(context.Context, link.CheckToken) (link.TokenHolder, error) {
 	return func(ctx context.Context, req link.CheckToken) (link.TokenHolder, error) {
 		actor, err := people.Authenticate(ctx, req.Token, "link")
+		if err == nil && actor.Tenant != "" {
+			err = problem.New(problem.Denied, "a token of a tenant is for the API alone")
+		}
 		return link.TokenHolder{Name: actor.Name, Write: true}, err
 	}
 }
@@ -205,6 +208,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 			return err
 		}
 		_, err = p.environments.PutStamp(ctx, actor, name, spec, "", false)
+		return err
+	case resource.KindTenant:
+		spec, err := resource.SpecOf[resource.TenantSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.PutTenant(ctx, actor, name, spec, "", false)
 		return err
 	case resource.KindRoute:
 		spec, err := resource.SpecOf[link.RouteSpec](r)

@@ -8,6 +8,7 @@ type Directory struct {
 	Version      int64         `json:"version"`
 	Environments []Environment `json:"environments"`
 	Stamps       []Stamp       `json:"stamps"`
+	Tenants      []Tenant      `json:"tenants,omitempty"`
 	// RevokedPeers are serials of certificates, in hex, whose owners the servers
 	// of the link do not let in.
 	RevokedPeers []string `json:"revokedPeers,omitempty"`
@@ -50,6 +51,8 @@ type Stamp struct {
 	Capacity    int        `json:"capacity"` // devices at most
 	Weight      int        `json:"weight"`   // share of weighted allocation; 0 counts as 1
 	State       StampState `json:"state"`
+	// Tenants are the only ones whose devices it takes; none means all.
+	Tenants []string `json:"tenants,omitempty"`
 }
 
 // Observed is what a stamp tells of itself, every second or so.
@@ -62,6 +65,7 @@ type Observed struct {
 	Rate        float64   `json:"rate"`      // telemetry messages per second, over the last seconds
 	Refused     uint64    `json:"refused"`   // connections refused since start
 	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
+	OverQuota   uint64    `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
 	BytesStored uint64    `json:"bytesStored"`
 	Host        string    `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
 }

@@ -113,6 +113,7 @@ const (
 type EnrollmentSpec struct {
 	DeviceID    string       `json:"deviceId,omitempty"` // individual only; default is the registration id
 	Environment string       `json:"environment"`
+	Tenant      string       `json:"tenant,omitempty"` // whose devices they are; DefaultTenant if nobody is named
 	Disabled    bool         `json:"disabled,omitempty"`
 	Attestation Attestation  `json:"attestation"`
 	Allocation  *Allocation  `json:"allocation,omitempty"`
@@ -189,6 +190,7 @@ type Registration struct {
 	DeviceID       string       `json:"deviceId"`
 	Enrollment     string       `json:"enrollment"`
 	EnrollmentKind string       `json:"enrollmentKind"`
+	Tenant         string       `json:"tenant"`
 	Environment    string       `json:"environment"`     // where it is or is going
 	Stamp          string       `json:"stamp,omitempty"` // where it is; empty while waiting
 	Phase          Phase        `json:"phase"`
@@ -221,6 +223,7 @@ type RegistrationRef struct {
 // ListRegistrations asks for a page in order of device id.
 type ListRegistrations struct {
 	Environment string   `json:"environment,omitempty"`
+	Tenant      string   `json:"tenant,omitempty"`
 	Stamp       string   `json:"stamp,omitempty"`
 	Phase       Phase    `json:"phase,omitempty"`
 	Search      string   `json:"search,omitempty"` // part of a device id, letter case ignored
@@ -238,8 +241,15 @@ type Registrations struct {
 // RegistrationCounts tells how many devices each stamp holds, and how many
 // wait for each environment.
 type RegistrationCounts struct {
-	ByStamp []StampCount `json:"byStamp"`
-	Waiting []EnvCount   `json:"waiting"`
+	ByStamp  []StampCount  `json:"byStamp"`
+	ByTenant []TenantCount `json:"byTenant"`
+	Waiting  []EnvCount    `json:"waiting"`
+}
+
+// TenantCount is a number of places that a tenant's devices take.
+type TenantCount struct {
+	Tenant string `json:"tenant"`
+	Count  int    `json:"count"`
 }
 
 // StampCount is a number of places taken on a stamp.

@@ -118,6 +118,7 @@ type PutIdentity struct {
 	Epoch      int64        `json:"epoch"`
 	Auth       Auth         `json:"auth"`
 	Enrollment string       `json:"enrollment"`
+	Tenant     string       `json:"tenant,omitempty"` // DefaultTenant if none is named
 	Twin       *TwinContent `json:"twin,omitempty"`
 }
 
@@ -170,8 +171,10 @@ const MaxPage = 1000
 // QueryDevices asks for devices matching a condition, in order of id.
 type QueryDevices struct {
 	Where string `json:"where,omitempty"` // query condition; empty matches all
-	After string `json:"after,omitempty"` // ids greater than this one only
-	Limit int    `json:"limit,omitempty"` // 1..MaxPage; 0 means MaxPage
+	// Tenant narrows to the devices of one; empty is all.
+	Tenant string `json:"tenant,omitempty"`
+	After  string `json:"after,omitempty"` // ids greater than this one only
+	Limit  int    `json:"limit,omitempty"` // 1..MaxPage; 0 means MaxPage
 	// MinMessages and Connected narrow further; see AutoMove.
 	MinMessages int64 `json:"minMessages,omitempty"`
 	Connected   bool  `json:"connected,omitempty"`
@@ -191,6 +194,7 @@ type Device struct {
 	Connected      bool       `json:"connected"`
 	AuthType       AuthType   `json:"authType"`
 	Enrollment     string     `json:"enrollment"`
+	Tenant         string     `json:"tenant"`
 	GenerationID   string     `json:"generationId"`
 	Epoch          int64      `json:"epoch"`
 	ModelID        string     `json:"modelId,omitempty"`

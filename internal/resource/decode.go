@@ -28,7 +28,7 @@ const (
 var specs = map[string]reflect.Type{
 	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
-	KindRoute: reflect.TypeFor[link.RouteSpec](),
+	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read
@@ -153,6 +153,8 @@ func (d decoder) spec(body ast.Node, r Resource, form reflect.Type) error {
 		err = spec.Check(r.Metadata.Name)
 	case *StampSpec:
 		_, err = spec.Check()
+	case *TenantSpec:
+		err = spec.Check()
 	case *link.RouteSpec:
 		_, err = CheckRoute(*spec)
 	}

@@ -23,14 +23,16 @@ const (
 	KindEnrollmentGroup = "EnrollmentGroup"
 	KindEnrollment      = "Enrollment"
 	KindRoute           = "Route"
+	KindTenant          = "Tenant"
 )
 
 // Kinds are all kinds in the order in which they must be applied.
-var Kinds = []string{KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
+var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
 	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
+	KindTenant: "tenants",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -63,6 +65,7 @@ type StampSpec struct {
 	Capacity    int             `json:"capacity,omitempty" doc:"Devices at most; default 10000"`
 	Weight      int             `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
 	State       link.StampState `json:"state,omitempty" doc:"open, draining or closed; default open"`
+	Tenants     []string        `json:"tenants,omitempty" doc:"The only tenants whose devices it takes; none means all"`
 	Host        string          `json:"host,omitempty" doc:"Public host name; default an address of its own on this machine"`
 }
 
@@ -90,6 +93,7 @@ type StampStatus struct {
 	Connected int64      `json:"connected"`
 	Rate      float64    `json:"rate" doc:"Telemetry messages per second"`
 	Messages  uint64     `json:"messages" doc:"Telemetry messages since the stamp was created"`
+	OverQuota uint64     `json:"overQuota" doc:"Telemetry messages refused since it started, as their tenant sent too many"`
 	SeenAt    *time.Time `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
 	Problem   string     `json:"problem,omitempty" doc:"Why it could not be started"`
 }
@@ -132,7 +136,7 @@ var (
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindEnvironment, KindStamp, KindRoute:
+	case KindEnvironment, KindStamp, KindRoute, KindTenant:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}

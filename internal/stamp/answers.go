@@ -42,6 +42,7 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.JobCancel, s.cancelJob),
 		bus.Answer(s.link, peer, link.ConfigurationList, s.listConfigurations),
 		bus.Answer(s.link, peer, link.RoutesPut, s.deliveries.Put),
+		bus.Answer(s.link, peer, link.TenantsPut, s.hub.Quotas.Put),
 		bus.Answer(s.link, peer, link.RouteTry, s.deliveries.Try),
 		bus.Answer(s.link, peer, link.RouteStatuses, s.deliveries.States),
 		bus.Answer(s.link, peer, link.DeadLetterList, s.deliveries.DeadLetters),
@@ -171,7 +172,7 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 	return link.Observed{
 		Host: host, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
-		Refused: counts.Refused, Throttled: counts.Throttled, BytesStored: bytes,
+		Refused: counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,
 	}, nil
 }
 

@@ -37,6 +37,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/transfer"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
@@ -105,8 +106,13 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if s.policies, err = policy.Open(ctx, s.db, policy.Hub); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	quotas, err := tenant.Open(ctx, s.db)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	s.hub = hub.New(hub.Parts{
-		Stamp: o.Name, Hosts: func() []string { return *s.hosts.Load() },
+		Quotas: quotas,
+		Stamp:  o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
 		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: func(id string) { s.configurations.Touch(id) },
 	})

@@ -24,12 +24,14 @@ import (
 type Actor struct {
 	Name    string // of the token
 	TokenID string
+	Tenant  string // whose devices alone it sees; empty sees everything
 }
 
 // Token is what is known of an API token; its secret is shown once.
 type Token struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
+	Tenant    string     `json:"tenant,omitempty"`
 	CreatedAt time.Time  `json:"createdAt"`
 	CreatedBy string     `json:"createdBy"`
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
@@ -107,23 +109,23 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 	if t.ExpiresAt != nil {
 		expires = sqldb.Micros(*t.ExpiresAt)
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by) VALUES (?, ?, ?, ?, ?, ?)",
-		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, tenant) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Tenant); err != nil {
 		return err
 	}
 	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: t.ID, Outcome: audit.Done, Detail: t.Name})
 }
 
 // Create makes a token and returns its secret, which nobody can ask for again.
-// A life of 0 is no expiry.
-func (a *Access) Create(ctx context.Context, actor Actor, name string, life time.Duration) (Token, string, error) {
+// A life of 0 is no expiry; one of a tenant sees that tenant's devices alone.
+func (a *Access) Create(ctx context.Context, actor Actor, name, tenant string, life time.Duration) (Token, string, error) {
 	if name == "" || len(name) > maxName {
 		return Token{}, "", problem.New(problem.Invalid, "a token's name has 1 to %d characters", maxName).At("name")
 	}
 	if life < 0 {
 		return Token{}, "", problem.New(problem.Invalid, "a token cannot have expired before it is made").At("expiresIn")
 	}
-	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: name, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
+	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: name, Tenant: tenant, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
 	if life > 0 {
 		until := t.CreatedAt.Add(life)
 		t.ExpiresAt = &until
@@ -144,13 +146,13 @@ func (a *Access) Create(ctx context.Context, actor Actor, name string, life time
 
 // List returns all tokens, oldest first.
 func (a *Access) List(ctx context.Context) ([]Token, error) {
-	return sqldb.Rows(ctx, a.db, scanToken, "SELECT id, name, created_at, expires_at, created_by FROM token ORDER BY created_at, id")
+	return sqldb.Rows(ctx, a.db, scanToken, "SELECT id, name, tenant, created_at, expires_at, created_by FROM token ORDER BY created_at, id")
 }
 
 func scanToken(rows *sql.Rows) (t Token, err error) {
 	var created int64
 	var expires sql.NullInt64
-	err = rows.Scan(&t.ID, &t.Name, &created, &expires, &t.CreatedBy)
+	err = rows.Scan(&t.ID, &t.Name, &t.Tenant, &created, &expires, &t.CreatedBy)
 	t.CreatedAt, t.ExpiresAt = sqldb.Time(created), sqldb.NullTime(expires)
 	return t, err
 }
@@ -185,7 +187,7 @@ func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor,
 	t, found := Token{}, false
 	if len(token) <= maxSecret {
 		var err error
-		t, found, err = sqldb.Row(ctx, a.db, scanToken, "SELECT id, name, created_at, expires_at, created_by FROM token WHERE hash = ?", digest(token))
+		t, found, err = sqldb.Row(ctx, a.db, scanToken, "SELECT id, name, tenant, created_at, expires_at, created_by FROM token WHERE hash = ?", digest(token))
 		if err != nil {
 			return Actor{}, err
 		}
@@ -194,7 +196,7 @@ func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor,
 		a.failed(remote)
 		return Actor{}, problem.New(problem.Unauthenticated, "the token is not known or has expired; `slipway token create` makes one")
 	}
-	return Actor{Name: t.Name, TokenID: t.ID}, nil
+	return Actor{Name: t.Name, TokenID: t.ID, Tenant: t.Tenant}, nil
 }
 
 // Failures per address: some at once, then one every two seconds.
@@ -232,6 +234,9 @@ func (a *Access) Login(ctx context.Context, token, remote string) (cookie string
 	actor, err := a.Authenticate(ctx, strings.TrimSpace(token), remote)
 	if err != nil {
 		return "", err
+	}
+	if actor.Tenant != "" {
+		return "", problem.New(problem.Denied, "the token is of tenant %s; the console shows the whole installation, and needs a token of it", actor.Tenant)
 	}
 	cookie, now := secret(), a.now()
 	csrf := secret()

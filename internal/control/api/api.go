@@ -72,6 +72,7 @@ func New(o Options) http.Handler {
 	a.authorities()
 	a.queries()
 	a.peers()
+	a.tenants()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -129,6 +130,10 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 		actor, err := a.Access.Authenticate(r.Context(), strings.TrimSpace(token), remote(r))
 		if err != nil {
 			header.Set("WWW-Authenticate", `Bearer realm="slipway", error="invalid_token"`)
+			writeProblem(w, r, err)
+			return
+		}
+		if err := a.confine(r, actor); err != nil {
 			writeProblem(w, r, err)
 			return
 		}

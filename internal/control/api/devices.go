@@ -19,6 +19,7 @@ type listDevices struct {
 	Search      string `query:"search" maxLength:"128" doc:"Part of a device id"`
 	Where       string `query:"where" maxLength:"8192" doc:"Condition over tags, twin and state, such as tags.batch = '7'"`
 	Environment string `query:"environment"`
+	Tenant      string `query:"tenant"`
 	Stamp       string `query:"stamp"`
 	Phase       string `query:"phase" enum:"creating,assigned,removing,waiting"`
 	After       string `query:"after"`
@@ -63,7 +64,11 @@ func (a *api) devices() {
 		return listOf(levels, ""), err
 	})
 	route(a, "GET", "/api/v1/devices", "listDevices", "Devices in order of id", func(ctx context.Context, in *listDevices) (*body[fleet.Page], error) {
+		if own := actorOf(ctx).Tenant; own != "" {
+			in.Tenant = own
+		}
 		page, err := a.Fleet.List(ctx, fleet.Filter{
+			Tenant: in.Tenant,
 			Search: in.Search, Where: in.Where, Environment: in.Environment, Stamp: in.Stamp, Phase: link.Phase(in.Phase), After: in.After, Limit: in.Limit,
 		})
 		return &body[fleet.Page]{page}, err

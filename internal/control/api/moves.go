@@ -71,6 +71,7 @@ func (a *api) moves() {
 type createToken struct {
 	Body struct {
 		Name             string `json:"name" minLength:"1" maxLength:"100"`
+		Tenant           string `json:"tenant,omitempty" maxLength:"63" doc:"Whose devices the token sees; empty sees everything"`
 		ExpiresInSeconds int64  `json:"expiresInSeconds,omitempty" minimum:"0" doc:"0: never"`
 	}
 }
@@ -93,7 +94,10 @@ func (a *api) admin() {
 		return listOf(all, ""), err
 	})
 	route(a, "POST", "/api/v1/tokens", "createToken", "Make an API token", func(ctx context.Context, in *createToken) (*body[newToken], error) {
-		t, secret, err := a.Access.Create(ctx, actorOf(ctx), in.Body.Name, time.Duration(in.Body.ExpiresInSeconds)*time.Second)
+		if err := a.Environments.CheckTenant(ctx, "tenant", in.Body.Tenant); err != nil {
+			return nil, err
+		}
+		t, secret, err := a.Access.Create(ctx, actorOf(ctx), in.Body.Name, in.Body.Tenant, time.Duration(in.Body.ExpiresInSeconds)*time.Second)
 		return &body[newToken]{newToken{t, secret}}, err
 	})
 	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *MoveRef) (*nothing, error) {

@@ -189,6 +189,9 @@ func (e *Environments) Directory(ctx context.Context) (link.Directory, error) {
 		return d, err
 	}
 	d.Version, d.RevokedPeers = version, e.Revoked()
+	if d.Tenants, err = e.linkedTenants(ctx); err != nil {
+		return d, err
+	}
 	environments, err := sqldb.Rows(ctx, e.db, scanRecord, selectEnvironments+" ORDER BY name")
 	if err != nil {
 		return d, err
@@ -227,5 +230,5 @@ func (e *Environments) stamps(ctx context.Context) ([]link.Stamp, error) {
 func (r record) stamp() (link.Stamp, error) {
 	var spec resource.StampSpec
 	err := json.Unmarshal(r.spec, &spec)
-	return link.Stamp{Name: r.name, Environment: spec.Environment, Region: spec.Region, Host: r.host, Capacity: spec.Capacity, Weight: spec.Weight, State: spec.State}, err
+	return link.Stamp{Name: r.name, Environment: spec.Environment, Region: spec.Region, Host: r.host, Capacity: spec.Capacity, Weight: spec.Weight, State: spec.State, Tenants: spec.Tenants}, err
 }

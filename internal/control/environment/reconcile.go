@@ -51,6 +51,9 @@ func (e *Environments) Reconcile(ctx context.Context) error {
 	if _, err := bus.Ask(ctx, e.conn, link.ProvisioningPeer, link.DirectoryPut, directory); err != nil {
 		return err
 	}
+	if err := e.pushTenants(ctx, directory, stamps); err != nil && !problem.Is(err, problem.NotReady) {
+		failed = err
+	}
 	if err := e.pushRoutes(ctx, directory.Version, stamps); err != nil && !problem.Is(err, problem.NotReady) {
 		failed = err
 	}

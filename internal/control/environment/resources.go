@@ -238,7 +238,7 @@ func (e *Environments) shown(r record) (resource.Stamp, error) {
 	s := resource.Stamp{APIVersion: resource.APIVersion, Kind: resource.KindStamp, Metadata: r.metadata()}
 	e.mu.Lock()
 	o, seen := e.observed[r.name]
-	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, Problem: e.problems[r.name]}
+	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, OverQuota: o.OverQuota, Problem: e.problems[r.name]}
 	e.mu.Unlock()
 	if seen {
 		status.SeenAt = &o.At
@@ -262,6 +262,9 @@ func (e *Environments) PutStamp(ctx context.Context, actor access.Actor, name st
 	err = e.commit(ctx, dryRun, edit{actor, "stamp.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := readOne(ctx, tx, selectEnvironments, "environment", spec.Environment); err != nil {
 			return problem.New(problem.Invalid, "%s; create it first", problem.Of(err).Message).At("spec.environment")
+		}
+		if err := e.checkTenants(ctx, tx, "spec.tenants", spec.Tenants); err != nil {
+			return err
 		}
 		r, err := e.put(ctx, tx, selectStamps, record{name: name, spec: text}, ifMatch)
 		if err != nil {

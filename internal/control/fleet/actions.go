@@ -249,6 +249,9 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 	if _, err := f.environments.Get(ctx, req.Spec.Environment); err != nil {
 		return stored, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("spec.environment")
 	}
+	if err := f.environments.CheckTenant(ctx, "spec.tenant", req.Spec.Tenant); err != nil {
+		return stored, err
+	}
 	if req.DryRun {
 		return provisioningAsk(ctx, f, link.EnrollmentPut, req)
 	}

@@ -55,6 +55,7 @@ type Device struct {
 	LastActivity   *time.Time `json:"lastActivity,omitempty"`
 	Messages       int64      `json:"messages" doc:"Telemetry messages accepted by its stamp"`
 	Enrollment     string     `json:"enrollment"`
+	Tenant         string     `json:"tenant" doc:"Whose it is"`
 	StampReachable bool       `json:"stampReachable" doc:"false: its stamp did not answer, so what it knows is missing here"`
 	Problem        string     `json:"problem,omitempty" doc:"Why the present step of its registration failed last"`
 }
@@ -92,6 +93,7 @@ type Filter struct {
 	Search      string
 	Where       string
 	Environment string
+	Tenant      string
 	Stamp       string
 	Phase       link.Phase
 	After       string
@@ -136,7 +138,7 @@ func (f *Fleet) List(ctx context.Context, filter Filter) (Page, error) {
 		return f.listWhere(ctx, filter)
 	}
 	found, err := provisioningAsk(ctx, f, link.RegistrationList, link.ListRegistrations{
-		Environment: filter.Environment, Stamp: filter.Stamp, Phase: filter.Phase, Search: filter.Search, After: filter.After, Limit: filter.Limit,
+		Environment: filter.Environment, Tenant: filter.Tenant, Stamp: filter.Stamp, Phase: filter.Phase, Search: filter.Search, After: filter.After, Limit: filter.Limit,
 	})
 	if err != nil {
 		return Page{}, err
@@ -162,7 +164,7 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, name := range names {
 		group.Go(func() error {
-			found, err := stampAsk(groupCtx, f, name, link.DeviceQuery, link.QueryDevices{Where: filter.Where, After: filter.After, Limit: filter.Limit})
+			found, err := stampAsk(groupCtx, f, name, link.DeviceQuery, link.QueryDevices{Where: filter.Where, Tenant: filter.Tenant, After: filter.After, Limit: filter.Limit})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -190,7 +192,7 @@ func (f *Fleet) listWhere(ctx context.Context, filter Filter) (Page, error) {
 		return Page{Items: []Device{}, Incomplete: gaps}, nil
 	}
 	found, err := provisioningAsk(ctx, f, link.RegistrationList, link.ListRegistrations{
-		DeviceIDs: ids, Limit: len(ids), Environment: filter.Environment, Stamp: filter.Stamp, Phase: filter.Phase, Search: filter.Search,
+		DeviceIDs: ids, Limit: len(ids), Environment: filter.Environment, Tenant: filter.Tenant, Stamp: filter.Stamp, Phase: filter.Phase, Search: filter.Search,
 	})
 	if err != nil {
 		return Page{}, err
@@ -264,7 +266,7 @@ func (f *Fleet) join(ctx context.Context, registrations []link.Registration, mor
 func summary(r link.Registration, d link.Device, here, reachable bool) Device {
 	s := Device{
 		DeviceID: r.DeviceID, Environment: r.Environment, Stamp: r.Stamp, AssignedAt: r.AssignedAt,
-		Enrollment: r.Enrollment, StampReachable: reachable, Problem: r.Problem, Status: statusOf(r.Phase),
+		Enrollment: r.Enrollment, Tenant: r.Tenant, StampReachable: reachable, Problem: r.Problem, Status: statusOf(r.Phase),
 	}
 	if here {
 		s.Connected, s.LastActivity, s.Messages = d.Connected, d.LastActivity, d.Messages

@@ -20,7 +20,7 @@ func (f *Fleet) unregistered(ctx context.Context, id string) (link.Device, error
 		return link.Device{}, err
 	}
 	found, _, _ := f.askAll(ctx, names, link.QueryDevices{Where: "deviceId = " + quote(id), Limit: 1})
-	if len(found) == 0 {
+	if len(found) == 0 || found[0].DeviceID != id {
 		return link.Device{}, problem.New(problem.NotFound, "there is no device %s", id)
 	}
 	return found[0], nil
@@ -57,7 +57,7 @@ func (f *Fleet) asRegistration(ctx context.Context, d link.Device) (link.Registr
 	s, err := f.environments.Stamp(ctx, d.Stamp)
 	created := d.CreatedAt
 	return link.Registration{
-		DeviceID: d.DeviceID, Environment: s.Spec.Environment, Stamp: d.Stamp, Phase: link.PhaseAssigned,
+		DeviceID: d.DeviceID, Tenant: d.Tenant, Environment: s.Spec.Environment, Stamp: d.Stamp, Phase: link.PhaseAssigned,
 		AssignedAt: &created, CreatedAt: d.CreatedAt, UpdatedAt: d.CreatedAt,
 	}, err
 }
@@ -68,7 +68,7 @@ func (f *Fleet) addUnregistered(ctx context.Context, page Page, filter Filter) (
 	if err != nil {
 		return page, err
 	}
-	found, more, gaps := f.askAll(ctx, names, link.QueryDevices{Where: "enrollment = ''", After: filter.After, Limit: filter.Limit})
+	found, more, gaps := f.askAll(ctx, names, link.QueryDevices{Where: "enrollment = ''", Tenant: filter.Tenant, After: filter.After, Limit: filter.Limit})
 	for _, d := range found {
 		if page.Next != "" && d.DeviceID > page.Next || !strings.Contains(strings.ToLower(d.DeviceID), strings.ToLower(filter.Search)) {
 			continue

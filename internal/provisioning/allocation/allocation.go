@@ -20,9 +20,10 @@ type Candidate struct {
 	Taken int
 }
 
-// Choose returns the stamp of the environment that the device goes to. Only
-// open stamps with room are chosen; the error says of each stamp why not.
-func Choose(id, environment string, rule link.Allocation, stamps []Candidate) (string, error) {
+// Choose returns the stamp of the environment that a tenant's device goes to.
+// Only open stamps with room that take the tenant are chosen; the error says of
+// each stamp why not.
+func Choose(id, environment string, tenant link.Tenant, rule link.Allocation, stamps []Candidate) (string, error) {
 	candidates, err := named(environment, rule, stamps)
 	if err != nil {
 		return "", err
@@ -30,7 +31,7 @@ func Choose(id, environment string, rule link.Allocation, stamps []Candidate) (s
 	var best Candidate
 	var why []string
 	for _, c := range candidates {
-		if reason := unfit(c); reason != "" {
+		if reason := unfit(c, tenant); reason != "" {
 			why = append(why, c.Name+" "+reason)
 			continue
 		}
@@ -62,12 +63,28 @@ func named(environment string, rule link.Allocation, stamps []Candidate) ([]Cand
 }
 
 // unfit says why a stamp takes no device, or nothing.
-func unfit(c Candidate) string {
+func unfit(c Candidate, tenant link.Tenant) string {
+	if reason := Barred(c.Stamp, tenant); reason != "" {
+		return reason
+	}
 	switch {
 	case c.State != link.StampOpen:
 		return "is " + string(c.State)
 	case c.Taken >= c.Capacity:
 		return fmt.Sprintf("is full (%d of %d)", c.Taken, c.Capacity)
+	}
+	return ""
+}
+
+// Barred says why a stamp is not for a tenant's devices at all, or nothing.
+func Barred(s link.Stamp, tenant link.Tenant) string {
+	switch {
+	case len(s.Tenants) > 0 && !slices.Contains(s.Tenants, tenant.Name):
+		return "is for tenant " + strings.Join(s.Tenants, ", ") + " only"
+	case len(tenant.Stamps) > 0 && !slices.Contains(tenant.Stamps, s.Name):
+		return "is not among the stamps of tenant " + tenant.Name
+	case len(tenant.Regions) > 0 && !slices.Contains(tenant.Regions, s.Region):
+		return fmt.Sprintf("is in region %s, and tenant %s stays in %s", s.Region, tenant.Name, strings.Join(tenant.Regions, ", "))
 	}
 	return ""
 }

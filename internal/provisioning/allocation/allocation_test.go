@@ -2,8 +2,10 @@ package allocation
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,8 @@ import (
 
 	"github.com/slipway/slipway/internal/link"
 )
+
+var anyone = link.Tenant{Name: link.DefaultTenant}
 
 func stamp(name string, capacity, weight int, state link.StampState) Candidate {
 	return Candidate{Stamp: link.Stamp{Name: name, Environment: "production", Capacity: capacity, Weight: weight, State: state}}
@@ -29,7 +33,7 @@ func TestSharesFollowTheWeights(t *testing.T) {
 	} {
 		got := map[string]int{}
 		for i := range n {
-			name, err := Choose(fmt.Sprint("device-", i), "production", link.Allocation{Policy: c.policy}, stamps)
+			name, err := Choose(fmt.Sprint("device-", i), "production", anyone, link.Allocation{Policy: c.policy}, stamps)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,11 +52,11 @@ func TestAStampThatComesMovesOnlyItsShare(t *testing.T) {
 	after := append(before[:3:3], stamp("d", 1e6, 1, link.StampOpen))
 	for i := range 5000 {
 		id := fmt.Sprint("device-", i)
-		old, err := Choose(id, "production", link.Allocation{}, before)
+		old, err := Choose(id, "production", anyone, link.Allocation{}, before)
 		if err != nil {
 			t.Fatal(err)
 		}
-		now, err := Choose(id, "production", link.Allocation{}, after)
+		now, err := Choose(id, "production", anyone, link.Allocation{}, after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +69,7 @@ func TestAStampThatComesMovesOnlyItsShare(t *testing.T) {
 func TestLeastLoadedCountsShares(t *testing.T) {
 	a, b := stamp("a", 10, 1, link.StampOpen), stamp("b", 1000, 1, link.StampOpen)
 	a.Taken, b.Taken = 2, 100
-	got, err := Choose("x", "production", link.Allocation{Policy: link.AllocateLeastLoaded}, []Candidate{a, b})
+	got, err := Choose("x", "production", anyone, link.Allocation{Policy: link.AllocateLeastLoaded}, []Candidate{a, b})
 	if err != nil || got != "b" {
 		t.Errorf("got %s, %v", got, err)
 	}
@@ -85,7 +89,7 @@ func TestErrorsSayWhy(t *testing.T) {
 		{"production", link.Allocation{Policy: link.AllocateStatic}, []string{"exactly one stamp"}},
 		{"production", link.Allocation{Policy: link.AllocateStatic, Stamps: []string{"elsewhere"}}, []string{"elsewhere", "production"}},
 	} {
-		_, err := Choose("x", c.environment, c.rule, stamps)
+		_, err := Choose("x", c.environment, anyone, c.rule, stamps)
 		for _, part := range c.want {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				t.Errorf("%+v: %v does not say %q", c.rule, err, part)
@@ -107,7 +111,7 @@ func TestOnlyOpenStampsWithRoomAndInAnyOrder(t *testing.T) {
 			stamps = append(stamps, c)
 		}
 		rule := link.Allocation{Policy: rapid.SampledFrom(policies).Draw(t, "policy")}
-		got, err := Choose("device", "production", rule, stamps)
+		got, err := Choose("device", "production", anyone, rule, stamps)
 		if room != (err == nil) {
 			t.Fatalf("room %v, error %v", room, err)
 		}
@@ -117,7 +121,7 @@ func TestOnlyOpenStampsWithRoomAndInAnyOrder(t *testing.T) {
 			}
 		}
 		rand.Shuffle(len(stamps), func(i, j int) { stamps[i], stamps[j] = stamps[j], stamps[i] })
-		if again, _ := Choose("DEVICE", "production", rule, stamps); again != got {
+		if again, _ := Choose("DEVICE", "production", anyone, rule, stamps); again != got {
 			t.Fatalf("another order chose %s instead of %s", again, got)
 		}
 	})
@@ -139,8 +143,44 @@ func TestTheNearestRegionWins(t *testing.T) {
 			stamps[i].Taken, stamps[i].State = 0, link.StampOpen
 		}
 		change()
-		if got, err := Choose("d", "e", rule, stamps); err != nil || got != want {
+		if got, err := Choose("d", "e", anyone, rule, stamps); err != nil || got != want {
 			t.Errorf("chose %q, %v, not %s", got, err, want)
 		}
+	}
+}
+
+func TestATenantsDevicesGoWhereTheyMay(t *testing.T) {
+	stamp := func(name, region string, tenants ...string) Candidate {
+		return Candidate{Stamp: link.Stamp{Name: name, Environment: "e", Region: region, Capacity: 10, Weight: 1, State: link.StampOpen, Tenants: tenants}}
+	}
+	stamps := []Candidate{stamp("eu", "eu"), stamp("us", "us"), stamp("acme-eu", "eu", "acme"), stamp("acme-us", "us", "acme", "coyote")}
+	for _, c := range []struct {
+		tenant link.Tenant
+		may    string
+	}{
+		{anyone, "eu us"},
+		{link.Tenant{Name: "acme"}, "acme-eu acme-us eu us"},
+		{link.Tenant{Name: "acme", Regions: []string{"eu"}}, "acme-eu eu"},
+		{link.Tenant{Name: "acme", Regions: []string{"eu"}, Stamps: []string{"acme-eu", "acme-us"}}, "acme-eu"},
+		{link.Tenant{Name: "coyote", Stamps: []string{"acme-us"}}, "acme-us"},
+		{link.Tenant{Name: "coyote", Regions: []string{"asia"}}, ""},
+	} {
+		got := map[string]bool{}
+		for i := range 200 {
+			name, err := Choose(fmt.Sprint("d", i), "e", c.tenant, link.Allocation{}, stamps)
+			if err != nil && !strings.Contains(err.Error(), "no stamp of environment") {
+				t.Fatal(err)
+			}
+			if name != "" {
+				got[name] = true
+			}
+		}
+		if names := strings.Join(slices.Sorted(maps.Keys(got)), " "); names != c.may {
+			t.Errorf("%+v goes to %s", c.tenant, names)
+		}
+	}
+	_, err := Choose("d", "e", link.Tenant{Name: "coyote", Regions: []string{"asia"}}, link.Allocation{}, stamps)
+	if !strings.Contains(err.Error(), "eu is in region eu, and tenant coyote stays in asia") || !strings.Contains(err.Error(), "acme-eu is for tenant acme only") {
+		t.Error(err)
 	}
 }

@@ -17,6 +17,7 @@ type Directory struct {
 	stamps       map[string]link.Stamp
 	ordered      []link.Stamp
 	revoked      []string
+	tenants      map[string]link.Tenant
 }
 
 // Index makes a Directory of the document.
@@ -27,9 +28,13 @@ func Index(document link.Directory) *Directory {
 		stamps:       make(map[string]link.Stamp, len(document.Stamps)),
 		ordered:      slices.Clone(document.Stamps),
 		revoked:      document.RevokedPeers,
+		tenants:      map[string]link.Tenant{link.DefaultTenant: {Name: link.DefaultTenant}},
 	}
 	for _, e := range document.Environments {
 		d.environments[e.Name] = e
+	}
+	for _, t := range document.Tenants {
+		d.tenants[t.Name] = t
 	}
 	for _, s := range document.Stamps {
 		d.stamps[s.Name] = s
@@ -43,6 +48,12 @@ func (d *Directory) Version() int64 { return d.version }
 
 // Revoked are the serials of certificates whose owners are not let on the link.
 func (d *Directory) Revoked() []string { return d.revoked }
+
+// Tenant finds a tenant by name.
+func (d *Directory) Tenant(name string) (link.Tenant, bool) {
+	t, ok := d.tenants[name]
+	return t, ok
+}
 
 // Stamp finds a stamp by name.
 func (d *Directory) Stamp(name string) (link.Stamp, bool) {

@@ -49,6 +49,7 @@ type Record struct {
 	DeviceID       string
 	EnrollmentKind link.EnrollmentKind
 	Enrollment     string
+	Tenant         string
 	Environment    string // where it is or is going
 	Target         string // set by a move; outranks the enrolment's environment
 	Home           string // the environment of Stamp
@@ -228,7 +229,7 @@ func (r *Record) ownsOperation(id string) bool {
 func (r *Record) shown() link.Registration {
 	return link.Registration{
 		RegistrationID: r.RegistrationID, DeviceID: r.DeviceID, Enrollment: r.Enrollment, EnrollmentKind: string(r.EnrollmentKind),
-		Environment: r.Environment, Stamp: r.Stamp, Phase: r.Phase, Epoch: r.Epoch, AssignedAt: r.AssignedAt,
+		Tenant: r.Tenant, Environment: r.Environment, Stamp: r.Stamp, Phase: r.Phase, Epoch: r.Epoch, AssignedAt: r.AssignedAt,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, Attempts: r.Attempts, Problem: r.Problem,
 	}
 }

@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -221,6 +222,9 @@ func (s *Service) loadOrMake(ctx context.Context, tx *sqldb.Tx, r *Record, id st
 			return known, errors.Join(err, problem.New(problem.Conflict, "device id %s belongs to registration %s already", r.DeviceID, other.RegistrationID))
 		}
 	}
+	if err := s.belong(ctx, tx, r, cmp.Or(proof.Enrollment.Spec.Tenant, link.DefaultTenant)); err != nil {
+		return known, err
+	}
 	r.EnrollmentKind, r.Enrollment, r.Auth, r.UpdatedAt = proof.Enrollment.Kind, proof.Enrollment.Name, proof.Auth, now
 	return known, nil
 }
@@ -247,7 +251,8 @@ func (s *Service) reconsider(ctx context.Context, tx *sqldb.Tx, r *Record, proof
 	case link.PhaseAssigned, link.PhaseCreating:
 		stamp, known := s.directory.Current().Stamp(r.Stamp)
 		moved := r.Extra.Choice != nil && r.Extra.Choice.Stamp != r.Stamp && spec.Reprovision != link.ReprovisionNever
-		if !r.stays(stamp, known, spec) || moved {
+		tenant, _ := s.directory.Current().Tenant(r.Tenant)
+		if !r.stays(stamp, known, spec) || moved || known && allocation.Barred(stamp, tenant) != "" {
 			return r.leave("registered again, belongs to "+r.Environment, now)
 		}
 	}
@@ -277,19 +282,60 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 			rule.Policy = link.AllocateWeighted
 		}
 	}
-	name, err := allocation.Choose(r.RegistrationID, r.Environment, r.bound(rule), candidates)
-	if err != nil && r.Extra.Bound != "" { // better elsewhere than nowhere
-		name, err = allocation.Choose(r.RegistrationID, r.Environment, rule, candidates)
-	}
-	if err != nil {
+	name, err := s.allocate(ctx, tx, r, rule, candidates)
+	if problem.Is(err, problem.NotReady) {
 		r.failed(err, max(waitForPlace, backoff(r.Attempts, rng.Float64())), now)
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	stamp, _ := d.Stamp(name)
 	if err := r.place(stamp, now); err != nil {
 		return err
 	}
-	return take(ctx, tx, name, 1)
+	return r.take(ctx, tx, 1)
+}
+
+// allocate names the stamp that a device goes to, or says as not ready why
+// there is none.
+func (s *Service) allocate(ctx context.Context, tx *sqldb.Tx, r *Record, rule link.Allocation, candidates []allocation.Candidate) (string, error) {
+	tenant, err := s.tenantWithRoom(ctx, tx, r)
+	if err != nil {
+		return "", err
+	}
+	name, err := allocation.Choose(r.RegistrationID, r.Environment, tenant, r.bound(rule), candidates)
+	if err != nil && r.Extra.Bound != "" { // better elsewhere than nowhere
+		name, err = allocation.Choose(r.RegistrationID, r.Environment, tenant, rule, candidates)
+	}
+	return name, err
+}
+
+// belong says whose device it is. One that has a place takes it along into the
+// other tenant's count.
+func (s *Service) belong(ctx context.Context, tx *sqldb.Tx, r *Record, tenant string) error {
+	before := r.Tenant
+	r.Tenant = tenant
+	if before == "" || before == tenant || r.Stamp == "" {
+		return nil
+	}
+	return errors.Join(takeTenant(ctx, tx, before, -1), takeTenant(ctx, tx, tenant, 1))
+}
+
+// tenantWithRoom is the tenant of a device that is to have a place.
+func (s *Service) tenantWithRoom(ctx context.Context, tx *sqldb.Tx, r *Record) (link.Tenant, error) {
+	tenant, known := s.directory.Current().Tenant(r.Tenant)
+	if !known {
+		return link.Tenant{}, problem.New(problem.NotReady, "there is no tenant %q, which enrolment %s names", r.Tenant, r.Enrollment)
+	}
+	if tenant.Devices == 0 {
+		return tenant, nil
+	}
+	n, _, err := sqldb.Row(ctx, tx, scanInt, "SELECT taken FROM tenant_place WHERE tenant = ?", r.Tenant)
+	if err == nil && int(n) >= tenant.Devices {
+		return link.Tenant{}, problem.New(problem.NotReady, "tenant %s has %d devices, the most it may have", tenant.Name, n)
+	}
+	return tenant, err
 }
 
 // bound is the allocation of a device that a move sends to one stamp.

@@ -15,7 +15,7 @@ import (
 )
 
 const selectRecord = `SELECT id, registration_id, device_id, enrollment_kind, enrollment, environment, target, home, stamp, phase, epoch, version,
-	auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra
+	auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra, tenant
 	FROM registration`
 
 func scanRecord(rows *sql.Rows) (Record, error) {
@@ -26,7 +26,7 @@ func scanRecord(rows *sql.Rows) (Record, error) {
 	var created, updated int64
 	err := rows.Scan(&r.Key, &r.RegistrationID, &r.DeviceID, &r.EnrollmentKind, &r.Enrollment, &r.Environment, &r.Target, &r.Home, &r.Stamp, &r.Phase,
 		&r.Epoch, &r.Version, &auth, &twin, &r.Substatus, &r.Move, &r.Salt, &r.Operation, &r.Open, &r.Attempts, &r.Problem, &due, &r.Transitions,
-		&assigned, &created, &updated, &extra)
+		&assigned, &created, &updated, &extra, &r.Tenant)
 	if err != nil {
 		return r, err
 	}
@@ -75,8 +75,8 @@ func insert(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO registration (registration_id, device_id, enrollment_kind, enrollment, environment, target, home, stamp, phase, epoch,
-		auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra, version, id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`, append(values, r.Key)...)
+		auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra, tenant, version, id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`, append(values, r.Key)...)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func save(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 	}
 	changed, err := tx.Exec(ctx, `UPDATE registration SET registration_id = ?, device_id = ?, enrollment_kind = ?, enrollment = ?, environment = ?, target = ?, home = ?,
 		stamp = ?, phase = ?, epoch = ?, auth = ?, twin = ?, substatus = ?, move = ?, operation_salt = ?, operation = ?, open = ?, attempts = ?, problem = ?,
-		due = ?, transitions = ?, assigned_at = ?, created_at = ?, updated_at = ?, extra = ?, version = version + 1 WHERE id = ? AND version = ?`,
+		due = ?, transitions = ?, assigned_at = ?, created_at = ?, updated_at = ?, extra = ?, tenant = ?, version = version + 1 WHERE id = ? AND version = ?`,
 		append(values, r.Key, r.Version)...)
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (r *Record) values() ([]any, error) {
 	return []any{
 		r.RegistrationID, r.DeviceID, string(r.EnrollmentKind), r.Enrollment, r.Environment, r.Target, r.Home, r.Stamp, string(r.Phase), r.Epoch,
 		string(auth), twin, r.Substatus, r.Move, r.Salt, r.Operation, r.Open, r.Attempts, r.Problem, null(r.Due), r.Transitions, null(r.AssignedAt),
-		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt), string(extra),
+		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt), string(extra), r.Tenant,
 	}, nil
 }
 
@@ -152,10 +152,19 @@ func history(ctx context.Context, q sqldb.Querier, key string) ([]link.Transitio
 	}, "SELECT at, step, environment, stamp, epoch, reason, move FROM registration_transition WHERE registration = ? ORDER BY number", key)
 }
 
-// take adds places taken on a stamp, or frees them.
-func take(ctx context.Context, tx *sqldb.Tx, stamp string, places int) error {
+// take adds places taken on the record's stamp, or frees them.
+func (r *Record) take(ctx context.Context, tx *sqldb.Tx, places int) error {
 	_, err := tx.Exec(ctx, `INSERT INTO registration_place (stamp, taken) VALUES (?, ?)
-		ON CONFLICT (stamp) DO UPDATE SET taken = registration_place.taken + excluded.taken`, stamp, places)
+		ON CONFLICT (stamp) DO UPDATE SET taken = registration_place.taken + excluded.taken`, r.Stamp, places)
+	if err != nil {
+		return err
+	}
+	return takeTenant(ctx, tx, r.Tenant, places)
+}
+
+func takeTenant(ctx context.Context, tx *sqldb.Tx, tenant string, places int) error {
+	_, err := tx.Exec(ctx, `INSERT INTO tenant_place (tenant, taken) VALUES (?, ?)
+		ON CONFLICT (tenant) DO UPDATE SET taken = tenant_place.taken + excluded.taken`, tenant, places)
 	return err
 }
 
@@ -195,13 +204,17 @@ func (s *Service) List(ctx context.Context, req link.ListRegistrations) (link.Re
 		limit = link.MaxPage
 	}
 	where, args := []string{"device_id > ?"}, []any{req.After}
-	for _, c := range []struct{ column, value string }{{"environment", req.Environment}, {"stamp", req.Stamp}, {"phase", string(req.Phase)}} {
+	for _, c := range []struct{ column, value string }{{"environment", req.Environment}, {"tenant", req.Tenant}, {"stamp", req.Stamp}, {"phase", string(req.Phase)}} {
 		if c.value != "" {
 			where, args = append(where, c.column+" = ?"), append(args, c.value)
 		}
 	}
 	if req.Search != "" {
-		where, args = append(where, "instr(lower(device_id), lower(?)) > 0"), append(args, req.Search)
+		within := "instr(lower(device_id), lower(?)) > 0"
+		if s.db.Dialect() == sqldb.PostgreSQL {
+			within = "strpos(lower(device_id), lower(?)) > 0"
+		}
+		where, args = append(where, within), append(args, req.Search)
 	}
 	if len(req.DeviceIDs) > 0 {
 		ids := req.DeviceIDs[:min(len(req.DeviceIDs), link.MaxPage)]
@@ -232,6 +245,11 @@ func (s *Service) Count(ctx context.Context) (counts link.RegistrationCounts, er
 	}
 	for stamp, n := range places {
 		counts.ByStamp = append(counts.ByStamp, link.StampCount{Stamp: stamp, Count: n})
+	}
+	counts.ByTenant, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.TenantCount, err error) { return c, rows.Scan(&c.Tenant, &c.Count) },
+		"SELECT tenant, taken FROM tenant_place ORDER BY tenant")
+	if err != nil {
+		return counts, err
 	}
 	counts.Waiting, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.EnvCount, err error) { return c, rows.Scan(&c.Environment, &c.Count) },
 		"SELECT environment, count(*) FROM registration WHERE phase = 'waiting' GROUP BY environment")

@@ -142,7 +142,7 @@ func (s *Service) stepPut(ctx context.Context, r Record, spec link.EnrollmentSpe
 			return r.leave("stamp "+r.Stamp+" is no longer open to it", s.clock())
 		})
 	}
-	put := link.PutIdentity{DeviceID: r.DeviceID, Epoch: r.Epoch, Auth: r.Auth, Enrollment: r.Enrollment}
+	put := link.PutIdentity{DeviceID: r.DeviceID, Epoch: r.Epoch, Auth: r.Auth, Enrollment: r.Enrollment, Tenant: r.Tenant}
 	if r.Phase == link.PhaseCreating {
 		if c := r.Extra.Choice; c != nil && c.InitialTwin != nil {
 			spec.InitialTwin = c.InitialTwin
@@ -185,7 +185,7 @@ func (s *Service) stepRemoving(ctx context.Context, r Record, spec link.Enrollme
 		return err
 	}
 	return s.change(ctx, r, func(ctx context.Context, tx *sqldb.Tx, r *Record) error {
-		if err := take(ctx, tx, r.Stamp, -1); err != nil {
+		if err := r.take(ctx, tx, -1); err != nil {
 			return err
 		}
 		if err := r.left(receipt, keepsTwin(spec), reason, s.clock()); err != nil {

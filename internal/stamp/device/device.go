@@ -34,6 +34,7 @@ type Device struct {
 	Epoch         int64
 	Status        string
 	Enrollment    string
+	Tenant        string // whose device it is
 	Auth          link.Auth
 	ModelID       string
 	Subscriptions uint32

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -83,7 +84,7 @@ func (ds *Devices) Put(ctx context.Context, req link.PutIdentity, now time.Time)
 
 // settleIn creates a device that provisioning sends, with what came along.
 func (ds *Devices) settleIn(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity, now time.Time) error {
-	spec := Spec{ID: req.DeviceID, Status: Enabled, Auth: req.Auth}
+	spec := Spec{ID: req.DeviceID, Status: Enabled, Auth: req.Auth, Tenant: req.Tenant}
 	var modules []link.ModuleContent
 	if req.Twin != nil {
 		modules = req.Twin.Modules
@@ -273,9 +274,12 @@ func updateAuth(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `UPDATE device SET edition = edition + 1, epoch = ?, enrollment = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
-			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ? WHERE device_id = ?`,
+			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ?, tenant = ? WHERE device_id = ?`,
 		req.Epoch, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
-		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, req.DeviceID)
+		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, cmp.Or(req.Tenant, link.DefaultTenant), req.DeviceID)
+	if err == nil {
+		_, err = tx.Exec(ctx, "UPDATE device SET tenant = ? WHERE module_of = ?", cmp.Or(req.Tenant, link.DefaultTenant), req.DeviceID)
+	}
 	if err != nil {
 		return err
 	}

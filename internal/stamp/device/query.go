@@ -48,7 +48,7 @@ func columnsOf(d sqldb.Dialect, modules bool) query.Columns {
 	}
 	columns := query.Columns{
 		Fields: map[string]string{
-			"deviceId": "d.device_id", "moduleId": "''", "status": "d.status", "statusReason": "d.status_reason", "enrollment": "d.enrollment",
+			"deviceId": "d.device_id", "moduleId": "''", "status": "d.status", "statusReason": "d.status_reason", "enrollment": "d.enrollment", "tenant": "d.tenant",
 			"generationId": "d.generation_id", "authenticationType": "d.auth_type", "modelId": "d.model_id", "deviceScope": "d.scope",
 			"connectionState":  "(CASE d.connected WHEN 0 THEN 'Disconnected' ELSE 'Connected' END)",
 			"lastActivityTime": moment(d, "d.last_activity"), "statusUpdateTime": moment(d, "d.status_at"),
@@ -84,7 +84,7 @@ func (s *selection) where() string { return strings.Join(s.terms, " AND ") }
 func (s *selection) narrow(c *query.Condition, in query.Columns) error {
 	for _, e := range c.Equalities() {
 		switch {
-		case e.Path[0] == "deviceId" || e.Path[0] == "enrollment":
+		case e.Path[0] == "deviceId" || e.Path[0] == "enrollment" || e.Path[0] == "tenant":
 			s.add(in.Fields[e.Path[0]]+" IN ("+marks(len(e.Values))+")", e.Values...)
 		case e.Path[0] == "tags" && indexed(e.Values):
 			args := []any{twin.TagPath(e.Path[1:])}
@@ -126,6 +126,9 @@ func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.
 	}
 	s := selection{dialect: ds.db.Dialect()}
 	s.add("d.module_of IS NULL AND d.device_id > ?", req.After)
+	if req.Tenant != "" {
+		s.add("d.tenant = ?", req.Tenant)
+	}
 	if req.MinMessages > 0 {
 		s.add("d.messages >= ?", req.MinMessages)
 	}
@@ -340,6 +343,8 @@ func (w Whole) Lookup(parts []string) (any, bool) {
 		return w.StatusReason, true
 	case "enrollment":
 		return w.Enrollment, true
+	case "tenant":
+		return w.Tenant, true
 	case "generationId":
 		return w.GenerationID, true
 	case "authenticationType":

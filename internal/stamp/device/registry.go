@@ -28,6 +28,7 @@ type Spec struct {
 	Edge         bool      // a gateway for other devices
 	Scope        string    // of the gateway a device stands behind
 	ParentScopes []string
+	Tenant       string // whose it is; link.DefaultTenant when empty
 }
 
 // Entry is an identity as the registry shows it.
@@ -68,7 +69,7 @@ func (e Entry) stale() error {
 const entryColumns = `d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
 	d.edition, d.status_reason, d.status_at, d.managed_by, d.edge, d.scope, d.parent_scopes, d.connected, d.connected_at, d.last_activity, d.messages,
-	d.configurations, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)`
+	d.configurations, d.tenant, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)`
 
 const selectEntry = "SELECT " + entryColumns + " FROM device d LEFT JOIN ca c ON c.digest = d.ca"
 
@@ -86,7 +87,7 @@ func (r *entryRow) into() []any {
 		&e.ID, &e.GenerationID, &e.Epoch, &e.Status, &e.Enrollment, &e.Auth.Type, &e.Auth.PrimaryKey, &e.Auth.SecondaryKey,
 		&e.Auth.PrimaryThumbprint, &e.Auth.SecondaryThumbprint, &e.Auth.CA, &e.ModelID, &e.Subscriptions, &r.created,
 		&e.Edition, &e.StatusReason, &r.statusAt, &e.ManagedBy, &e.Edge, &e.Scope, &r.parents, &e.Connected, &r.connectedAt, &r.active, &e.Messages,
-		&r.configurations, &e.Queued,
+		&r.configurations, &e.Tenant, &e.Queued,
 	}
 }
 

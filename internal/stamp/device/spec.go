@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -156,15 +157,17 @@ func (ds *Devices) insert(ctx context.Context, tx *sqldb.Tx, s Spec, epoch int64
 		return err
 	}
 	var moduleOf any
-	if device, module := link.SplitIdentity(s.ID); module != "" {
-		moduleOf = device
+	owner, module := link.SplitIdentity(s.ID)
+	if module != "" {
+		moduleOf = owner
 	}
 	generation := newGeneration()
 	_, err = tx.Exec(ctx, `INSERT INTO device (device_id, module_of, generation_id, epoch, status, status_reason, enrollment, auth_type, primary_key, secondary_key,
-			primary_thumbprint, secondary_thumbprint, ca, managed_by, edge, scope, parent_scopes, model_id, subscriptions, connected, messages, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, ?)`,
+			primary_thumbprint, secondary_thumbprint, ca, managed_by, edge, scope, parent_scopes, model_id, subscriptions, connected, messages, created_at, tenant)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, ?, coalesce((SELECT tenant FROM device WHERE device_id = ?), ?))`,
 		s.ID, moduleOf, generation, epoch, s.Status, s.StatusReason, enrollment, string(s.Auth.Type), s.Auth.PrimaryKey, s.Auth.SecondaryKey,
-		s.Auth.PrimaryThumbprint, s.Auth.SecondaryThumbprint, ca, s.ManagedBy, s.Edge, s.scopeOf(generation), string(parents), sqldb.Micros(now))
+		s.Auth.PrimaryThumbprint, s.Auth.SecondaryThumbprint, ca, s.ManagedBy, s.Edge, s.scopeOf(generation), string(parents), sqldb.Micros(now),
+		owner, cmp.Or(s.Tenant, link.DefaultTenant)) // a module is whose its device is
 	if err != nil {
 		return err
 	}

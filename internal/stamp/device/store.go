@@ -12,7 +12,7 @@ import (
 
 const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
-	i.der, d.revoked
+	i.der, d.revoked, d.tenant
 	FROM device d LEFT JOIN ca c ON c.digest = d.ca LEFT JOIN ca i ON i.digest = d.issuer`
 
 func scanDevice(rows *sql.Rows) (d Device, err error) {
@@ -20,7 +20,7 @@ func scanDevice(rows *sql.Rows) (d Device, err error) {
 	var revoked string
 	err = rows.Scan(&d.ID, &d.GenerationID, &d.Epoch, &d.Status, &d.Enrollment, &d.Auth.Type, &d.Auth.PrimaryKey, &d.Auth.SecondaryKey,
 		&d.Auth.PrimaryThumbprint, &d.Auth.SecondaryThumbprint, &d.Auth.CA, &d.ModelID, &d.Subscriptions, &created,
-		&d.Auth.Issuer, &revoked)
+		&d.Auth.Issuer, &revoked, &d.Tenant)
 	d.CreatedAt = sqldb.Time(created)
 	d.Auth.Revoked = strings.Fields(revoked)
 	return d, err
@@ -60,14 +60,14 @@ func readTombstone(ctx context.Context, tx *sqldb.Tx, id string) (link.RemovedId
 	return receipt, err
 }
 
-const selectSummary = `SELECT d.device_id, d.status, d.connected, d.auth_type, d.enrollment, d.generation_id, d.epoch, d.model_id,
+const selectSummary = `SELECT d.device_id, d.status, d.connected, d.auth_type, d.enrollment, d.tenant, d.generation_id, d.epoch, d.model_id,
 	d.created_at, d.connected_at, d.last_activity, d.messages, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)
 	FROM device d JOIN twin t ON t.device_id = d.device_id`
 
 func scanSummary(rows *sql.Rows) (d link.Device, err error) {
 	var created int64
 	var connected, active sql.NullInt64
-	err = rows.Scan(&d.DeviceID, &d.Status, &d.Connected, &d.AuthType, &d.Enrollment, &d.GenerationID, &d.Epoch, &d.ModelID,
+	err = rows.Scan(&d.DeviceID, &d.Status, &d.Connected, &d.AuthType, &d.Enrollment, &d.Tenant, &d.GenerationID, &d.Epoch, &d.ModelID,
 		&created, &connected, &active, &d.Messages, &d.QueuedMessages)
 	d.CreatedAt, d.ConnectedAt, d.LastActivity = sqldb.Time(created), sqldb.NullTime(connected), sqldb.NullTime(active)
 	return d, err

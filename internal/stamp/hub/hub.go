@@ -17,6 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -46,12 +47,14 @@ type Parts struct {
 	Devices *device.Devices
 	// Policies are the keys that may speak for any device.
 	Policies device.Policies
-	Twins    *twin.Store
-	Queues   *command.Queues
-	Logs     *telemetry.Logs
-	Limits   Limits
-	Logger   *slog.Logger
-	Now      func() time.Time
+	// Quotas are the tenants' shares of the stamp.
+	Quotas *tenant.Quotas
+	Twins  *twin.Store
+	Queues *command.Queues
+	Logs   *telemetry.Logs
+	Limits Limits
+	Logger *slog.Logger
+	Now    func() time.Time
 	// Changed is told the identity whose twin or registration has changed; it
 	// must not wait. nil: nobody wants to know.
 	Changed func(id string)

@@ -18,6 +18,7 @@ type Sender struct {
 	DeviceID   string // or a module's identity
 	generation string
 	origin     telemetry.Origin
+	tenant     string
 }
 
 // Authenticate says who makes a request. Every request proves itself anew, so
@@ -40,7 +41,7 @@ func (h *Hub) Authenticate(ctx context.Context, c device.Credentials) (Sender, e
 	}
 	owner, module := link.SplitIdentity(d.ID)
 	origin := telemetry.Origin{DeviceID: owner, ModuleID: module, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: d.ModelID}
-	return Sender{d.ID, d.GenerationID, origin}, nil
+	return Sender{d.ID, d.GenerationID, origin, d.Tenant}, nil
 }
 
 // maxPaced bounds the devices whose pace is remembered.
@@ -78,6 +79,9 @@ func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) error {
 		if err := telemetry.Check(m.Bag, m.Body); err != nil {
 			return err
 		}
+	}
+	if err := h.Quotas.Allow(s.tenant, len(all), h.Now()); err != nil {
+		return err
 	}
 	results := make(chan error, len(all))
 	for _, m := range all {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
-	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
@@ -41,6 +40,7 @@ const (
 // Session is one connected device.
 type Session struct {
 	DeviceID string // or a module's identity
+	tenant   string
 
 	hub        *Hub
 	downlink   Downlink
@@ -75,7 +75,7 @@ func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlin
 	}
 	owner, module := link.SplitIdentity(d.ID)
 	s := &Session{
-		DeviceID: d.ID, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now,
+		DeviceID: d.ID, tenant: d.Tenant, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now,
 		origin: telemetry.Origin{DeviceID: owner, ModuleID: module, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: model},
 		window: make(chan struct{}, h.Limits.Window),
 		ended:  make(chan struct{}),
@@ -165,10 +165,13 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	if err := telemetry.Check(bag, body); err != nil {
 		return err
 	}
+	if err := s.await(); err != nil {
+		return err
+	}
 	select {
 	case s.window <- struct{}{}:
 	case <-s.ended:
-		return problem.New(problem.NotReady, "the session is over")
+		return errOver
 	}
 	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
 		<-s.window
@@ -179,6 +182,23 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 		done(err)
 	})
 	return nil
+}
+
+// await waits until the tenant's quota has a place for a message. Nothing more
+// is read from the device meanwhile.
+func (s *Session) await() error {
+	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, s.hub.Now())
+	if err != nil || wait == 0 {
+		return err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.ended:
+		return errOver
+	}
 }
 
 // Subscribed returns whether the device listens to a topic, and the QoS.

@@ -32,7 +32,7 @@ var deviceFields = map[string]string{
 	"deviceid": "deviceId", "moduleid": "moduleId", "etag": "etag", "version": "version", "generationid": "generationId",
 	"status": "status", "statusreason": "statusReason", "connectionstate": "connectionState", "lastactivitytime": "lastActivityTime",
 	"statusupdatetime": "statusUpdateTime", "authenticationtype": "authenticationType", "modelid": "modelId",
-	"devicescope": "deviceScope", "cloudtodevicemessagecount": "cloudToDeviceMessageCount", "enrollment": "enrollment",
+	"devicescope": "deviceScope", "cloudtodevicemessagecount": "cloudToDeviceMessageCount", "enrollment": "enrollment", "tenant": "tenant",
 }
 
 // numberFields are those of them that are numbers.
