@@ -64,6 +64,8 @@ type installation struct {
 	pool  *x509.CertPool
 	log   bytes.Buffer
 
+	keys map[string][]byte // of groups, by what their devices' ids begin with; else groupKey
+
 	mu      sync.Mutex
 	process *exec.Cmd
 	ports   [3]string // kept over restarts, as real ones are
@@ -191,6 +193,15 @@ spec:
 `)
 }
 
+// keyOf is the key of the group a device is of.
+func (in *installation) keyOf(id string) []byte {
+	prefix, _, _ := strings.Cut(id, "-")
+	if key := in.keys[prefix]; key != nil {
+		return key
+	}
+	return groupKey
+}
+
 // stamp is a stamp's place by name.
 func (in *installation) stamp(name string) up.ReadyStamp {
 	in.t.Helper()
@@ -280,7 +291,7 @@ func (in *installation) openWith(host string, port int, config *tls.Config, conn
 func (in *installation) hub(id string, s up.ReadyStamp, clean bool) (*raw, error) {
 	conn, err := in.open(s.Host, s.MQTTS, &mqtt.Connect{
 		ClientID: id, CleanSession: clean, KeepAlive: 300, Username: s.Host + "/" + id + "/?api-version=2021-04-12",
-		Password: tokenFor(s.Host+"/devices/"+id, device.DeriveKey(groupKey, id), ""),
+		Password: tokenFor(s.Host+"/devices/"+id, device.DeriveKey(in.keyOf(id), id), ""),
 	})
 	if err != nil {
 		return nil, err
@@ -294,7 +305,7 @@ func (in *installation) register(id string) (hub string, err error) {
 	resource := in.ready.Provisioning.IDScope + "/registrations/" + id
 	conn, err := in.open(in.ready.Provisioning.Host, in.ready.Provisioning.MQTTS, &mqtt.Connect{
 		ClientID: id, CleanSession: true, KeepAlive: 60, Username: resource + "/api-version=2019-03-31",
-		Password: tokenFor(resource, device.DeriveKey(groupKey, id), "registration"),
+		Password: tokenFor(resource, device.DeriveKey(in.keyOf(id), id), "registration"),
 	})
 	if err != nil {
 		return "", err

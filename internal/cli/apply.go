@@ -169,13 +169,13 @@ func (a *app) plan(ctx context.Context, c *client.Client, files []string) ([]ste
 		return nil, err
 	}
 	steps := make([]step, 0, len(all))
-	growing := false // an environment or a stamp would be created, which later resources may name
+	growing := false // something would be created that later resources may name
 	for _, r := range all {
 		s, err := planOne(ctx, c, r, growing)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", label(r), err)
 		}
-		growing = growing || s.Result == created && (r.Kind == resource.KindEnvironment || r.Kind == resource.KindStamp)
+		growing = growing || s.Result == created && slices.Contains(named, r.Kind)
 		steps = append(steps, s)
 	}
 	return steps, nil
@@ -217,7 +217,10 @@ func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing
 }
 
 // references are the fields by which resources name others.
-var references = []string{"spec.environment", "spec.promotesFrom", "spec.autoMove.to", "spec.allocation.stamps"}
+var references = []string{"spec.environment", "spec.promotesFrom", "spec.autoMove.to", "spec.allocation.stamps", "spec.tenant", "spec.tenants"}
+
+// named are the kinds that other resources name.
+var named = []string{resource.KindTenant, resource.KindEnvironment, resource.KindStamp}
 
 // refers tells whether a refusal is about another resource that is not there.
 func refers(err error) bool {
