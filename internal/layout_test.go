@@ -28,7 +28,7 @@ const imports = `
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
 
-cli: client control/fleet link problem resource serve sqldb up
+cli: client control/fleet link problem resource retrylint serve sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
@@ -92,6 +92,7 @@ peer: link problem
 problem:
 propertybag: problem
 resource: link problem
+retrylint: problem
 sastoken:
 sqldb: problem
 sqldb/sqldbtest:
