@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"github.com/slipway/slipway/internal/problem"
 )
 
 // Tx is the transaction a change runs in.
@@ -39,6 +41,10 @@ func (db *DB) Commit(ctx context.Context, apply func(ctx context.Context, tx *Tx
 	}
 	mine := &change{apply: apply, done: make(chan struct{}), lead: make(chan struct{})}
 	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		return errClosed
+	}
 	db.queue = append(db.queue, mine)
 	leader := !db.leading
 	db.leading = true
@@ -54,6 +60,9 @@ func (db *DB) Commit(ctx context.Context, apply func(ctx context.Context, tx *Tx
 	<-mine.done
 	return asProblem(mine.err)
 }
+
+// errClosed is what a change hears that comes while the process stops.
+var errClosed = problem.New(problem.NotReady, "the database is closed: the process is stopping")
 
 // lead commits one group, to which the leader itself belongs, and hands over
 // to the first of those who came meanwhile.
@@ -75,6 +84,9 @@ func (db *DB) lead() {
 	defer db.mu.Unlock()
 	if len(db.queue) == 0 {
 		db.queue, db.leading = nil, false
+		if db.closed {
+			close(db.idle)
+		}
 		return
 	}
 	close(db.queue[0].lead)

@@ -30,6 +30,8 @@ type DB struct {
 	mu      sync.Mutex
 	queue   []*change
 	leading bool
+	closed  bool
+	idle    chan struct{} // closed by the last leader, once the database is to close
 
 	lock int64 // of PostgreSQL: what the owner of the database holds
 	term int64 // of this owner
@@ -92,8 +94,16 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, migrations 
 // Dialect is the SQL the database speaks.
 func (db *DB) Dialect() Dialect { return db.dialect }
 
-// Close waits for the running commit and closes the database.
+// Close waits for the commits that have begun, takes no more, and closes the
+// database: one whose connection went in between would leave its lock behind.
 func (db *DB) Close() error {
+	db.mu.Lock()
+	db.closed, db.idle = true, make(chan struct{})
+	if !db.leading {
+		close(db.idle)
+	}
+	db.mu.Unlock()
+	<-db.idle
 	err := db.writer.Close()
 	if errors.Is(err, sql.ErrConnDone) {
 		err = nil // it was lost

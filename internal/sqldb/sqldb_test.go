@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,6 +110,54 @@ func TestPanicInOneChangeSparesTheOthers(t *testing.T) {
 	all.Wait()
 	if count(t, db) != 49 {
 		t.Errorf("stored %d, want 49", count(t, db))
+	}
+}
+
+// TestClosingLeavesNoLockBehind closes a database under load, and opens it
+// again at once.
+func TestClosingLeavesNoLockBehind(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "again.db")
+	acked := 0
+	for round := range 20 {
+		db, err := sqldb.Open(t.Context(), file, tables)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := count(t, db); got != acked {
+			t.Fatalf("round %d: %d rows of %d", round, got, acked)
+		}
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for worker := range 8 {
+			all.Go(func() {
+				for i := 0; ; i++ {
+					err := db.Commit(t.Context(), insert(fmt.Sprint(round, " ", worker, " ", i), i))
+					if problem.Is(err, problem.NotReady) {
+						return
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					acked++
+					mu.Unlock()
+				}
+			})
+		}
+		for {
+			mu.Lock()
+			enough := acked > 30*(round+1)
+			mu.Unlock()
+			if enough {
+				break
+			}
+			runtime.Gosched()
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		all.Wait()
 	}
 }
 
