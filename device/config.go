@@ -35,6 +35,9 @@ type Config struct {
 
 	// Dial opens connections; default net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Clock is what the device takes for the time when it makes tokens; default
+	// time.Now.
+	Clock func() time.Time
 	// TokenLife is how long a token is valid, at least a second; the connection
 	// is renewed after four fifths of it. Default one hour.
 	TokenLife time.Duration
@@ -71,6 +74,9 @@ func (c *Config) complete() error {
 }
 
 func (c *Config) defaults() {
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	c.Policy = c.Policy.Complete()
 	if c.Port == 0 {
 		c.Port = 8883

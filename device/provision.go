@@ -65,7 +65,7 @@ func (c *Client) token(resource, policy string, life time.Duration) []byte {
 	if c.config.Certificate != nil {
 		return nil
 	}
-	return []byte(sastoken.Sign(c.config.Key, escape(resource), time.Now().Add(life), policy))
+	return []byte(sastoken.Sign(c.config.Key, escape(resource), c.config.Clock().Add(life), policy))
 }
 
 // provision asks where the device belongs.

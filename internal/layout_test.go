@@ -28,7 +28,7 @@ const imports = `
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
 
-cli: client control/fleet link problem resource retrylint serve sqldb up
+cli: client control/fleet datadir link problem resource retrylint serve simfleet sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks

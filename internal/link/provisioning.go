@@ -33,6 +33,8 @@ var (
 // Scope names the provisioning endpoint devices are built with.
 type Scope struct {
 	IDScope string `json:"idScope"`
+	// Provisioning is where devices register, host:port, where control knows it.
+	Provisioning string `json:"provisioning,omitempty"`
 }
 
 // EnrollmentKind tells individual enrolments from groups.

@@ -29,9 +29,15 @@ type Device struct {
 
 func (f *Fleet) newDevice(id string) (*Device, error) {
 	o := f.options
+	dial, clock := o.scenario.dial(id, o.Dial), time.Now
+	if o.scenario.clock != nil {
+		off := o.scenario.clock(id)
+		clock = func() time.Time { return time.Now().Add(off) }
+	}
 	client, err := device.New(device.Config{
+		Clock:        clock,
 		Provisioning: o.Provisioning, IDScope: o.IDScope, RegistrationID: id, Key: device.DeriveKey(o.GroupKey, id), Queue: offline,
-		CA: o.CA, Policy: o.Policy, Logger: o.Logger, Dial: o.Dial, ModelID: "dtmi:slipway:demo:sensor;1",
+		CA: o.CA, Policy: o.Policy, Logger: o.Logger, Dial: dial, ModelID: "dtmi:slipway:demo:sensor;1",
 	})
 	if err != nil {
 		return nil, err

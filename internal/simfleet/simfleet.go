@@ -35,6 +35,8 @@ type Options struct {
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
 	// Event is called with what happens to each device's connection.
 	Event func(registration string, e device.Event)
+
+	scenario Scenario
 }
 
 // Stats count what the fleet has done so far.

@@ -33,6 +33,7 @@ type Options struct {
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
+	Registering  string // where devices register, host:port
 }
 
 // api holds the subjects for the handlers.

@@ -113,6 +113,7 @@ func (a *api) admin() {
 	})
 	route(a, "GET", "/api/v1/scope", "getScope", "The id scope devices register with", func(ctx context.Context, _ *nothing) (*body[link.Scope], error) {
 		scope, err := a.Fleet.Scope(ctx)
+		scope.Provisioning = a.Registering
 		return &body[link.Scope]{scope}, err
 	})
 }
