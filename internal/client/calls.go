@@ -99,6 +99,11 @@ func (c *Client) Device(ctx context.Context, id string) (fleet.Detail, error) {
 	return do[fleet.Detail](ctx, c, request{method: "GET", path: path("devices", id)})
 }
 
+// Placement says why a device is where it is.
+func (c *Client) Placement(ctx context.Context, id string) (link.Placement, error) {
+	return do[link.Placement](ctx, c, request{method: "GET", path: path("devices", id, "placement")})
+}
+
 // Twin returns a device's twin.
 func (c *Client) Twin(ctx context.Context, id string) (json.RawMessage, error) {
 	return do[json.RawMessage](ctx, c, request{method: "GET", path: path("devices", id, "twin")})

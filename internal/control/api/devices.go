@@ -77,6 +77,10 @@ func (a *api) devices() {
 		d, err := a.Fleet.Show(ctx, in.ID)
 		return &body[fleet.Detail]{d}, err
 	})
+	route(a, "GET", "/api/v1/devices/{id}/placement", "getPlacement", "Why a device is where it is, and what speaks for or against each stamp", func(ctx context.Context, in *DeviceRef) (*body[link.Placement], error) {
+		p, err := a.Fleet.Placement(ctx, in.ID)
+		return &body[link.Placement]{p}, err
+	})
 	route(a, "GET", "/api/v1/devices/{id}/twin", "getTwin", "A device's twin", func(ctx context.Context, in *DeviceRef) (*tagged[json.RawMessage], error) {
 		t, err := a.Fleet.Twin(ctx, in.ID)
 		return &tagged[json.RawMessage]{quote(t.ETag), t.Document}, err

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/slipway/slipway/internal/control/access"
@@ -31,6 +32,9 @@ func (a *api) tenants() {
 	})
 }
 
+// openParts are what a tenant may have of its device, beside the device itself.
+var openParts = []string{"", "twin", "methods", "commands", "messages", "events"}
+
 const devicesPath = "/api/v1/devices"
 
 // confine keeps an actor of a tenant to that tenant's devices. Whatever is not
@@ -48,9 +52,10 @@ func (a *api) confine(r *http.Request, actor access.Actor) error {
 		return nil // the list is narrowed where it is made
 	}
 	rest, found := strings.CutPrefix(asked, devicesPath+"/")
-	segment, _, _ := strings.Cut(rest, "/")
+	segment, below, _ := strings.Cut(rest, "/")
+	part, _, _ := strings.Cut(below, "/")
 	id, err := url.PathUnescape(segment)
-	if !found || err != nil || id == "" {
+	if !found || err != nil || id == "" || !slices.Contains(openParts, part) {
 		return problem.New(problem.Denied, "the token is of tenant %s and sees that tenant's devices only", actor.Tenant)
 	}
 	tenant, err := a.Fleet.TenantOf(r.Context(), id)

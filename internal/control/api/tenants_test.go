@@ -137,7 +137,7 @@ func TestATenantSeesOnlyItsOwn(t *testing.T) {
 	if asked < 200 {
 		t.Errorf("only %d requests were made", asked)
 	}
-	for _, path := range []string{"/devices/acme-1/../coyote-1", "/devices/acme-1/../../tokens", "/devices//coyote-1", "/devices/", "/Devices", "/devices/acme-1%00/twin"} {
+	for _, path := range []string{"/devices/acme-1/../coyote-1", "/devices/acme-1/../../tokens", "/devices//coyote-1", "/devices/acme-1/placement", "/devices/", "/Devices", "/devices/acme-1%00/twin"} {
 		if status, text, _ := s.do("GET", "/api/v1"+path, "", as...); status == http.StatusOK || strings.Contains(text, secret) {
 			t.Errorf("%s: %d %s", path, status, text)
 		}

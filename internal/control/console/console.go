@@ -42,6 +42,7 @@ type Fleet interface {
 	Overview(ctx context.Context) ([]fleet.Level, error)
 	List(ctx context.Context, filter fleet.Filter) (fleet.Page, error)
 	Show(ctx context.Context, id string) (fleet.Detail, error)
+	Placement(ctx context.Context, id string) (link.Placement, error)
 	PatchTwin(ctx context.Context, actor access.Actor, id, ifMatch string, patch json.RawMessage) (link.Twin, error)
 	ReplaceTwin(ctx context.Context, actor access.Actor, id, ifMatch string, document json.RawMessage) (link.Twin, error)
 	InvokeMethod(ctx context.Context, actor access.Actor, req link.InvokeMethod) (link.MethodResult, error)

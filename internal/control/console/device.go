@@ -37,6 +37,7 @@ type deviceView struct {
 	Messages     []recordView
 	Events       []recordView
 	LogProblem   string
+	Placement    *link.Placement // nil where provisioning does not say
 }
 
 // Path is the page's address.
@@ -100,7 +101,11 @@ func (c *console) refresh(ctx context.Context, view *deviceView, id string) erro
 	if err != nil {
 		return err
 	}
-	view.Detail, view.Queue, view.QueueProblem = detail, nil, ""
+	view.Detail, view.Queue, view.QueueProblem, view.Placement = detail, nil, "", nil
+	// One that a back end made on a stamp was never placed.
+	if p, err := c.Fleet.Placement(ctx, id); err == nil {
+		view.Placement = &p
+	}
 	if detail.Stamp == "" {
 		return nil
 	}

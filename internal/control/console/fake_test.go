@@ -198,6 +198,22 @@ func (w *world) List(_ context.Context, f fleet.Filter) (fleet.Page, error) {
 	return page, nil
 }
 
+func (w *world) Placement(_ context.Context, id string) (link.Placement, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.details[id]
+	if !ok {
+		return link.Placement{}, problem.New(problem.NotFound, "there is no device %q", id)
+	}
+	return link.Placement{
+		DeviceID: id, Environment: d.Environment, EnvironmentFrom: "move-3", Tenant: "acme", Enrollment: "line-7", Policy: "weighted", Stamp: d.Stamp,
+		Stamps: []link.StampVerdict{
+			{Stamp: d.Stamp, Region: "eu-west", State: link.StampOpen, Taken: 7, Capacity: 20000, Verdict: link.VerdictHere},
+			{Stamp: "far-away", Region: "us-east", State: link.StampOpen, Taken: 3, Capacity: 20000, Verdict: link.VerdictBarred, Reason: "is in region us-east, and tenant acme stays in eu-west"},
+		},
+	}, nil
+}
+
 func (w *world) Show(_ context.Context, id string) (fleet.Detail, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -82,6 +82,11 @@ func (f *Fleet) DeleteTenant(ctx context.Context, actor access.Actor, name, ifMa
 	return f.environments.DeleteTenant(ctx, actor, name, ifMatch)
 }
 
+// Placement says why a device is where it is.
+func (f *Fleet) Placement(ctx context.Context, id string) (link.Placement, error) {
+	return provisioningAsk(ctx, f, link.PlacementExplain, link.RegistrationRef{DeviceID: id})
+}
+
 // TenantOf says whose a device is.
 func (f *Fleet) TenantOf(ctx context.Context, id string) (string, error) {
 	r, err := provisioningAsk(ctx, f, link.RegistrationGet, link.RegistrationRef{DeviceID: id})

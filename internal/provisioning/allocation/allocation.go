@@ -76,6 +76,14 @@ func unfit(c Candidate, tenant link.Tenant) string {
 	return ""
 }
 
+// Unfit says why a device that a rule is for cannot go to a stamp, or nothing.
+func Unfit(c Candidate, tenant link.Tenant, rule link.Allocation) string {
+	if len(rule.Stamps) > 0 && !slices.Contains(rule.Stamps, c.Name) {
+		return "is not among the stamps that the allocation names"
+	}
+	return unfit(c, tenant)
+}
+
 // Barred says why a stamp is not for a tenant's devices at all, or nothing.
 func Barred(s link.Stamp, tenant link.Tenant) string {
 	switch {

@@ -262,27 +262,11 @@ func (s *Service) reconsider(ctx context.Context, tx *sqldb.Tx, r *Record, proof
 // choose takes a place on a stamp for a waiting device, in the transaction
 // that counts the places. Without a place the device goes on waiting.
 func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link.EnrollmentSpec, now time.Time) error {
-	places, err := taken(ctx, tx)
+	candidates, err := s.candidates(ctx, tx, r.Environment)
 	if err != nil {
 		return err
 	}
-	d := s.directory.Current()
-	var candidates []allocation.Candidate
-	for _, stamp := range d.In(r.Environment) {
-		candidates = append(candidates, allocation.Candidate{Stamp: stamp, Taken: places[stamp.Name]})
-	}
-	var rule link.Allocation
-	if spec.Allocation != nil {
-		rule = *spec.Allocation
-	}
-	rule = r.Extra.Choice.rule(rule)
-	if r.Environment != spec.Environment && r.Extra.Choice == nil {
-		rule.Stamps = nil // the enrolment names stamps of its own environment
-		if rule.Policy == link.AllocateStatic {
-			rule.Policy = link.AllocateWeighted
-		}
-	}
-	name, err := s.allocate(ctx, tx, r, rule, candidates)
+	name, err := s.allocate(ctx, tx, r, r.rule(spec), candidates)
 	if problem.Is(err, problem.NotReady) {
 		r.failed(err, max(waitForPlace, backoff(r.Attempts, rng.Float64())), now)
 		return nil
@@ -290,11 +274,42 @@ func (s *Service) choose(ctx context.Context, tx *sqldb.Tx, r *Record, spec link
 	if err != nil {
 		return err
 	}
-	stamp, _ := d.Stamp(name)
+	stamp, _ := s.directory.Current().Stamp(name)
 	if err := r.place(stamp, now); err != nil {
 		return err
 	}
 	return r.take(ctx, tx, 1)
+}
+
+// candidates are the stamps of an environment with the places taken on them.
+func (s *Service) candidates(ctx context.Context, q sqldb.Querier, environment string) ([]allocation.Candidate, error) {
+	places, err := taken(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	var all []allocation.Candidate
+	for _, stamp := range s.directory.Current().In(environment) {
+		all = append(all, allocation.Candidate{Stamp: stamp, Taken: places[stamp.Name]})
+	}
+	return all, nil
+}
+
+// rule is the allocation that an enrolment, or a webhook for it, has for the
+// device. In another environment than the enrolment's own, the stamps that it
+// names are not meant.
+func (r *Record) rule(spec link.EnrollmentSpec) link.Allocation {
+	var rule link.Allocation
+	if spec.Allocation != nil {
+		rule = *spec.Allocation
+	}
+	rule = r.Extra.Choice.rule(rule)
+	if r.Environment != spec.Environment && r.Extra.Choice == nil {
+		rule.Stamps = nil
+		if rule.Policy == link.AllocateStatic {
+			rule.Policy = link.AllocateWeighted
+		}
+	}
+	return rule
 }
 
 // allocate names the stamp that a device goes to, or says as not ready why
