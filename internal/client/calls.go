@@ -23,6 +23,12 @@ func (c *Client) Overview(ctx context.Context) ([]fleet.Level, error) {
 	return page.Items, err
 }
 
+// Capacity returns each environment's room.
+func (c *Client) Capacity(ctx context.Context) ([]fleet.Capacity, error) {
+	page, err := do[Page[fleet.Capacity]](ctx, c, request{method: "GET", path: path("capacity")})
+	return page.Items, err
+}
+
 // Scope returns the id scope devices register with.
 func (c *Client) Scope(ctx context.Context) (link.Scope, error) {
 	return do[link.Scope](ctx, c, request{method: "GET", path: path("scope")})

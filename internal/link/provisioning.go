@@ -246,6 +246,7 @@ type RegistrationCounts struct {
 	ByStamp  []StampCount  `json:"byStamp"`
 	ByTenant []TenantCount `json:"byTenant"`
 	Waiting  []EnvCount    `json:"waiting"`
+	LastWeek []EnvCount    `json:"lastWeek"` // devices that registered for the first time within seven days
 }
 
 // TenantCount is a number of places that a tenant's devices take.

@@ -228,12 +228,11 @@ func (f *Fleet) follow(ctx context.Context, watch func(Moment, Stats)) Report {
 	begin, before, at := time.Now(), f.Stats(), time.Now()
 	r := Report{Devices: len(f.devices), Course: []Moment{}}
 	for {
-		last := false
 		select {
 		case <-ctx.Done():
-			last = true
 		case <-tick.C:
 		}
+		last := ctx.Err() != nil // also where both were so
 		now := f.Stats()
 		passed := time.Since(at).Seconds()
 		m := Moment{

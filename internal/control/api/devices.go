@@ -63,6 +63,10 @@ func (a *api) devices() {
 		levels, err := a.Fleet.Overview(ctx)
 		return listOf(levels, ""), err
 	})
+	route(a, "GET", "/api/v1/capacity", "getCapacity", "Each environment's room, how long it lasts, and what to do", func(ctx context.Context, _ *nothing) (*body[list[fleet.Capacity]], error) {
+		all, err := a.Fleet.Capacity(ctx)
+		return listOf(all, ""), err
+	})
 	route(a, "GET", "/api/v1/devices", "listDevices", "Devices in order of id", func(ctx context.Context, in *listDevices) (*body[fleet.Page], error) {
 		if own := actorOf(ctx).Tenant; own != "" {
 			in.Tenant = own

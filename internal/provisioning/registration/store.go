@@ -253,5 +253,10 @@ func (s *Service) Count(ctx context.Context) (counts link.RegistrationCounts, er
 	}
 	counts.Waiting, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.EnvCount, err error) { return c, rows.Scan(&c.Environment, &c.Count) },
 		"SELECT environment, count(*) FROM registration WHERE phase = 'waiting' GROUP BY environment")
+	if err != nil {
+		return counts, err
+	}
+	counts.LastWeek, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.EnvCount, err error) { return c, rows.Scan(&c.Environment, &c.Count) },
+		"SELECT environment, count(*) FROM registration WHERE created_at > ? GROUP BY environment", sqldb.Micros(s.clock().AddDate(0, 0, -7)))
 	return counts, err
 }
