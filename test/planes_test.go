@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/internal/client"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -142,6 +143,7 @@ func (one *part) config() string {
 			console = "127.0.0.1:0"
 		}
 		listen += fmt.Sprintf(", http: %q", console)
+		text += "local: { network: " + strings.Replace(strings.TrimSuffix(one.address, ".1"), "127.77", "127.78", 1) + " }\n"
 	case serve.Provisioning:
 		listen += ", mqtts: " + port(r.MQTTS)
 	case serve.Stamp:
@@ -350,6 +352,73 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 		return err == nil
 	})
 	hands[0].check(t, p.installation)
+}
+
+// TestLocalStampsAreLookedAfter has control start a stamp, kills that and then
+// control, and takes the stamp away again.
+func TestLocalStampsAreLookedAfter(t *testing.T) {
+	t.Parallel()
+	p := startPlanes(t, "", "test-1")
+	p.must("stamp", "create", "test-2", "--like", "test-1", "--local")
+	dir := filepath.Join(p.dir, "control", "stamps", "test-2")
+	runs := func(other int) (r serve.Ready) {
+		t.Helper()
+		eventually(t, "the stamp runs", 60*time.Second, func() bool {
+			text, err := os.ReadFile(filepath.Join(dir, "ready.json"))
+			return err == nil && json.Unmarshal(text, &r) == nil && r.PID != other && syscall.Kill(r.PID, 0) == nil &&
+				strings.Contains(p.must("stamp", "list"), "test-2\ttest\there\topen")
+		})
+		return r
+	}
+	first := runs(0)
+	t.Cleanup(func() { // it would outlive the test
+		if t.Failed() {
+			if err := exec.Command("pkill", "-f", dir).Run(); err != nil {
+				t.Log(err)
+			}
+		}
+	})
+	p.ready.Stamps = append(p.ready.Stamps, up.ReadyStamp{Name: "test-2", Environment: "test", Host: first.Host, MQTTS: first.MQTTS, HTTPS: first.HTTPS, AMQPS: first.AMQPS})
+	p.enrol()
+	p.must("stamp", "drain", "test-1")
+	h := &hand{id: "local-1"}
+	l := p.put([]*hand{h})
+	l.progress(t, "the device works on the new stamp", everyone)
+	if home := *l.home[0].Load(); home != "test-2" {
+		t.Errorf("the device is on %s", home)
+	}
+	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := runs(first.PID)
+	l.progress(t, "the device works after its stamp was killed", everyone)
+	p.end(serve.Control, syscall.SIGKILL)
+	l.progress(t, "the device works without control, which had started its stamp", everyone)
+	p.again(serve.Control)
+	if third := runs(0); third.PID != second.PID {
+		t.Errorf("the stamp was started anew, as %d beside %d", third.PID, second.PID)
+	}
+	close(l.stop)
+	l.done.Wait()
+	eventually(t, "control reaches both stamps again", 30*time.Second, func() bool {
+		for _, name := range []string{"test-1", "test-2"} {
+			if _, err := p.api.Log(t.Context(), h.id, client.Messages, client.LogOptions{Stamp: name, Limit: 1}); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	h.check(t, p.installation)
+	p.must("stamp", "drain", "test-2")
+	p.apply("apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: here, state: open }\n")
+	eventually(t, "the stamp is empty and can be deleted", 60*time.Second, func() bool {
+		if _, err := p.register("local-1"); err != nil {
+			return false
+		}
+		_, err := p.run("stamp", "delete", "test-2", "--yes")
+		return err == nil
+	})
+	eventually(t, "its process has ended", 20*time.Second, func() bool { return syscall.Kill(second.PID, 0) != nil })
 }
 
 // newcomer is a device that registers, connects and sends for the first time.

@@ -149,6 +149,15 @@ func (p *Plane) Admit(certificate *x509.Certificate) (string, error) {
 	return p.members.Admit(certificate)
 }
 
+// Look has the plane look at its stamps at once.
+func (p *Plane) Look() { p.environments.Kick() }
+
+// JoinToken makes the token by which a process that this one starts joins.
+func (p *Plane) JoinToken(ctx context.Context, peer string) (string, error) {
+	token, err := p.members.NewToken(ctx, access.Actor{Name: "slipway"}, peer, 0)
+	return token.Token, err
+}
+
 // AdminToken is the token made at the very first start, empty later.
 func (p *Plane) AdminToken() string { return p.adminToken }
 

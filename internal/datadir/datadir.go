@@ -30,6 +30,18 @@ func Lock(dir string) (unlock func() error, err error) {
 	return lock.Unlock, nil
 }
 
+// Locked reports whether a process works on a directory, making it when missing.
+func Locked(dir string) (bool, error) {
+	unlock, err := Lock(dir)
+	if problem.Is(err, problem.Conflict) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, unlock()
+}
+
 // WriteJSON writes a file that only its owner reads. Who waits for it finds it
 // whole or not at all.
 func WriteJSON(file string, content any) error {

@@ -53,6 +53,8 @@ type Stamp struct {
 	State       StampState `json:"state"`
 	// Tenants are the only ones whose devices it takes; none means all.
 	Tenants []string `json:"tenants,omitempty"`
+	// Local says that control starts it on its own machine.
+	Local bool `json:"local,omitempty"`
 }
 
 // Observed is what a stamp tells of itself, every second or so.

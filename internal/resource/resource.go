@@ -66,6 +66,7 @@ type StampSpec struct {
 	Weight      int             `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
 	State       link.StampState `json:"state,omitempty" doc:"open, draining or closed; default open"`
 	Tenants     []string        `json:"tenants,omitempty" doc:"The only tenants whose devices it takes; none means all"`
+	Local       bool            `json:"local,omitempty" doc:"Control starts it on its own machine and looks after it"`
 	Host        string          `json:"host,omitempty" doc:"Public host name; default an address of its own on this machine"`
 }
 

@@ -38,7 +38,13 @@ type Config struct {
 	Networks []string `json:"networks,omitempty"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
+	Local        Local  `json:"local,omitzero"`
 	Log          Log    `json:"log,omitzero"`
+}
+
+// Local says where stamps are that control starts on its own machine.
+type Local struct {
+	Network string `json:"network,omitempty"` // the first three numbers of their loopback addresses
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -120,6 +126,8 @@ func (c *Config) checkPlane() error {
 		return invalid("link", "a stamp only dials the link; control and provisioning hold it")
 	case c.Plane != Control && c.Listen.HTTP != "":
 		return invalid("listen.http", "only control serves people")
+	case c.Plane != Control && c.Local != (Local{}):
+		return invalid("local", "only control starts stamps")
 	case c.Plane != Control && c.Provisioning != "":
 		return invalid("provisioning", "only control shows it")
 	case c.Plane == Control && (c.Listen.MQTTS != "" || c.Listen.AMQPS != ""):
@@ -218,6 +226,12 @@ func (c *Config) checkRest() error {
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
 		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	if c.Plane == Control && c.Local.Network == "" {
+		c.Local.Network = "127.0.2"
+	}
+	if ip := net.ParseIP(c.Local.Network + ".1"); c.Plane == Control && (ip == nil || !ip.IsLoopback()) {
+		return invalid("local.network", "must be the first three numbers of loopback addresses, such as 127.0.2, not %q", c.Local.Network)
 	}
 	if c.Database != "" {
 		if err := sqldb.CheckURL(c.Database); err != nil {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/ca"
@@ -22,16 +23,6 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/tasks"
 )
-
-// elsewhere is the driver of stamps that run in processes of their own: it
-// starts none, and knows no host but the one people or the stamp itself tell.
-type elsewhere struct{}
-
-// Ensure leaves it to the stamp to come.
-func (elsewhere) Ensure(_ context.Context, s link.Stamp) (string, error) { return s.Host, nil }
-
-// Remove leaves it to the stamp to go.
-func (elsewhere) Remove(context.Context, string) error { return nil }
 
 // control runs the control plane: its database, the authority, the first
 // server of the link, API and console.
@@ -62,8 +53,16 @@ func (p *process) control(ctx context.Context) (err error) {
 	}
 	defer conn.Close()
 	linkAt, clusterAt := p.reachable(p.Config.Link.Advertise, server.Address()), p.reachable("", server.ClusterAddress())
+	secured, plain, err := p.listenControl()
+	if err != nil {
+		return err
+	}
+	api := "https://" + at(p.Config.Hosts[0], secured.Addr().(*net.TCPAddr).Port)
+	driver := &localStamps{process: p, api: api, started: map[string]time.Time{}, token: func(ctx context.Context, stamp string) (string, error) {
+		return plane.Load().JoinToken(ctx, link.StampPeer(stamp))
+	}, again: func() { plane.Load().Look() }}
 	built, err := control.New(ctx, control.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: elsewhere{}, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
+		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {
@@ -75,22 +74,21 @@ func (p *process) control(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	secured, plain, err := p.listenControl(shown)
-	if err != nil {
-		return err
-	}
+	config := shown.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
 	return tasks.Run(ctx,
 		tasks.Task{Name: "control", Run: built.Run},
-		tasks.Task{Name: "https", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, secured, people(built)) }},
+		tasks.Task{Name: "https", Run: func(ctx context.Context) error {
+			return p.serveHTTP(ctx, tls.NewListener(secured, config), people(built))
+		}},
 		tasks.Task{Name: "http", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, plain, people(built)) }},
 		tasks.Task{Name: "ready", Run: func(context.Context) error {
 			token, err := p.keepToken(built.AdminToken())
 			if err != nil {
 				return err
 			}
-			port := secured.Addr().(*net.TCPAddr).Port
 			return p.ready(Ready{
-				HTTPS: port, Console: "http://" + plain.Addr().String(), API: "https://" + at(p.Config.Hosts[0], port),
+				HTTPS: secured.Addr().(*net.TCPAddr).Port, Console: "http://" + plain.Addr().String(), API: api,
 				Link: linkAt, Cluster: clusterAt, CA: authority.File(), AdminToken: token, TokenFile: filepath.Join(p.Config.Data, tokenFile),
 			})
 		}},
@@ -115,10 +113,8 @@ func (p *process) reachable(advertised, bound string) string {
 }
 
 // listenControl opens the doors for people and programs.
-func (p *process) listenControl(shown *tls.Config) (secured, plain net.Listener, err error) {
-	config := shown.Clone()
-	config.NextProtos = []string{"h2", "http/1.1"}
-	if secured, err = tls.Listen("tcp", p.Config.Listen.HTTPS, config); err != nil {
+func (p *process) listenControl() (secured, plain net.Listener, err error) {
+	if secured, err = net.Listen("tcp", p.Config.Listen.HTTPS); err != nil {
 		return nil, nil, fmt.Errorf("listen.https: %w", err)
 	}
 	if plain, err = net.Listen("tcp", p.Config.Listen.HTTP); err != nil {

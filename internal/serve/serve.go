@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -47,6 +48,7 @@ type Ready struct {
 	AdminToken string `json:"adminToken,omitempty"`
 	TokenFile  string `json:"tokenFile,omitempty"` // where it is kept
 	DataDir    string `json:"dataDir"`
+	PID        int    `json:"pid"`
 }
 
 // process is what the planes have in common.
@@ -74,7 +76,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // ready says that the process serves.
 func (p *process) ready(r Ready) error {
-	r.Plane, r.Name, r.Host, r.DataDir = p.Config.Plane, p.Config.Name, p.Config.Hosts[0], p.Config.Data
+	r.Plane, r.Name, r.Host, r.DataDir, r.PID = p.Config.Plane, p.Config.Name, p.Config.Hosts[0], p.Config.Data, os.Getpid()
 	for _, file := range []string{filepath.Join(p.Config.Data, "ready.json"), p.ReadyFile} {
 		if file == "" {
 			continue

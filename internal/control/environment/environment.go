@@ -230,5 +230,5 @@ func (e *Environments) stamps(ctx context.Context) ([]link.Stamp, error) {
 func (r record) stamp() (link.Stamp, error) {
 	var spec resource.StampSpec
 	err := json.Unmarshal(r.spec, &spec)
-	return link.Stamp{Name: r.name, Environment: spec.Environment, Region: spec.Region, Host: r.host, Capacity: spec.Capacity, Weight: spec.Weight, State: spec.State, Tenants: spec.Tenants}, err
+	return link.Stamp{Name: r.name, Environment: spec.Environment, Region: spec.Region, Host: r.host, Capacity: spec.Capacity, Weight: spec.Weight, State: spec.State, Tenants: spec.Tenants, Local: spec.Local}, err
 }
