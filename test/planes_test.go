@@ -2,6 +2,8 @@ package test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -352,6 +354,58 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 		return err == nil
 	})
 	hands[0].check(t, p.installation)
+}
+
+// TestOneStampsTroubleIsItsOwn overloads, kills and restarts one stamp, and
+// prints what the devices of the other notice of it.
+func TestOneStampsTroubleIsItsOwn(t *testing.T) {
+	t.Parallel()
+	p := startPlanes(t, "", "test-1", "test-2")
+	eventually(t, "both stamps are in the directory", 30*time.Second, func() bool {
+		return strings.Count(p.must("stamp", "list"), "127.77.") == 2
+	})
+	connect := func(stamp string, n int) (all []*raw) {
+		t.Helper()
+		p.apply("apiVersion: slipway/v1\nkind: EnrollmentGroup\nmetadata: { name: on-" + stamp + " }\nspec: { environment: test, attestation: { symmetricKey: { primaryKey: " +
+			base64.StdEncoding.EncodeToString(p.keys[strings.ReplaceAll(stamp, "-", "")]) + " } }, allocation: { stamps: [" + stamp + "] } }\n")
+		for i := range n {
+			id := fmt.Sprintf("%s-%02d", strings.ReplaceAll(stamp, "-", ""), i)
+			if _, err := p.register(id); err != nil {
+				t.Fatal(err)
+			}
+			conn, err := p.hub(id, p.stamp(stamp), true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { conn.Close() })
+			all = append(all, conn)
+		}
+		return all
+	}
+	p.keys = map[string][]byte{"test1": []byte(rand.Text()), "test2": []byte(rand.Text())}
+	troubled, watched := connect("test-1", 16), connect("test-2", 4)
+	phase := func(what string, meanwhile func(stop <-chan struct{})) {
+		t.Helper()
+		stop := make(chan struct{})
+		time.AfterFunc(2*time.Second, func() { close(stop) })
+		var busy sync.WaitGroup
+		busy.Go(func() { meanwhile(stop) })
+		acked, took := flood(watched, stop)
+		busy.Wait()
+		if len(took) == 0 {
+			t.Fatalf("%s: the other stamp stood still", what)
+		}
+		t.Logf("%-28s %6d messages on the other stamp, p50 %s, p99 %s", what, acked, took[len(took)/2], took[len(took)*99/100])
+	}
+	phase("one stamp idle", func(<-chan struct{}) {})
+	phase("one stamp flooded", func(stop <-chan struct{}) { flood(troubled, stop) })
+	phase("one stamp killed", func(<-chan struct{}) { p.end("test-1", syscall.SIGKILL) })
+	phase("one stamp started again", func(<-chan struct{}) { p.again("test-1") })
+	for i, d := range watched {
+		if err := d.publish(`{"still":"here"}`); err != nil {
+			t.Errorf("device %d of the other stamp lost its connection: %v", i, err)
+		}
+	}
 }
 
 // TestLocalStampsAreLookedAfter has control start a stamp, kills that and then

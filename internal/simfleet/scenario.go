@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -147,13 +148,29 @@ func (c slowConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// fromOwnAddress dials as one device of many on this machine. An address has
+// ports for some ten thousand connections to a server; on loopback there are
+// addresses for everybody.
+func fromOwnAddress(id string) dialer {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsLoopback() && ip.To4() != nil && runtime.GOOS == "linux" {
+			own := d
+			own.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 100, byte(share(id, "subnet")*250), 1)}
+			return own.DialContext(ctx, network, address)
+		}
+		return d.DialContext(ctx, network, address)
+	}
+}
+
 // dialer opens connections.
 type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // dial opens a device's connection as the scenario has it.
 func (s Scenario) dial(id string, dial dialer) dialer {
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+		dial = fromOwnAddress(id)
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if s.refuses > 0 && rand.Float64() < s.refuses {
