@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/slipway/slipway/internal/serve"
+)
+
+// TestDeployFilesRunWhatIsThere holds the files under deploy/ to the commands
+// and to the configuration that slipway serve takes.
+func TestDeployFilesRunWhatIsThere(t *testing.T) {
+	units, err := filepath.Glob("../../deploy/systemd/*.service")
+	if err != nil || len(units) != 3 {
+		t.Fatalf("%v, %v", units, err)
+	}
+	for _, file := range units {
+		_, line, found := strings.Cut(read(t, file), "\nExecStart=/usr/local/bin/slipway ")
+		line, _, _ = strings.Cut(line, "\n")
+		if !found {
+			t.Errorf("%s starts nothing", file)
+		}
+		checkCommand(t, file, strings.Fields(line))
+	}
+	manifests, err := filepath.Glob("../../deploy/kubernetes/*.yaml")
+	if err != nil || len(manifests) != 3 {
+		t.Fatalf("%v, %v", manifests, err)
+	}
+	for _, file := range manifests {
+		checkManifest(t, file)
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// checkManifest reads the configuration in a manifest, and holds the
+// container's arguments against it.
+func checkManifest(t *testing.T, file string) {
+	t.Helper()
+	dir := t.TempDir()
+	decoder := yaml.NewDecoder(bytes.NewReader([]byte(read(t, file))))
+	configured, started := "", ""
+	for {
+		var object struct {
+			Kind string
+			Data map[string]string
+			Spec struct {
+				Template struct {
+					Spec struct{ Containers []struct{ Args []string } }
+				}
+			}
+		}
+		if err := decoder.Decode(&object); err != nil {
+			break
+		}
+		for name, text := range object.Data {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			config, err := serve.ReadConfig(path)
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			configured = config.Plane
+		}
+		for _, container := range object.Spec.Template.Spec.Containers {
+			checkCommand(t, file, container.Args)
+			started = container.Args[1]
+		}
+	}
+	if configured == "" || configured != started {
+		t.Errorf("%s configures %q and starts %q", file, configured, started)
+	}
+}
