@@ -356,6 +356,52 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 	hands[0].check(t, p.installation)
 }
 
+// TestAStampKeepsToItsLimits starts a stamp anew with limits, and goes beyond
+// them.
+func TestAStampKeepsToItsLimits(t *testing.T) {
+	t.Parallel()
+	p := startPlanes(t, "", "test-1")
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(p.must("stamp", "list"), "127.77.") })
+	p.enrol()
+	ids := []string{"limit-1", "limit-2", "limit-3"}
+	for _, id := range ids {
+		if _, err := p.register(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.end("test-1", syscall.SIGTERM)
+	p.parts["test-1"].join += "limits: { connections: 2, messagesPerSecond: 50, telemetryBytes: 33554432 }\n"
+	p.again("test-1")
+	var connected []*raw
+	for _, id := range ids {
+		conn, err := p.hub(id, p.stamp("test-1"), true)
+		if err == nil {
+			connected = append(connected, conn)
+			t.Cleanup(func() { conn.Close() })
+		}
+	}
+	if len(connected) != 2 {
+		t.Fatalf("%d connections were let in, not 2", len(connected))
+	}
+	stop := make(chan struct{})
+	time.AfterFunc(2*time.Second, func() { close(stop) })
+	if acked, _ := flood(connected, stop); acked < 50 || acked > 50*4 {
+		t.Errorf("%d messages were taken in two seconds, not about 150", acked)
+	}
+	connected[0].Close()
+	eventually(t, "there is room again", 10*time.Second, func() bool {
+		conn, err := p.hub(ids[2], p.stamp("test-1"), true)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	eventually(t, "the stamp tells its limits", 10*time.Second, func() bool {
+		out := p.must("stamp", "show", "test-1")
+		return strings.Contains(out, "connections: 2") && strings.Contains(out, "messagesPerSecond: 50") && strings.Contains(out, "telemetryBytes: 33554432")
+	})
+}
+
 // TestOneStampsTroubleIsItsOwn overloads, kills and restarts one stamp, and
 // prints what the devices of the other notice of it.
 func TestOneStampsTroubleIsItsOwn(t *testing.T) {

@@ -90,10 +90,13 @@ type Ports struct {
 // maxDoors bounds the hosts of one process.
 const maxDoors = 1024
 
+// DefaultConnections is how many are let in where nothing else is said.
+const DefaultConnections = 200_000
+
 // New returns an entrance without listeners.
 func New(o Options) *Entrance {
 	if o.MaxConnections == 0 {
-		o.MaxConnections = 200_000
+		o.MaxConnections = DefaultConnections
 	}
 	return &Entrance{
 		Options: o, handshakes: make(chan struct{}, maxHandshakes), places: make(chan struct{}, o.MaxConnections),

@@ -57,17 +57,27 @@ type Stamp struct {
 	Local bool `json:"local,omitempty"`
 }
 
+// StampLimits bound what one process of a stamp takes on, whatever it holds.
+type StampLimits struct {
+	Connections       int     `json:"connections,omitempty" doc:"Open connections of devices and back ends"`
+	ConnectsPerSecond float64 `json:"connectsPerSecond,omitempty" doc:"Connections admitted each second; others are told when to come back"`
+	MessagesPerSecond float64 `json:"messagesPerSecond,omitempty" doc:"Telemetry taken each second; more waits; 0 is no limit"`
+	TelemetryBytes    int64   `json:"telemetryBytes,omitempty" doc:"Telemetry kept; the oldest goes first"`
+	TelemetryHours    float64 `json:"telemetryHours,omitempty" doc:"How long telemetry is kept"`
+}
+
 // Observed is what a stamp tells of itself, every second or so.
 type Observed struct {
-	Stamp       string    `json:"stamp"`
-	At          time.Time `json:"at"`
-	Devices     int64     `json:"devices"`
-	Connected   int64     `json:"connected"`
-	Messages    uint64    `json:"messages"`  // telemetry accepted since the stamp was created
-	Rate        float64   `json:"rate"`      // telemetry messages per second, over the last seconds
-	Refused     uint64    `json:"refused"`   // connections refused since start
-	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
-	OverQuota   uint64    `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
-	BytesStored uint64    `json:"bytesStored"`
-	Host        string    `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
+	Stamp       string      `json:"stamp"`
+	At          time.Time   `json:"at"`
+	Devices     int64       `json:"devices"`
+	Connected   int64       `json:"connected"`
+	Messages    uint64      `json:"messages"`  // telemetry accepted since the stamp was created
+	Rate        float64     `json:"rate"`      // telemetry messages per second, over the last seconds
+	Refused     uint64      `json:"refused"`   // connections refused since start
+	Throttled   uint64      `json:"throttled"` // connections told to come back later since start
+	OverQuota   uint64      `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
+	BytesStored uint64      `json:"bytesStored"`
+	Limits      StampLimits `json:"limits"`
+	Host        string      `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
 }

@@ -88,15 +88,17 @@ type EnvironmentStatus struct {
 
 // StampStatus is what is so of a stamp.
 type StampStatus struct {
-	State     string     `json:"state" doc:"joining, open, full, draining or closed"`
-	Host      string     `json:"host" doc:"What devices are told"`
-	Assigned  int        `json:"assigned" doc:"Places taken"`
-	Connected int64      `json:"connected"`
-	Rate      float64    `json:"rate" doc:"Telemetry messages per second"`
-	Messages  uint64     `json:"messages" doc:"Telemetry messages since the stamp was created"`
-	OverQuota uint64     `json:"overQuota" doc:"Telemetry messages refused since it started, as their tenant sent too many"`
-	SeenAt    *time.Time `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
-	Problem   string     `json:"problem,omitempty" doc:"Why it could not be started"`
+	State     string            `json:"state" doc:"joining, open, full, draining or closed"`
+	Host      string            `json:"host" doc:"What devices are told"`
+	Assigned  int               `json:"assigned" doc:"Places taken"`
+	Connected int64             `json:"connected"`
+	Rate      float64           `json:"rate" doc:"Telemetry messages per second"`
+	Messages  uint64            `json:"messages" doc:"Telemetry messages since the stamp was created"`
+	OverQuota uint64            `json:"overQuota" doc:"Telemetry messages refused since it started, as their tenant sent too many"`
+	Stored    uint64            `json:"bytesStored" doc:"Bytes of telemetry and events that are kept"`
+	Limits    *link.StampLimits `json:"limits,omitempty" doc:"What it takes on at most, as it tells"`
+	SeenAt    *time.Time        `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
+	Problem   string            `json:"problem,omitempty" doc:"Why it could not be started"`
 }
 
 // The states of a stamp beside those that are declared.

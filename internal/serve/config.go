@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,9 +9,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/telemetry"
 )
 
 // The planes a process can be of.
@@ -39,7 +44,9 @@ type Config struct {
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
-	Log          Log    `json:"log,omitzero"`
+	// Limits bound what a stamp takes on; what is left out is as usual.
+	Limits link.StampLimits `json:"limits,omitzero"`
+	Log    Log              `json:"log,omitzero"`
 }
 
 // Local says where stamps are that control starts on its own machine.
@@ -126,6 +133,8 @@ func (c *Config) checkPlane() error {
 		return invalid("link", "a stamp only dials the link; control and provisioning hold it")
 	case c.Plane != Control && c.Listen.HTTP != "":
 		return invalid("listen.http", "only control serves people")
+	case c.Plane != Stamp && c.Limits != (link.StampLimits{}):
+		return invalid("limits", "only a stamp has them")
 	case c.Plane != Control && c.Local != (Local{}):
 		return invalid("local", "only control starts stamps")
 	case c.Plane != Control && c.Provisioning != "":
@@ -227,6 +236,9 @@ func (c *Config) checkRest() error {
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
 		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
 	}
+	if err := c.checkLimits(); err != nil {
+		return err
+	}
 	if c.Plane == Control && c.Local.Network == "" {
 		c.Local.Network = "127.0.2"
 	}
@@ -248,3 +260,33 @@ func (c *Config) checkRest() error {
 	}
 	return nil
 }
+
+// checkLimits holds a stamp's limits against what makes sense, and fills in
+// what they leave out.
+func (c *Config) checkLimits() error {
+	l := &c.Limits
+	switch {
+	case c.Plane != Stamp:
+		return nil
+	case l.Connections < 0 || l.Connections > maxConnections:
+		return invalid("limits.connections", "must be 1 to %d, not %d", maxConnections, l.Connections)
+	case l.ConnectsPerSecond < 0:
+		return invalid("limits.connectsPerSecond", "must not be negative")
+	case l.MessagesPerSecond < 0:
+		return invalid("limits.messagesPerSecond", "must not be negative")
+	case l.TelemetryBytes != 0 && l.TelemetryBytes < minTelemetry:
+		return invalid("limits.telemetryBytes", "must be %d or more, not %d", minTelemetry, l.TelemetryBytes)
+	case l.TelemetryHours < 0 || l.TelemetryHours != 0 && l.TelemetryHours < 1:
+		return invalid("limits.telemetryHours", "must be 1 or more")
+	}
+	l.Connections = cmp.Or(l.Connections, entrance.DefaultConnections)
+	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
+	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
+	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())
+	return nil
+}
+
+const (
+	maxConnections = 2_000_000
+	minTelemetry   = 16 << 20
+)

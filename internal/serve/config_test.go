@@ -50,6 +50,9 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
 		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
 		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
+		stamp + "limits: { connections: -1 }":                               "limits.connections: must be 1 to",
+		stamp + "limits: { telemetryBytes: 5 }":                             "limits.telemetryBytes: must be",
+		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":   "limits: only a stamp has them",
 		"a: [": "c.yaml:",
 	} {
 		if _, err := read(t, text); !problem.Is(err, problem.Invalid) || !strings.Contains(err.Error(), want) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
@@ -44,8 +45,13 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	limits, retention := hub.DefaultLimits, telemetry.DefaultRetention
+	limits.ConnectRate, limits.ConnectBurst = p.Config.Limits.ConnectsPerSecond, max(1, int(p.Config.Limits.ConnectsPerSecond))
+	limits.MessageRate = p.Config.Limits.MessagesPerSecond
+	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
-		Name: p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention,
+		Connections: p.Config.Limits.Connections,
+		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(p.Config.Data, "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
 	})
 	if err != nil {
@@ -56,7 +62,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	door := p.stampDoor(built, entrance.Options{TLS: shown, Logger: p.Logger.With("part", "entrance")})
+	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, Logger: p.Logger.With("part", "entrance")})
 	ports, err := p.listen(door)
 	if err != nil {
 		return err

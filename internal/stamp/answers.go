@@ -170,7 +170,7 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 		host = *told
 	}
 	return link.Observed{
-		Host: host, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
+		Host: host, Limits: s.limits, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
 		Refused: counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,
 	}, nil

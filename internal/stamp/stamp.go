@@ -49,10 +49,12 @@ type Options struct {
 	Name string
 	Dir  string // its files and log, and its database unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
-	Database  string
-	Link      *bus.Conn // to the other planes
-	Limits    hub.Limits
-	Retention telemetry.Retention
+	Database string
+	Link     *bus.Conn // to the other planes
+	Limits   hub.Limits
+	// Connections is how many the process lets in, for others to know.
+	Connections int
+	Retention   telemetry.Retention
 	// Guard says where routes may connect to, Archive is the directory for
 	// what they write to files.
 	Guard   *outbound.Guard
@@ -83,6 +85,7 @@ type Stamp struct {
 	hosts          atomic.Pointer[[]string]
 	told           atomic.Pointer[string]
 	rate           rateMeter
+	limits         link.StampLimits
 	logger         *slog.Logger
 }
 
@@ -92,7 +95,10 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("stamp %s: %w", o.Name, err)
 	}
-	s := &Stamp{name: o.Name, link: o.Link, logger: logger}
+	s := &Stamp{name: o.Name, link: o.Link, logger: logger, limits: link.StampLimits{
+		Connections: o.Connections, ConnectsPerSecond: o.Limits.ConnectRate, MessagesPerSecond: o.Limits.MessageRate,
+		TelemetryBytes: o.Retention.TelemetryBytes, TelemetryHours: o.Retention.TelemetryAge.Hours(),
+	}}
 	s.hosts.Store(&[]string{})
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
@@ -153,11 +159,16 @@ func (s *Stamp) twinDocument(twins *twin.Store) func(context.Context, string) (a
 	}
 }
 
+// ampleStore bounds nothing: each log bounds itself, and one whose bound is
+// lowered must still be opened with what it was before.
+const ampleStore = 1 << 50
+
 func (s *Stamp) open(ctx context.Context, o Options) (err error) {
 	if s.db, err = sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "stamp.db")), migrations.FS); err != nil {
 		return err
 	}
-	s.server, err = bus.Start(ctx, bus.Options{Name: "stamp-" + o.Name, Dir: filepath.Join(o.Dir, "jetstream"), Logger: s.logger})
+	s.server, err = bus.Start(ctx, bus.Options{Name: "stamp-" + o.Name, Dir: filepath.Join(o.Dir, "jetstream"), Logger: s.logger,
+		MaxStore: ampleStore})
 	if err != nil {
 		return err
 	}

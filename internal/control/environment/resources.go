@@ -238,10 +238,10 @@ func (e *Environments) shown(r record) (resource.Stamp, error) {
 	s := resource.Stamp{APIVersion: resource.APIVersion, Kind: resource.KindStamp, Metadata: r.metadata()}
 	e.mu.Lock()
 	o, seen := e.observed[r.name]
-	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, OverQuota: o.OverQuota, Problem: e.problems[r.name]}
+	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, OverQuota: o.OverQuota, Stored: o.BytesStored, Problem: e.problems[r.name]}
 	e.mu.Unlock()
 	if seen {
-		status.SeenAt = &o.At
+		status.SeenAt, status.Limits = &o.At, &o.Limits
 	}
 	s.Status = &status
 	return s, json.Unmarshal(r.spec, &s.Spec)

@@ -31,6 +31,9 @@ type Limits struct {
 	Takeovers      int
 	TakeoverWindow time.Duration
 	Window         int // telemetry messages of one connection that may wait for the log
+	// MessageRate is how many telemetry messages are taken each second; more
+	// wait. 0 is no limit.
+	MessageRate float64
 	// RequestRate and RequestBurst bound the requests of devices that come
 	// without a connection: of one device, and a thousandfold of all.
 	RequestRate  float64
@@ -70,6 +73,7 @@ type Hub struct {
 	Parts
 	locks     [stripes]sync.Mutex
 	admission *rate.Limiter
+	ingest    *rate.Limiter // nil where messages are not limited
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
 	mu       sync.RWMutex
@@ -94,8 +98,13 @@ type takeovers struct {
 
 // New returns a hub without sessions.
 func New(p Parts) *Hub {
+	var ingest *rate.Limiter
+	if limit := p.Limits.MessageRate; limit > 0 {
+		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
+	}
 	return &Hub{
 		Parts:     p,
+		ingest:    ingest,
 		admission: rate.NewLimiter(rate.Limit(p.Limits.ConnectRate), p.Limits.ConnectBurst),
 		refusals:  rate.NewLimiter(50, 100),
 		sessions:  map[string]*Session{},

@@ -80,7 +80,11 @@ func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) error {
 			return err
 		}
 	}
-	if err := h.Quotas.Allow(s.tenant, len(all), h.Now()); err != nil {
+	now := h.Now()
+	if h.ingest != nil && !h.ingest.AllowN(now, min(len(all), h.ingest.Burst())) {
+		return problem.New(problem.Busy, "the stamp takes %g messages a second; try again later", h.Limits.MessageRate).After(time.Second)
+	}
+	if err := h.Quotas.Allow(s.tenant, len(all), now); err != nil {
 		return err
 	}
 	results := make(chan error, len(all))

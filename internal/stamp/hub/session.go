@@ -184,12 +184,19 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	return nil
 }
 
-// await waits until the tenant's quota has a place for a message. Nothing more
-// is read from the device meanwhile.
+// await waits until the stamp and the tenant's quota have a place for a message.
+// Nothing more is read from the device meanwhile.
 func (s *Session) await() error {
-	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, s.hub.Now())
-	if err != nil || wait == 0 {
+	now := s.hub.Now()
+	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, now)
+	if err != nil {
 		return err
+	}
+	if s.hub.ingest != nil {
+		wait = max(wait, s.hub.ingest.ReserveN(now, 1).DelayFrom(now))
+	}
+	if wait == 0 {
+		return nil
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
