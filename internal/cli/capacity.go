@@ -22,11 +22,7 @@ func (a *app) capacity() *cobra.Command {
 			full := false
 			rows := make([][]string, len(all))
 			for i, e := range all {
-				lasts := ""
-				if e.FullIn != nil {
-					lasts = fmt.Sprintf("%.0f d", *e.FullIn)
-				}
-				rows[i] = []string{e.Environment, strconv.Itoa(e.Stamps), strconv.Itoa(e.Taken), strconv.Itoa(e.Places), fmt.Sprintf("%.0f %%", e.Free*100), fmt.Sprintf("%.1f", e.PerDay), lasts, strconv.Itoa(e.Waiting)}
+				rows[i] = []string{e.Environment, strconv.Itoa(e.Stamps), strconv.Itoa(e.Taken), strconv.Itoa(e.Places), fmt.Sprintf("%.0f %%", e.Free*100), fmt.Sprintf("%.1f", e.PerDay), e.Lasts(), strconv.Itoa(e.Waiting)}
 				for _, advice := range e.Advice {
 					full = full || advice.Severity == "bad"
 				}

@@ -40,6 +40,8 @@ type Environments interface {
 // Fleet shows devices and changes them.
 type Fleet interface {
 	Overview(ctx context.Context) ([]fleet.Level, error)
+	Capacity(ctx context.Context) ([]fleet.Capacity, error)
+	Tenants(ctx context.Context) ([]resource.Tenant, error)
 	List(ctx context.Context, filter fleet.Filter) (fleet.Page, error)
 	Show(ctx context.Context, id string) (fleet.Detail, error)
 	Placement(ctx context.Context, id string) (link.Placement, error)
@@ -154,6 +156,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /routes/{name}":                c.route,
 		"GET /routes/{name}/live":           c.routeLive,
 		"POST /routes/{name}/dead-letters":  c.useDeadLetters,
+		"GET /capacity":                     c.capacity,
+		"GET /capacity/live":                c.capacityLive,
 		"GET /jobs":                         c.jobs,
 		"GET /jobs/live":                    c.jobsLive,
 		"POST /jobs/cancel":                 c.cancelJob,

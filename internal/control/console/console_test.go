@@ -266,6 +266,7 @@ func TestThemeIsKept(t *testing.T) {
 
 func TestErrorsHelp(t *testing.T) {
 	browser := asBrowser(t, populated())
+	has(t, browser.get("/capacity", http.StatusOK), "full in 12 days", ">12 days<", "Acme &lt;Corporation&gt;", "eu-west", "all that take it")
 	has(t, browser.get("/devices/pump-0000", http.StatusOK), "Why it is here", "by move-3", "tenant acme stays in eu-west")
 	has(t, browser.get("/devices/nobody", http.StatusNotFound), "there is no device", "Search devices")
 	w := browser.htmx().do("GET", "/devices/nobody", nil)

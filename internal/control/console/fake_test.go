@@ -198,6 +198,22 @@ func (w *world) List(_ context.Context, f fleet.Filter) (fleet.Page, error) {
 	return page, nil
 }
 
+func (w *world) Capacity(context.Context) ([]fleet.Capacity, error) {
+	days := 12.0
+	return []fleet.Capacity{
+		{Environment: "test", Stamps: 1, Places: 1000, Taken: 40, Free: 0.96, PerDay: 3},
+		{Environment: "production", Stamps: 1, Places: 20000, Taken: 18000, Free: 0.1, PerDay: 166.7, FullIn: &days, Waiting: 3,
+			Advice: []fleet.Advice{{Severity: "warn", Says: "full in 12 days", Remedy: "declare another stamp"}, {Severity: "bad", Says: "all devices are on one stamp", Remedy: "declare a second"}}},
+	}, nil
+}
+
+func (w *world) Tenants(context.Context) ([]resource.Tenant, error) {
+	return []resource.Tenant{
+		{Metadata: resource.Metadata{Name: "acme"}, Spec: resource.TenantSpec{DisplayName: "Acme <Corporation>", Regions: []string{"eu-west"}, Devices: 500, MessagesPerSecond: 20}, Status: &resource.TenantStatus{Devices: 17}},
+		{Metadata: resource.Metadata{Name: "coyote"}},
+	}, nil
+}
+
 func (w *world) Placement(_ context.Context, id string) (link.Placement, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

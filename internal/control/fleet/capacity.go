@@ -21,6 +21,18 @@ type Capacity struct {
 	Advice      []Advice `json:"advice"`
 }
 
+// Lasts is how long the room lasts, in words; empty where it does not shrink.
+func (c Capacity) Lasts() string {
+	const year = 365
+	switch {
+	case c.FullIn == nil:
+		return ""
+	case *c.FullIn >= 2*year:
+		return fmt.Sprintf("%.0f years", *c.FullIn/year)
+	}
+	return fmt.Sprintf("%.0f days", *c.FullIn)
+}
+
 // Advice is something to do about an environment's room.
 type Advice struct {
 	Severity string `json:"severity" enum:"note,warn,bad"`
