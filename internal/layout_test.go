@@ -28,11 +28,12 @@ const imports = `
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
 
-cli: client control/fleet datadir link problem resource retrylint serve simfleet sqldb up
+cli: client control/fleet datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 simfleet: /device /device/retry
+simscale: link problem provisioning/allocation
 
 control: bus control/access control/api control/audit control/console control/environment control/fleet control/membership control/migrations link problem resource sqldb tasks
 control/access: control/audit problem sqldb

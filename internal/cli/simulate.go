@@ -60,6 +60,7 @@ func (a *app) simulate() *cobra.Command {
 	flags.StringVar(&s.IDScope, "scope", "", "id scope; the installation's when left out")
 	flags.StringVar(&s.Provisioning, "provisioning", "", "where devices register, host or host:port; the installation's when left out")
 	flags.StringVar(&s.report, "report", "", "write the report there as JSON")
+	cmd.AddCommand(a.simulateScale())
 	return cmd
 }
 

@@ -24,93 +24,116 @@ type Candidate struct {
 // Only open stamps with room that take the tenant are chosen; the error says of
 // each stamp why not.
 func Choose(id, environment string, tenant link.Tenant, rule link.Allocation, stamps []Candidate) (string, error) {
-	candidates, err := named(environment, rule, stamps)
-	if err != nil {
-		return "", err
+	if rule.Policy == link.AllocateStatic && len(rule.Stamps) != 1 {
+		return "", problem.New(problem.NotReady, "the static allocation policy needs exactly one stamp, and %d are named", len(rule.Stamps))
 	}
-	var best Candidate
-	var why []string
-	for _, c := range candidates {
-		if reason := unfit(c, tenant); reason != "" {
-			why = append(why, c.Name+" "+reason)
-			continue
-		}
-		if best.Name == "" || better(rule, id, c, best) {
+	var best *Candidate
+	for i := range stamps {
+		c := &stamps[i]
+		if meant(c, environment, rule) && judge(c, tenant) == fit && (best == nil || better(rule, id, c, best)) {
 			best = c
 		}
 	}
-	if best.Name == "" {
-		return "", nothingFits(environment, why)
+	if best == nil {
+		return "", nothingFits(environment, tenant, rule, stamps)
 	}
 	return best.Name, nil
 }
 
-// named narrows stamps to those of the environment that the rule names.
-func named(environment string, rule link.Allocation, stamps []Candidate) ([]Candidate, error) {
-	if rule.Policy == link.AllocateStatic && len(rule.Stamps) != 1 {
-		return nil, problem.New(problem.NotReady, "the static allocation policy needs exactly one stamp, and %d are named", len(rule.Stamps))
-	}
-	var some []Candidate
-	for _, c := range stamps {
-		if c.Environment == environment && (len(rule.Stamps) == 0 || slices.Contains(rule.Stamps, c.Name)) {
-			some = append(some, c)
-		}
-	}
-	if len(some) == 0 && len(rule.Stamps) > 0 {
-		return nil, problem.New(problem.NotReady, "none of the allocation's stamps (%s) is in environment %q", strings.Join(rule.Stamps, ", "), environment)
-	}
-	return some, nil
+// meant reports whether a stamp is of the environment, and one that the rule
+// names if it names any.
+func meant(c *Candidate, environment string, rule link.Allocation) bool {
+	return c.Environment == environment && (len(rule.Stamps) == 0 || slices.Contains(rule.Stamps, c.Name))
 }
 
-// unfit says why a stamp takes no device, or nothing.
-func unfit(c Candidate, tenant link.Tenant) string {
-	if reason := Barred(c.Stamp, tenant); reason != "" {
-		return reason
-	}
+// verdict is what speaks against a stamp. It is found for every stamp at every
+// choice, and put into words only where somebody reads them.
+type verdict int
+
+const (
+	fit verdict = iota
+	othersOnly
+	notNamed
+	otherRegion
+	notOpen
+	full
+)
+
+func judge(c *Candidate, tenant link.Tenant) verdict {
 	switch {
+	case len(c.Tenants) > 0 && !slices.Contains(c.Tenants, tenant.Name):
+		return othersOnly
+	case len(tenant.Stamps) > 0 && !slices.Contains(tenant.Stamps, c.Name):
+		return notNamed
+	case len(tenant.Regions) > 0 && !slices.Contains(tenant.Regions, c.Region):
+		return otherRegion
 	case c.State != link.StampOpen:
-		return "is " + string(c.State)
+		return notOpen
 	case c.Taken >= c.Capacity:
+		return full
+	}
+	return fit
+}
+
+// words say why a stamp takes no device, or nothing.
+func (v verdict) words(c *Candidate, tenant link.Tenant) string {
+	switch v {
+	case othersOnly:
+		return "is for tenant " + strings.Join(c.Tenants, ", ") + " only"
+	case notNamed:
+		return "is not among the stamps of tenant " + tenant.Name
+	case otherRegion:
+		return fmt.Sprintf("is in region %s, and tenant %s stays in %s", c.Region, tenant.Name, strings.Join(tenant.Regions, ", "))
+	case notOpen:
+		return "is " + string(c.State)
+	case full:
 		return fmt.Sprintf("is full (%d of %d)", c.Taken, c.Capacity)
 	}
 	return ""
 }
 
 // Unfit says why a device that a rule is for cannot go to a stamp, or nothing.
-func Unfit(c Candidate, tenant link.Tenant, rule link.Allocation) string {
+func Unfit(c *Candidate, tenant link.Tenant, rule link.Allocation) string {
 	if len(rule.Stamps) > 0 && !slices.Contains(rule.Stamps, c.Name) {
 		return "is not among the stamps that the allocation names"
 	}
-	return unfit(c, tenant)
+	return judge(c, tenant).words(c, tenant)
 }
 
-// Barred says why a stamp is not for a tenant's devices at all, or nothing.
-func Barred(s link.Stamp, tenant link.Tenant) string {
-	switch {
-	case len(s.Tenants) > 0 && !slices.Contains(s.Tenants, tenant.Name):
-		return "is for tenant " + strings.Join(s.Tenants, ", ") + " only"
-	case len(tenant.Stamps) > 0 && !slices.Contains(tenant.Stamps, s.Name):
-		return "is not among the stamps of tenant " + tenant.Name
-	case len(tenant.Regions) > 0 && !slices.Contains(tenant.Regions, s.Region):
-		return fmt.Sprintf("is in region %s, and tenant %s stays in %s", s.Region, tenant.Name, strings.Join(tenant.Regions, ", "))
-	}
-	return ""
+// Barred reports whether a stamp is not for a tenant's devices at all, be there
+// room or not.
+func Barred(s link.Stamp, tenant link.Tenant) bool {
+	v := judge(&Candidate{Stamp: s}, tenant)
+	return v == othersOnly || v == notNamed || v == otherRegion
 }
 
-func nothingFits(environment string, why []string) error {
-	if len(why) == 0 {
-		return problem.New(problem.NotReady, "environment %q has no stamps", environment)
-	}
+func nothingFits(environment string, tenant link.Tenant, rule link.Allocation, stamps []Candidate) error {
 	const most = 5
-	if len(why) > most {
-		why = append(why[:most:most], fmt.Sprintf("and %d more", len(why)-most))
+	var why []string
+	candidates := 0
+	for i := range stamps {
+		c := &stamps[i]
+		if !meant(c, environment, rule) {
+			continue
+		}
+		if candidates++; candidates <= most {
+			why = append(why, c.Name+" "+judge(c, tenant).words(c, tenant))
+		}
+	}
+	switch {
+	case candidates == 0 && len(rule.Stamps) > 0:
+		return problem.New(problem.NotReady, "none of the allocation's stamps (%s) is in environment %q", strings.Join(rule.Stamps, ", "), environment)
+	case candidates == 0:
+		return problem.New(problem.NotReady, "environment %q has no stamps", environment)
+	case candidates > most:
+		why = append(why, fmt.Sprintf("and %d more", candidates-most))
 	}
 	return problem.New(problem.NotReady, "no stamp of environment %q takes a device: %s", environment, strings.Join(why, ", "))
 }
 
 // better reports whether a beats b under the policy; ties go to the name, so
 // the order of the stamps does not matter.
-func better(rule link.Allocation, id string, a, b Candidate) bool {
+func better(rule link.Allocation, id string, a, b *Candidate) bool {
 	policy := rule.Policy
 	if policy == link.AllocateLatency {
 		if near, far := distance(rule, a), distance(rule, b); near != far {
@@ -124,7 +147,7 @@ func better(rule link.Allocation, id string, a, b Candidate) bool {
 			return left < right
 		}
 	}
-	scoreA, scoreB := score(policy, id, a.Stamp), score(policy, id, b.Stamp)
+	scoreA, scoreB := score(policy, id, &a.Stamp), score(policy, id, &b.Stamp)
 	if scoreA != scoreB {
 		return scoreA > scoreB
 	}
@@ -132,7 +155,7 @@ func better(rule link.Allocation, id string, a, b Candidate) bool {
 }
 
 // distance is how far a stamp's region is by the rule's table.
-func distance(rule link.Allocation, c Candidate) float64 {
+func distance(rule link.Allocation, c *Candidate) float64 {
 	if ms, known := rule.Latency[c.Region]; known {
 		return ms
 	}
@@ -142,7 +165,7 @@ func distance(rule link.Allocation, c Candidate) float64 {
 // score is weighted rendezvous hashing: each stamp draws -w/ln(u) with a u of
 // its own for the id, and the highest wins. A stamp wins in proportion to its
 // weight, and one that comes or goes moves only its own share of the ids.
-func score(policy, id string, s link.Stamp) float64 {
+func score(policy, id string, s *link.Stamp) float64 {
 	weight := 1.0
 	if policy != link.AllocateHashed && s.Weight > 0 {
 		weight = float64(s.Weight)

@@ -42,7 +42,7 @@ func (s *Service) Explain(ctx context.Context, ref link.RegistrationRef) (link.P
 	}
 	best, _ := allocation.Choose(r.RegistrationID, r.Environment, tenant, rule, candidates) // none is an answer too
 	for _, c := range candidates {
-		v := link.StampVerdict{Stamp: c.Name, Region: c.Region, State: c.State, Taken: c.Taken, Capacity: c.Capacity, Reason: allocation.Unfit(c, tenant, rule)}
+		v := link.StampVerdict{Stamp: c.Name, Region: c.Region, State: c.State, Taken: c.Taken, Capacity: c.Capacity, Reason: allocation.Unfit(&c, tenant, rule)}
 		switch {
 		case c.Name == r.Stamp:
 			v.Verdict = link.VerdictHere

@@ -252,7 +252,7 @@ func (s *Service) reconsider(ctx context.Context, tx *sqldb.Tx, r *Record, proof
 		stamp, known := s.directory.Current().Stamp(r.Stamp)
 		moved := r.Extra.Choice != nil && r.Extra.Choice.Stamp != r.Stamp && spec.Reprovision != link.ReprovisionNever
 		tenant, _ := s.directory.Current().Tenant(r.Tenant)
-		if !r.stays(stamp, known, spec) || moved || known && allocation.Barred(stamp, tenant) != "" {
+		if !r.stays(stamp, known, spec) || moved || known && allocation.Barred(stamp, tenant) {
 			return r.leave("registered again, belongs to "+r.Environment, now)
 		}
 	}
