@@ -78,6 +78,7 @@ var cases = []struct {
 	{"version = 3 AND version < 4.5", true},
 	{"tags['odd key'] AND NOT tags.batch", true},
 	{"ENDSWITH(deviceId, '-1') AND NOT ENDS_WITH(deviceId, 'x-sensor-1') AND ENDS_WITH(tags.batch, '')", true},
+	{"ENDS_WITH(tags.missing, '') OR STARTS_WITH(tags.missing, '') OR CONTAINS(tags.missing, '')", false},
 	{"IS_PRIMITIVE(tags.n) AND IS_OBJECT(tags.deep) AND NOT IS_ARRAY(tags.deep)", true},
 	{"tags.n IN ['3', 3, true]", true},
 	{"tags.n NIN ['3', true]", true},

@@ -324,7 +324,7 @@ func (sqlite) contains(whole, part string) string {
 }
 
 func (sqlite) endsWith(whole, part string) string {
-	return "(SELECT p = '' OR substr(w, -length(p)) = p FROM (SELECT " + whole + " AS w, " + part + " AS p))"
+	return "(SELECT w IS NOT NULL AND (p = '' OR substr(w, -length(p)) = p) FROM (SELECT " + whole + " AS w, " + part + " AS p))"
 }
 
 // postgres spells for PostgreSQL: documents are jsonb.
