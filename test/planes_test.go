@@ -34,6 +34,7 @@ type planes struct {
 type part struct {
 	plane, name, address string
 	join                 string // lines of its configuration
+	hosts                string // further hosts
 	ready                serve.Ready
 	command              *exec.Cmd
 	log                  bytes.Buffer
@@ -132,7 +133,7 @@ func (p *planes) begin(one *part) {
 
 func (one *part) config() string {
 	r := one.ready
-	text := fmt.Sprintf("plane: %s\ndata: %s\nhosts: [%s]\n", one.plane, one.key(), one.address) + one.join
+	text := fmt.Sprintf("plane: %s\ndata: %s\nhosts: [%s]\n", one.plane, one.key(), one.address+one.hosts) + one.join
 	if one.name != "" {
 		text += "name: " + one.name + "\n"
 	}
@@ -142,7 +143,7 @@ func (one *part) config() string {
 	case serve.Control:
 		console := strings.TrimPrefix(r.Console, "http://")
 		if console == "" {
-			console = "127.0.0.1:0"
+			console = one.address + ":0"
 		}
 		listen += fmt.Sprintf(", http: %q", console)
 		text += "local: { network: " + strings.Replace(strings.TrimSuffix(one.address, ".1"), "127.77", "127.78", 1) + " }\n"
@@ -370,8 +371,13 @@ func TestAStampKeepsToItsLimits(t *testing.T) {
 		}
 	}
 	p.end("test-1", syscall.SIGTERM)
-	p.parts["test-1"].join += "limits: { connections: 2, messagesPerSecond: 50, telemetryBytes: 33554432 }\n"
+	// Another host means another certificate, for which the one it has is good.
+	p.parts["test-1"].hosts = ", one.example.com"
+	p.parts["test-1"].join = fmt.Sprintf("join: { control: %q, ca: %q }\n", p.ready.API, p.ready.CA) + "limits: { connections: 2, messagesPerSecond: 50, telemetryBytes: 33554432 }\n"
 	p.again("test-1")
+	if peers := p.must("peer", "list"); strings.Count(peers, "one.example.com") != 1 || strings.Count(peers, "stamp.test-1") != 2 {
+		t.Errorf("certificates:\n%s", peers)
+	}
 	var connected []*raw
 	for _, id := range ids {
 		conn, err := p.hub(id, p.stamp("test-1"), true)

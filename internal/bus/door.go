@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -33,9 +34,6 @@ type Door struct {
 	// Peer says who a certificate, already held against the authority, is.
 	Peer func(*x509.Certificate) (string, error)
 }
-
-// serverPeers are those whose servers make up the link.
-func mayServe(peer string) bool { return peer == "control" || peer == "provisioning" }
 
 func (d *Door) open(o *server.Options, own string, entered func(id uint64, serial string)) error {
 	host, port, err := hostPort("link.listen", d.Listen)
@@ -109,7 +107,7 @@ func (k *doorkeeper) Check(c server.ClientAuthentication) bool {
 	}
 	switch c.Kind() {
 	case server.ROUTER:
-		return mayServe(peer)
+		return link.HoldsServer(peer)
 	case server.CLIENT:
 		k.entered(c.GetID(), certificate.SerialNumber.Text(16))
 		c.RegisterUser(&server.User{Username: peer, Permissions: permissions(peer), ConnectionDeadline: certificate.NotAfter})

@@ -29,5 +29,9 @@ func ObservedSubject(peer string) string { return "observed." + peer }
 // StampPeer is the subject prefix under which the stamp answers.
 func StampPeer(stamp string) string { return "stamp." + stamp }
 
+// HoldsServer reports whether a peer's processes hold the servers that make up
+// the link.
+func HoldsServer(peer string) bool { return peer == ControlPeer || peer == ProvisioningPeer }
+
 // StampOfPeer is the reverse of StampPeer.
 func StampOfPeer(peer string) (stamp string, ok bool) { return strings.CutPrefix(peer, "stamp.") }

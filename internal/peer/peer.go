@@ -46,9 +46,6 @@ func Name(certificate *x509.Certificate) (string, error) {
 	return "", problem.New(problem.Unauthenticated, "the certificate of %s names no peer", certificate.Subject.CommonName)
 }
 
-// Serves reports whether a peer's processes hold servers of the link.
-func Serves(name string) bool { return name == link.ControlPeer || name == link.ProvisioningPeer }
-
 // Identity is a process's certificate and key, kept in a file.
 type Identity struct {
 	file string
@@ -241,7 +238,7 @@ func checkServer(state tls.ConnectionState) error {
 		return errors.New("a server of the link shows a certificate")
 	}
 	name, err := Name(state.PeerCertificates[0])
-	if err == nil && !Serves(name) {
+	if err == nil && !link.HoldsServer(name) {
 		err = fmt.Errorf("%s is no server of the link", name)
 	}
 	return err

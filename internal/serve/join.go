@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
@@ -76,13 +77,33 @@ func (p *process) ask(ctx context.Context, identity *peer.Identity, renew bool, 
 		config = peer.PinnedTLS(token)
 	}
 	if p.Config.Join.CA != "" {
-		config = nil // the file says whom to trust
+		trusted, err := trust(p.Config.Join.CA)
+		if err != nil {
+			return link.Joined{}, err
+		}
+		config = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trusted, GetClientCertificate: config.GetClientCertificate}
 	}
-	c, err := client.New(client.Options{URL: p.Config.Join.Control, CAFile: p.Config.Join.CA, TLS: config, Timeout: 20 * time.Second})
+	c, err := client.New(client.Options{URL: p.Config.Join.Control, TLS: config, Timeout: 20 * time.Second})
 	if err != nil {
 		return link.Joined{}, problem.Of(err).At("join.control")
 	}
 	return c.Join(ctx, req)
+}
+
+// trust is the system's authorities and the one in a file.
+func trust(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, invalid("join.ca", "%s", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // the machine has none
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, invalid("join.ca", "%s holds no PEM certificate", file)
+	}
+	return pool, nil
 }
 
 func (p *process) token() (string, error) {
