@@ -191,6 +191,7 @@ func TestNATSPublishesAndStores(t *testing.T) {
 	}
 }
 
+// The messages are of some day long past, as after an outage of the endpoint.
 func TestKafkaKeepsDevicesInOrder(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(3, "telemetry"))
 	if err != nil {

@@ -25,7 +25,7 @@ type kafka struct {
 func openKafka(spec link.Kafka, o Options) (*kafka, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(spec.Brokers...), kgo.DefaultProduceTopic(spec.Topic), kgo.ClientID("slipway-" + o.Stamp + "-" + o.Route),
-		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordDeliveryTimeout(sendWait), kgo.ProducerBatchMaxBytes(8 << 20),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(8 << 20),
 		kgo.MaxBufferedBytes(16 << 20), kgo.RetryTimeout(sendWait),
 	}
 	if spec.TLS {
@@ -43,7 +43,8 @@ func openKafka(spec link.Kafka, o Options) (*kafka, error) {
 	return &kafka{client, o}, nil
 }
 
-// Send implements Endpoint.
+// Send implements Endpoint. The context bounds it, as the client's own timeout
+// for records counts from the time of the message: a backlog would never leave.
 func (k *kafka) Send(ctx context.Context, batch []Message) error {
 	ctx, cancel := context.WithTimeout(ctx, sendWait+5*time.Second)
 	defer cancel()
