@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/slipway/slipway/internal/problem"
@@ -149,7 +150,7 @@ func (db *DB) begin(ctx context.Context) error {
 		_, err := db.writer.ExecContext(ctx, "BEGIN IMMEDIATE")
 		return err
 	}
-	_, err := db.writer.ExecContext(ctx, "BEGIN")
+	_, err := db.writer.ExecContext(ctx, db.beginning())
 	if err == nil || !db.lost(err) {
 		return err
 	}
@@ -158,8 +159,17 @@ func (db *DB) begin(ctx context.Context) error {
 	if err := db.regain(ctx); err != nil {
 		return err
 	}
-	_, err = db.writer.ExecContext(ctx, "BEGIN")
+	_, err = db.writer.ExecContext(ctx, db.beginning())
 	return err
+}
+
+// beginning begins a transaction; where others write too it waits for their
+// turn to end, in the same round trip.
+func (db *DB) beginning() string {
+	if db.shared {
+		return "BEGIN; SELECT pg_advisory_xact_lock(" + strconv.FormatInt(db.lock+turnLock, 10) + ")"
+	}
+	return "BEGIN"
 }
 
 // regainTimeout bounds how long callers wait for a database that is away.

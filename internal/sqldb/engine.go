@@ -83,7 +83,7 @@ func Shown(at string) string {
 }
 
 // openPostgres opens a PostgreSQL database. Its schema is made when missing.
-func openPostgres(ctx context.Context, at string, migrations fs.FS) (*DB, error) {
+func openPostgres(ctx context.Context, at string, migrations fs.FS, shared bool) (*DB, error) {
 	if err := CheckURL(at); err != nil {
 		return nil, err
 	}
@@ -96,10 +96,11 @@ func openPostgres(ctx context.Context, at string, migrations fs.FS) (*DB, error)
 		schema = "public"
 	}
 	config.RuntimeParams["application_name"] = "slipway"
+	config.DialFunc = dial
 	db := &DB{
-		over:    make(chan struct{}),
+		over: make(chan struct{}), shared: shared,
 		dialect: PostgreSQL, writeStatements: map[string]*sql.Stmt{}, lock: lockNumber(schema),
-		readers: stdlib.OpenDB(*config), writers: stdlib.OpenDB(*config),
+		readers: stdlib.OpenDB(*config), writers: stdlib.OpenDB(*writing(config, shared)),
 	}
 	db.readers.SetMaxOpenConns(8)
 	db.readers.SetMaxIdleConns(8)
@@ -109,6 +110,39 @@ func openPostgres(ctx context.Context, at string, migrations fs.FS) (*DB, error)
 	}
 	return db, nil
 }
+
+// stalled is how long a process may stop in the middle of its turn: then the
+// server ends it, and the others go on.
+const stalled = 10 * time.Second
+
+func writing(config *pgx.ConnConfig, shared bool) *pgx.ConnConfig {
+	config = config.Copy()
+	if shared {
+		config.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(stalled.Milliseconds(), 10)
+	}
+	return config
+}
+
+// dial gives a connection up whose other end is silent: a process must not
+// wait for minutes when a network is cut.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{
+		Timeout:         regainTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: time.Second, Count: 3},
+		Control:         giveUpAfter(silence),
+	}
+	return dialer.DialContext(ctx, network, address)
+}
+
+// silence is how long what was sent may go unacknowledged.
+const silence = 6 * time.Second
+
+// The numbers of a schema's locks: its owner's, or the one that all who share
+// it hold, and beside it those of a turn and of bringing tables up to date.
+const (
+	turnLock = 1 + iota
+	migrationLock
+)
 
 // lockNumber is what the owner of a schema holds.
 func lockNumber(schema string) int64 {
@@ -127,10 +161,19 @@ func (db *DB) prepare(ctx context.Context, schema string, migrations fs.FS) erro
 	if err := db.seizeSoon(ctx); err != nil {
 		return err
 	}
+	if db.shared {
+		if _, err := db.writer.ExecContext(ctx, "SELECT pg_advisory_lock($1)", db.lock+migrationLock); err != nil {
+			return errors.Join(err, db.writer.Close())
+		}
+	}
 	if err := migrate(ctx, goose.DialectPostgres, db.writers, translated{migrations}); err != nil {
 		return errors.Join(err, db.writer.Close())
 	}
 	db.writers.SetMaxOpenConns(1)
+	if db.shared {
+		_, err := db.writer.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", db.lock+migrationLock)
+		return err
+	}
 	if err := db.own(ctx); err != nil {
 		return errors.Join(err, db.writer.Close())
 	}
@@ -165,7 +208,11 @@ func (db *DB) seize(ctx context.Context) error {
 		return err
 	}
 	var taken bool
-	if err := conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock($1)", db.lock).Scan(&taken); err != nil {
+	take := "SELECT pg_try_advisory_lock($1)"
+	if db.shared {
+		take = "SELECT pg_try_advisory_lock_shared($1)"
+	}
+	if err := conn.QueryRowContext(ctx, take, db.lock).Scan(&taken); err != nil {
 		discard(conn)
 		return err
 	}
@@ -192,7 +239,7 @@ func (db *DB) own(ctx context.Context) error {
 func (db *DB) regain(ctx context.Context) error {
 	discard(db.writer)
 	clear(db.writeStatements) // they went with the connection
-	if err := db.seize(ctx); err != nil {
+	if err := db.seize(ctx); err != nil || db.shared {
 		return err
 	}
 	var term int64

@@ -33,8 +33,9 @@ type DB struct {
 	closed  bool
 	idle    chan struct{} // closed by the last leader, once the database is to close
 
-	lock int64 // of PostgreSQL: what the owner of the database holds
-	term int64 // of this owner
+	lock   int64 // of PostgreSQL: what the owner of the database holds
+	term   int64 // of this owner
+	shared bool  // other processes write too, one group at a time
 
 	over     chan struct{} // closed when another process has taken over
 	followed sync.Once
@@ -55,9 +56,17 @@ const settings = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma
 // or that of PostgreSQL that a postgres:// URL names.
 func Open(ctx context.Context, at string, migrations fs.FS) (*DB, error) {
 	if IsURL(at) {
-		return openPostgres(ctx, at, migrations)
+		return openPostgres(ctx, at, migrations, false)
 	}
 	return openSQLite(ctx, at, migrations)
+}
+
+// OpenShared opens a PostgreSQL database that several processes work on at
+// once. Their groups of changes take turns, so that each change still sees all
+// before it and none beside it. What a process keeps in memory of the database
+// may be old; only a change knows.
+func OpenShared(ctx context.Context, at string, migrations fs.FS) (*DB, error) {
+	return openPostgres(ctx, at, migrations, true)
 }
 
 func openSQLite(ctx context.Context, file string, migrations fs.FS) (*DB, error) {
