@@ -201,7 +201,7 @@ func Dial(d Dialing) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)
 	}
-	return &Conn{nc}, nil
+	return &Conn{nc: nc, replicas: 1}, nil
 }
 
 func hostsOf(servers []string) []string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ type LogConfig struct {
 // the order of each caller, any number of readers.
 type Log struct {
 	name   string
+	prefix string // of its subjects, where others use the same servers
 	conn   *Conn
 	stream jetstream.Stream
 	js     jetstream.JetStream
@@ -36,14 +39,20 @@ type Log struct {
 
 	mu      sync.Mutex
 	next    uint64
-	pending map[uint64]pendingAppend
-	free    *sync.Cond // fewer than maxPending
+	pending map[uint64]*pendingAppend
+	kept    int        // bytes kept to be sent again
+	free    *sync.Cond // there is room for one more
 	closed  bool
 }
 
+// pendingAppend is an append that the stream has not answered. Where servers
+// come and go it is kept to be sent again.
 type pendingAppend struct {
-	done func(sequence uint64, err error)
-	at   time.Time
+	done    func(sequence uint64, err error)
+	at      time.Time
+	sent    time.Time // zero: to be sent again
+	subject string
+	data    []byte
 }
 
 // Record is one entry of a log.
@@ -58,8 +67,16 @@ const (
 	// maxPending is how many appends may wait for the stream's answer; the
 	// next caller waits, and with it the device that sent too fast.
 	maxPending = 8192
-	// appendLapse is when an unanswered append is given up.
-	appendLapse = 10 * time.Second
+	// maxKept bounds the bytes of those that are kept to be sent again.
+	maxKept = 64 << 20
+	// appendLapse is when an unanswered append is given up, and patientLapse
+	// where servers elect another leader meanwhile.
+	appendLapse  = 10 * time.Second
+	patientLapse = 30 * time.Second
+	// resendAfter is how long an answer is waited for before an append is sent
+	// again. One that had arrived is known by its id for forgetAfter.
+	resendAfter = 2 * time.Second
+	forgetAfter = time.Minute
 )
 
 // OpenLog creates the stream or brings its limits up to date.
@@ -68,16 +85,11 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: config.Name, Subjects: config.Subjects,
-		MaxBytes: config.MaxBytes, MaxAge: config.MaxAge,
-		Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
-		Duplicates: 100 * time.Millisecond, AllowDirect: true,
-	})
+	stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
 	}
-	l := &Log{name: config.Name, conn: c, stream: stream, js: js, pending: map[uint64]pendingAppend{}, inbox: c.nc.NewRespInbox() + "."}
+	l := &Log{name: config.Name, conn: c, stream: stream, js: js, pending: map[uint64]*pendingAppend{}, inbox: c.nc.NewRespInbox() + ".", prefix: c.Within("")}
 	l.free = sync.NewCond(&l.mu)
 	if l.acks, err = c.nc.Subscribe(l.inbox+"*", l.acknowledged); err != nil {
 		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
@@ -88,12 +100,31 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 	return l, nil
 }
 
+func (c *Conn) streamOf(config LogConfig) jetstream.StreamConfig {
+	stream := jetstream.StreamConfig{
+		Name: config.Name, Replicas: c.replicas,
+		MaxBytes: config.MaxBytes, MaxAge: config.MaxAge,
+		Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
+		Duplicates: 100 * time.Millisecond, AllowDirect: true,
+	}
+	if c.namespace != "" {
+		stream.Name = c.namespace + "-" + config.Name
+	}
+	if c.elsewhere {
+		stream.Duplicates = forgetAfter
+	}
+	for _, subject := range config.Subjects {
+		stream.Subjects = append(stream.Subjects, c.Within(subject))
+	}
+	return stream
+}
+
 // Append adds a record and calls done with its sequence once the stream holds
 // it, from a goroutine that must not be kept waiting. Appends of one caller
 // keep their order. data is not used after Append returns.
 func (l *Log) Append(subject string, data []byte, done func(sequence uint64, err error)) {
 	l.mu.Lock()
-	for len(l.pending) >= maxPending && !l.closed {
+	for (len(l.pending) >= maxPending || l.kept > maxKept) && !l.closed {
 		l.free.Wait()
 	}
 	if l.closed {
@@ -103,10 +134,58 @@ func (l *Log) Append(subject string, data []byte, done func(sequence uint64, err
 	}
 	l.next++
 	n := l.next
-	l.pending[n] = pendingAppend{done, time.Now()}
+	waiting := &pendingAppend{done: done, at: time.Now(), subject: l.prefix + subject}
+	l.pending[n] = waiting
+	if l.conn.elsewhere {
+		waiting.data, waiting.sent = append([]byte(nil), data...), waiting.at
+		l.kept += len(data)
+	}
 	l.mu.Unlock()
-	if err := l.conn.nc.PublishRequest(subject, l.inbox+strconv.FormatUint(n, 36), data); err != nil {
-		l.settle(n, 0, err)
+	if !l.conn.elsewhere {
+		if err := l.conn.nc.PublishRequest(waiting.subject, l.replyTo(n), data); err != nil {
+			l.settle(n, 0, err)
+		}
+		return
+	}
+	l.send(n, waiting)
+}
+
+func (l *Log) replyTo(n uint64) string { return l.inbox + strconv.FormatUint(n, 36) }
+
+// send publishes an append under an id by which the stream knows it again. That
+// it could not be sent, the next round of resend finds.
+func (l *Log) send(n uint64, waiting *pendingAppend) {
+	m := &nats.Msg{Subject: waiting.subject, Reply: l.replyTo(n), Data: waiting.data, Header: nats.Header{nats.MsgIdHdr: {l.replyTo(n)}}}
+	if l.conn.nc.PublishMsg(m) != nil {
+		l.postpone(n)
+	}
+}
+
+// postpone has an append sent again.
+func (l *Log) postpone(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if waiting, ok := l.pending[n]; ok {
+		waiting.sent = time.Time{}
+	}
+}
+
+// resend sends again what was not answered, in the order in which it came.
+func (l *Log) resend(now time.Time) {
+	if !l.conn.elsewhere || !l.conn.nc.IsConnected() {
+		return
+	}
+	again := map[uint64]*pendingAppend{}
+	l.mu.Lock()
+	for n, waiting := range l.pending {
+		if now.Sub(waiting.sent) > resendAfter {
+			waiting.sent = now
+			again[n] = waiting
+		}
+	}
+	l.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(again)) {
+		l.send(n, again[n])
 	}
 }
 
@@ -117,15 +196,23 @@ func (l *Log) acknowledged(m *nats.Msg) {
 		return
 	}
 	sequence, err := parseAck(m)
+	if l.conn.elsewhere && problem.Is(err, problem.NotReady) {
+		l.postpone(n)
+		return
+	}
 	l.settle(n, sequence, err)
 }
 
 func (l *Log) settle(n, sequence uint64, err error) {
 	l.mu.Lock()
 	waiting, ok := l.pending[n]
-	delete(l.pending, n)
-	if len(l.pending) == maxPending-1 {
-		l.free.Broadcast()
+	if ok {
+		delete(l.pending, n)
+		full := l.kept > maxKept
+		l.kept -= len(waiting.data)
+		if len(l.pending) == maxPending-1 || full {
+			l.free.Broadcast()
+		}
 	}
 	l.mu.Unlock()
 	if ok {
@@ -133,13 +220,16 @@ func (l *Log) settle(n, sequence uint64, err error) {
 	}
 }
 
+// resendEvery is how often it is looked for appends that are overdue.
+const resendEvery = 250 * time.Millisecond
+
 // closeLapse is how long appends under way are waited for at the end.
 const closeLapse = 2 * time.Second
 
 // Run gives up appends that are never answered, so that their callers learn
 // of it, until ctx ends; then it waits for those under way and closes the log.
 func (l *Log) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(resendEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -148,6 +238,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.close()
 			return nil
 		case now := <-tick.C:
+			l.resend(now)
 			for _, n := range l.overdue(now) {
 				l.settle(n, 0, problem.New(problem.NotReady, "the log %s does not answer", l.name))
 			}
@@ -158,8 +249,12 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) overdue(now time.Time) (late []uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	lapse := appendLapse
+	if l.conn.elsewhere {
+		lapse = patientLapse
+	}
 	for n, waiting := range l.pending {
-		if now.Sub(waiting.at) > appendLapse {
+		if now.Sub(waiting.at) > lapse {
 			late = append(late, n)
 		}
 	}
@@ -184,7 +279,7 @@ func (l *Log) close() {
 	l.mu.Lock()
 	l.closed = true
 	left := l.pending
-	l.pending = map[uint64]pendingAppend{}
+	l.pending = map[uint64]*pendingAppend{}
 	l.free.Broadcast()
 	l.mu.Unlock()
 	for _, waiting := range left {
@@ -199,6 +294,9 @@ func parseAck(m *nats.Msg) (uint64, error) {
 		return 0, problem.New(problem.NotReady, "the log is away")
 	}
 	text := string(m.Data)
+	if strings.Contains(text, `"code":503`) {
+		return 0, problem.New(problem.NotReady, "the log cannot take anything just now: %s", text)
+	}
 	if strings.Contains(text, `"error"`) {
 		return 0, fmt.Errorf("the log refused: %s", text)
 	}
@@ -238,14 +336,14 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 func (l *Log) Read(ctx context.Context, subject string, after uint64, limit int) ([]Record, bool, error) {
 	var page []Record
 	for from := after + 1; len(page) <= limit; {
-		m, err := l.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(subject))
+		m, err := l.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(l.prefix+subject))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return page, false, nil
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("read %s: %w", l.name, err)
 		}
-		page = append(page, Record{m.Subject, m.Sequence, m.Time, m.Data})
+		page = append(page, Record{strings.TrimPrefix(m.Subject, l.prefix), m.Sequence, m.Time, m.Data})
 		from = m.Sequence + 1
 	}
 	return page[:limit], true, nil
@@ -257,7 +355,7 @@ func (l *Log) Last(ctx context.Context, subject string, limit int) ([]Record, er
 	if err != nil || state.Last == 0 {
 		return nil, err
 	}
-	newest, err := l.stream.GetLastMsgForSubject(ctx, subject)
+	newest, err := l.stream.GetLastMsgForSubject(ctx, l.prefix+subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
@@ -354,7 +452,7 @@ func (l *Log) Before(ctx context.Context, at time.Time) (before uint64, err erro
 // and goes on with new ones until ctx ends or each fails.
 func (l *Log) Follow(ctx context.Context, subject string, after uint64, each func(Record) error) error {
 	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subject},
+		FilterSubjects: []string{l.prefix + subject},
 		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:    after + 1,
 	})
@@ -379,7 +477,7 @@ func (l *Log) Follow(ctx context.Context, subject string, after uint64, each fun
 		if err != nil {
 			return fmt.Errorf("follow %s: %w", l.name, err)
 		}
-		if err := each(Record{m.Subject(), meta.Sequence.Stream, meta.Timestamp, m.Data()}); err != nil {
+		if err := each(Record{strings.TrimPrefix(m.Subject(), l.prefix), meta.Sequence.Stream, meta.Timestamp, m.Data()}); err != nil {
 			return err
 		}
 	}

@@ -108,7 +108,12 @@ func (s *Server) Stop() {
 }
 
 // Conn is a plane's connection to a server.
-type Conn struct{ nc *nats.Conn }
+type Conn struct {
+	nc        *nats.Conn
+	namespace string // what names begin with on servers that others use too
+	replicas  int
+	elsewhere bool // the servers are not this process's own and may come and go
+}
 
 // Connect opens an in-memory connection that lives as long as the server.
 func (s *Server) Connect(name string) (*Conn, error) {
@@ -116,7 +121,7 @@ func (s *Server) Connect(name string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus as %s: %w", name, err)
 	}
-	return &Conn{nc}, nil
+	return &Conn{nc: nc, replicas: 1}, nil
 }
 
 // Close closes the connection at once.

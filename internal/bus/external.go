@@ -1,0 +1,116 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// External says how a process reaches NATS servers that run elsewhere, which it
+// shares with others.
+type External struct {
+	Servers []string // nats:// or tls:// URLs
+	// Credentials is a file of NATS credentials; empty where the servers know
+	// the client by its certificate, its user in the URL, or let everybody in.
+	Credentials      string
+	CA               string // PEM file of the servers' authority; empty is the system's
+	Certificate, Key string // PEM files of the client's
+	// Namespace begins every name used there, so that several stamps may use
+	// the same servers.
+	Namespace string
+	Replicas  int // of each log
+	Process   string
+	Logger    *slog.Logger
+	// Gap is told when something that was said meanwhile may not have arrived.
+	Gap func()
+}
+
+// CheckServer says what is wrong with the URL of a server. Without TLS it must
+// be on loopback.
+func CheckServer(at string) error {
+	u, err := url.Parse(at)
+	if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" {
+		return problem.New(problem.Invalid, "a server of NATS is named by tls://host:port, or nats://host:port on loopback")
+	}
+	ip := net.ParseIP(u.Hostname())
+	if u.Scheme != "tls" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return problem.New(problem.Invalid, "%s is not on loopback, so it must be reached with TLS: tls://%s", u.Hostname(), u.Host)
+	}
+	return nil
+}
+
+// silence is how long a server may not answer before another one is taken.
+const silence = 6 * time.Second
+
+// Join connects to servers elsewhere. It waits until one of them answers.
+func Join(ctx context.Context, e External) (*Conn, error) {
+	logger := e.Logger.With("part", "nats")
+	options := []nats.Option{
+		nats.Name(e.Process), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.PingInterval(silence / 3), nats.MaxPingsOutstanding(2), nats.Timeout(handshakeTimeout), nats.FlusherTimeout(silence),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			logger.Info("connected again", "server", nc.ConnectedAddr())
+			e.Gap()
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				logger.Warn("connection lost; trying the next server", "error", err)
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			logger.Warn("nats", "error", err)
+			e.Gap()
+		}),
+	}
+	if e.Credentials != "" {
+		options = append(options, nats.UserCredentials(e.Credentials))
+	}
+	if e.Certificate != "" {
+		options = append(options, nats.ClientCert(e.Certificate, e.Key))
+	}
+	if e.CA != "" {
+		options = append(options, nats.RootCAs(e.CA))
+	} else if strings.HasPrefix(e.Servers[0], "tls://") {
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	nc, err := nats.Connect(strings.Join(e.Servers, ","), options...)
+	if err != nil {
+		return nil, fmt.Errorf("nats: %w", err)
+	}
+	c := &Conn{nc: nc, namespace: e.Namespace, replicas: max(1, e.Replicas), elsewhere: true}
+	for !nc.IsConnected() {
+		logger.Warn("no server of NATS can be reached; waiting for one")
+		if err := c.Wait(ctx); err != nil {
+			nc.Close()
+			return nil, errors.Join(errors.New("no server of NATS can be reached"), err)
+		}
+	}
+	return c, nil
+}
+
+// Ping asks the server that the connection is to whether it is there.
+func (c *Conn) Ping(ctx context.Context) error {
+	if !c.nc.IsConnected() {
+		return problem.New(problem.NotReady, "no server of NATS can be reached")
+	}
+	return c.nc.FlushWithContext(ctx)
+}
+
+// Within is a subject in the connection's namespace.
+func (c *Conn) Within(subject string) string {
+	if c.namespace == "" {
+		return subject
+	}
+	return c.namespace + "." + subject
+}
