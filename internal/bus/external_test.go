@@ -113,7 +113,7 @@ func TestServersAreReachedSafely(t *testing.T) {
 		"nats://10.0.0.1:4222": false, "http://127.0.0.1": false, "127.0.0.1:4222": false, "": false,
 	} {
 		if err := bus.CheckServer(at); (err == nil) != good {
-			t.Error(fmt.Sprintf("%q: %v", at, err))
+			t.Errorf("%q: %v", at, err)
 		}
 	}
 }

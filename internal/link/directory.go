@@ -80,4 +80,9 @@ type Observed struct {
 	BytesStored uint64      `json:"bytesStored"`
 	Limits      StampLimits `json:"limits"`
 	Host        string      `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
+	// Of the process that tells this; a stamp may be several.
+	Process   string    `json:"process,omitempty"` // empty where it is the only one
+	Leads     bool      `json:"leads,omitempty"`   // it does what one process does for all
+	Version   string    `json:"version,omitempty"`
+	StartedAt time.Time `json:"startedAt"`
 }

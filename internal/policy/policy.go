@@ -77,6 +77,9 @@ const skew = 5 * time.Minute
 type Policies struct {
 	db    *sqldb.DB
 	known atomic.Pointer[map[string]Policy]
+	// Changed tells other processes that a key has changed; nil where there are
+	// none.
+	Changed func()
 }
 
 // Open reads the policies kept in db, and makes those of defaults it lacks,
@@ -96,7 +99,7 @@ func Open(ctx context.Context, db *sqldb.DB, defaults []Policy) (*Policies, erro
 	if err != nil {
 		return nil, err
 	}
-	return ps, ps.load(ctx)
+	return ps, ps.Load(ctx)
 }
 
 func join(rights []Right) string {
@@ -124,7 +127,8 @@ func scan(rows *sql.Rows) (p Policy, err error) {
 	return p, err
 }
 
-func (ps *Policies) load(ctx context.Context) error {
+// Load reads the policies anew.
+func (ps *Policies) Load(ctx context.Context) error {
 	all, err := sqldb.Rows(ctx, ps.db, scan, "SELECT name, rights, primary_key, secondary_key FROM policy")
 	if err != nil {
 		return err
@@ -177,7 +181,11 @@ func (ps *Policies) Rotate(ctx context.Context, name, which string) (Policy, err
 	if err != nil {
 		return Policy{}, err
 	}
-	return rotated, ps.load(ctx)
+	err = ps.Load(ctx)
+	if ps.Changed != nil {
+		ps.Changed()
+	}
+	return rotated, err
 }
 
 // Verify returns the policy that a token was made with. The token must be for

@@ -99,6 +99,19 @@ type StampStatus struct {
 	Limits    *link.StampLimits `json:"limits,omitempty" doc:"What it takes on at most, as it tells"`
 	SeenAt    *time.Time        `json:"seenAt,omitempty" doc:"When the stamp last told of itself"`
 	Problem   string            `json:"problem,omitempty" doc:"Why it could not be started"`
+	Processes []Process         `json:"processes,omitempty" doc:"What it is made of, as each tells of itself"`
+}
+
+// Process is one process of a stamp.
+type Process struct {
+	Name        string    `json:"name,omitempty" doc:"Empty where it is the only one"`
+	Version     string    `json:"version"`
+	Leads       bool      `json:"leads,omitempty" doc:"It does what one process does for all: routes, jobs, configurations"`
+	Connected   int64     `json:"connected"`
+	Connections int       `json:"connections" doc:"How many it lets in at most"`
+	Rate        float64   `json:"rate" doc:"Telemetry messages per second"`
+	StartedAt   time.Time `json:"startedAt"`
+	SeenAt      time.Time `json:"seenAt" doc:"When it last told of itself"`
 }
 
 // The states of a stamp beside those that are declared.

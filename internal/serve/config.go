@@ -2,13 +2,16 @@ package serve
 
 import (
 	"cmp"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -46,12 +49,31 @@ type Config struct {
 	Local        Local  `json:"local,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
-	Log    Log              `json:"log,omitzero"`
+	// Cluster makes the process one of several that are one stamp.
+	Cluster Cluster `json:"cluster,omitzero"`
+	Log     Log     `json:"log,omitzero"`
 }
 
 // Local says where stamps are that control starts on its own machine.
 type Local struct {
 	Network string `json:"network,omitempty"` // the first three numbers of their loopback addresses
+}
+
+// Cluster is what the processes of a stamp share, beside a PostgreSQL database.
+type Cluster struct {
+	Process string `json:"process,omitempty"` // what people know this one as; empty is the machine's name
+	Files   string `json:"files,omitempty"`   // directory of files from devices, the same for all
+	NATS    NATS   `json:"nats,omitzero"`
+}
+
+// NATS are the servers that keep the log of a stamp of several processes.
+type NATS struct {
+	Servers     []string `json:"servers,omitempty"` // tls://host:port, or nats:// on loopback
+	Replicas    int      `json:"replicas,omitempty"`
+	Credentials string   `json:"credentials,omitempty"` // file of NATS credentials
+	CA          string   `json:"ca,omitempty"`          // PEM file of the servers' authority, if that is not a public one
+	Certificate string   `json:"certificate,omitempty"` // PEM files by which the servers know the process
+	Key         string   `json:"key,omitempty"`
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -102,7 +124,8 @@ func ReadConfig(file string) (Config, error) {
 
 // check holds a configuration against the rules and fills in what it leaves out.
 func (c Config) check(dir string) (Config, error) {
-	for _, path := range []*string{&c.Data, &c.TLS.Certificate, &c.TLS.Key, &c.Join.TokenFile, &c.Join.CA} {
+	for _, path := range []*string{&c.Data, &c.TLS.Certificate, &c.TLS.Key, &c.Join.TokenFile, &c.Join.CA,
+		&c.Cluster.Files, &c.Cluster.NATS.Credentials, &c.Cluster.NATS.CA, &c.Cluster.NATS.Certificate, &c.Cluster.NATS.Key} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -250,13 +273,67 @@ func (c *Config) checkRest() error {
 			return problem.Of(err).At("database")
 		}
 	}
-	for _, file := range []struct{ field, path string }{{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"join.ca", c.Join.CA}} {
+	if err := c.checkCluster(); err != nil {
+		return err
+	}
+	nats := c.Cluster.NATS
+	for _, file := range []struct{ field, path string }{
+		{"tls.certificate", c.TLS.Certificate}, {"tls.key", c.TLS.Key}, {"join.ca", c.Join.CA},
+		{"cluster.nats.credentials", nats.Credentials}, {"cluster.nats.ca", nats.CA}, {"cluster.nats.certificate", nats.Certificate}, {"cluster.nats.key", nats.Key},
+	} {
 		if file.path == "" {
 			continue
 		}
 		if _, err := os.Stat(file.path); err != nil {
 			return invalid(file.field, "cannot be read: %s", err)
 		}
+	}
+	return nil
+}
+
+// usualReplicas of a log outlive the loss of a server.
+const usualReplicas = 3
+
+// checkCluster holds what several processes share against what they need.
+func (c *Config) checkCluster() error {
+	cluster := &c.Cluster
+	if reflect.DeepEqual(*cluster, Cluster{}) {
+		return nil
+	}
+	switch {
+	case c.Plane != Stamp:
+		return invalid("cluster", "only a stamp is several processes; a second process of %s waits until the first is gone", c.Plane)
+	case c.Database == "":
+		return invalid("database", "is missing: the processes of a stamp share a PostgreSQL database")
+	case len(cluster.NATS.Servers) == 0:
+		return invalid("cluster.nats.servers", "is missing: the processes of a stamp share the NATS servers that keep its log")
+	case cluster.Files == "":
+		return invalid("cluster.files", "is missing: the directory of files from devices, the same for all processes of the stamp")
+	case cluster.NATS.Replicas < 0 || cluster.NATS.Replicas > 5 || cluster.NATS.Replicas == 2 || cluster.NATS.Replicas == 4:
+		return invalid("cluster.nats.replicas", "must be 1, 3 or 5, not %d", cluster.NATS.Replicas)
+	case (cluster.NATS.Certificate == "") != (cluster.NATS.Key == ""):
+		return invalid("cluster.nats", "certificate and key go together")
+	}
+	for i, at := range cluster.NATS.Servers {
+		if err := bus.CheckServer(at); err != nil {
+			return problem.Of(err).At(fmt.Sprintf("cluster.nats.servers[%d]", i))
+		}
+	}
+	if cluster.NATS.Replicas == 0 {
+		cluster.NATS.Replicas = 1
+		if len(cluster.NATS.Servers) >= usualReplicas {
+			cluster.NATS.Replicas = usualReplicas
+		}
+	}
+	if cluster.Process == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return invalid("cluster.process", "is missing, and the machine has no name: %s", err)
+		}
+		cluster.Process = strings.ToLower(strings.SplitN(host, ".", 2)[0])
+	}
+	if resource.CheckName(resource.KindStamp, cluster.Process) != nil {
+		return invalid("cluster.process", "must be 1 to 63 of a-z, 0-9 and '-', not %q", cluster.Process)
 	}
 	return nil
 }

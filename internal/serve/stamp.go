@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -50,9 +52,10 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	limits.MessageRate = p.Config.Limits.MessagesPerSecond
 	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
+		Together: p.together(), Version: control.Version(),
 		Connections: p.Config.Limits.Connections,
 		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
-		Guard: guard, Archive: filepath.Join(p.Config.Data, "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
+		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
 	})
 	if err != nil {
 		return err
@@ -77,6 +80,17 @@ func (p *process) stamp(ctx context.Context) (err error) {
 			return p.ready(Ready{HTTPS: ports.HTTPS, MQTTS: ports.MQTT, AMQPS: ports.AMQP, CA: ca})
 		}},
 	)
+}
+
+// together is how the process meets the others of its stamp.
+func (p *process) together() *stamp.Together {
+	c := p.Config.Cluster
+	if len(c.NATS.Servers) == 0 {
+		return nil
+	}
+	return &stamp.Together{Process: c.Process, Files: c.Files, NATS: bus.External{
+		Servers: c.NATS.Servers, Credentials: c.NATS.Credentials, CA: c.NATS.CA, Certificate: c.NATS.Certificate, Key: c.NATS.Key, Replicas: c.NATS.Replicas,
+	}}
 }
 
 // stampDoor lets devices and back ends in to the one stamp there is. By which

@@ -44,9 +44,9 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.RoutesPut, s.deliveries.Put),
 		bus.Answer(s.link, peer, link.TenantsPut, s.hub.Quotas.Put),
 		bus.Answer(s.link, peer, link.RouteTry, s.deliveries.Try),
-		bus.Answer(s.link, peer, link.RouteStatuses, s.deliveries.States),
+		bus.Answer(s.link, peer, link.RouteStatuses, atLeader(s, link.RouteStatuses, s.deliveries.States)),
 		bus.Answer(s.link, peer, link.DeadLetterList, s.deliveries.DeadLetters),
-		bus.Answer(s.link, peer, link.DeadLetterReplay, s.deliveries.Replay),
+		bus.Answer(s.link, peer, link.DeadLetterReplay, atLeader(s, link.DeadLetterReplay, s.deliveries.Replay)),
 		bus.Answer(s.link, peer, link.DeadLetterPurge, s.deliveries.Purge),
 		bus.Answer(s.link, peer, link.ConsumerRead, s.consumers.Read),
 		bus.Answer(s.link, peer, link.ConsumerAck, s.consumers.Ack),
@@ -169,11 +169,16 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 	if told := s.told.Load(); told != nil {
 		host = *told
 	}
-	return link.Observed{
+	observed := link.Observed{
 		Host: host, Limits: s.limits, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
 		Refused: counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,
-	}, nil
+		Version: s.version, StartedAt: s.started,
+	}
+	if s.others != nil {
+		observed.Process, observed.Leads = s.others.cluster.ID(), s.others.cluster.Leads()
+	}
+	return observed, nil
 }
 
 // rateMeter turns a counter into a rate, smoothed over some seconds.

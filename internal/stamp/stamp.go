@@ -59,8 +59,12 @@ type Options struct {
 	// what they write to files.
 	Guard   *outbound.Guard
 	Archive string
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Together is how the process meets the others of its stamp; nil where it is
+	// the only one.
+	Together *Together
+	Version  string // of the program
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Stamp is one scale unit.
@@ -68,7 +72,9 @@ type Stamp struct {
 	name           string
 	link           *bus.Conn
 	db             *sqldb.DB
-	server         *bus.Server
+	server         *bus.Server // nil where the log is on servers elsewhere
+	others         *others     // nil where the process is the only one of the stamp
+	gap            chan struct{}
 	own            *bus.Conn
 	logs           *telemetry.Logs
 	policies       *policy.Policies
@@ -86,6 +92,8 @@ type Stamp struct {
 	told           atomic.Pointer[string]
 	rate           rateMeter
 	limits         link.StampLimits
+	version        string
+	started        time.Time
 	logger         *slog.Logger
 }
 
@@ -95,7 +103,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("stamp %s: %w", o.Name, err)
 	}
-	s := &Stamp{name: o.Name, link: o.Link, logger: logger, limits: link.StampLimits{
+	s := &Stamp{name: o.Name, version: o.Version, started: o.Now(), link: o.Link, logger: logger, gap: make(chan struct{}, 1), limits: link.StampLimits{
 		Connections: o.Connections, ConnectsPerSecond: o.Limits.ConnectRate, MessagesPerSecond: o.Limits.MessageRate,
 		TelemetryBytes: o.Retention.TelemetryBytes, TelemetryHours: o.Retention.TelemetryAge.Hours(),
 	}}
@@ -105,10 +113,13 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	}
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
-	if err := errors.Join(devices.ResetConnected(ctx), twins.EnsureIndexed(ctx)); err != nil {
+	err := twins.EnsureIndexed(ctx)
+	if err == nil && o.Together == nil {
+		err = devices.ResetConnected(ctx, "")
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
-	var err error
 	if s.policies, err = policy.Open(ctx, s.db, policy.Hub); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
@@ -116,15 +127,19 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
-	s.hub = hub.New(hub.Parts{
+	parts := hub.Parts{
 		Quotas: quotas,
 		Stamp:  o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
-		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: func(id string) { s.configurations.Touch(id) },
-	})
+		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: s.touch,
+	}
+	if s.others != nil {
+		parts.Others, parts.Process = s.others, s.others.cluster.ID()
+	}
+	s.hub = hub.New(parts)
 	s.configurations = configuration.New(s.db, devices, s.hub, logger)
 	s.jobs = job.New(s.db, devices, s.hub, logger, o.Now)
-	s.uploads, err = upload.Open(ctx, upload.Options{DB: s.db, Dir: filepath.Join(o.Dir, "uploads"), Quota: upload.DefaultQuota, Logger: logger, Now: o.Now})
+	s.uploads, err = upload.Open(ctx, upload.Options{DB: s.db, Dir: filepath.Join(o.files(), "uploads"), Quota: upload.DefaultQuota, Logger: logger, Now: o.Now})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
@@ -132,7 +147,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		DB: s.db, Logs: s.logs, Twin: s.twinDocument(twins), Open: endpoint.Open, Wanted: s.hub.WantTwinChanges, Logger: logger, Now: o.Now,
 		Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
 	})
-	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.Dir, "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
+	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.files(), "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
@@ -140,7 +155,28 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		People: s.person, Logger: logger, Now: o.Now,
 	})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
+	if s.others != nil {
+		s.others.announce()
+	}
 	return s, nil
+}
+
+// files is the directory of what is kept in files, which several processes
+// share.
+func (o Options) files() string {
+	if o.Together != nil {
+		return o.Together.Files
+	}
+	return o.Dir
+}
+
+// touch has configurations look at an identity.
+func (s *Stamp) touch(id string) {
+	if s.others != nil {
+		s.others.touch(id)
+		return
+	}
+	s.configurations.Touch(id)
 }
 
 // twinDocument looks up twins for the conditions and enrichments of routes.
@@ -164,6 +200,9 @@ func (s *Stamp) twinDocument(twins *twin.Store) func(context.Context, string) (a
 const ampleStore = 1 << 50
 
 func (s *Stamp) open(ctx context.Context, o Options) (err error) {
+	if o.Together != nil {
+		return s.openTogether(ctx, o)
+	}
 	if s.db, err = sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "stamp.db")), migrations.FS); err != nil {
 		return err
 	}
@@ -177,6 +216,22 @@ func (s *Stamp) open(ctx context.Context, o Options) (err error) {
 	}
 	s.logs, err = telemetry.Open(ctx, s.own, o.Name, o.Retention, s.logger)
 	return err
+}
+
+// openTogether opens what the processes of a stamp share.
+func (s *Stamp) openTogether(ctx context.Context, o Options) (err error) {
+	if s.db, err = sqldb.OpenShared(ctx, o.Database, migrations.FS); err != nil {
+		return err
+	}
+	nats := o.Together.NATS
+	nats.Namespace, nats.Process, nats.Logger, nats.Gap = "slipway-"+o.Name, o.Name+"/"+o.Together.Process, s.logger, s.gapped
+	if s.own, err = bus.Join(ctx, nats); err != nil {
+		return err
+	}
+	if s.logs, err = telemetry.Open(ctx, s.own, o.Name, o.Retention, s.logger); err != nil {
+		return err
+	}
+	return s.meet(ctx, o)
 }
 
 // SetHosts says by which names devices reach the stamp; tokens must be for one
@@ -214,12 +269,37 @@ func (s *Stamp) Run(ctx context.Context) error {
 	defer stop()
 	logging := make(chan error, 1)
 	go func() { logging <- s.logs.Run(logs) }()
-	err := tasks.Run(ctx, tasks.Task{Name: "database", Run: s.db.Watch}, tasks.Task{Name: "hub", Run: s.hub.Run}, tasks.Task{Name: "observe", Run: s.observe},
-		tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
-		tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
-		tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
+	err := s.run(ctx)
 	stop()
 	return errors.Join(err, <-logging)
+}
+
+// run runs the stamp's parts. A process of several is one of them until no
+// device is connected to it any more.
+func (s *Stamp) run(ctx context.Context) error {
+	parts := []tasks.Task{
+		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe},
+		{Name: "background", Run: func(ctx context.Context) error {
+			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
+				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
+				tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
+		}},
+	}
+	if s.others == nil {
+		return tasks.Run(ctx, parts...)
+	}
+	if err := s.others.answer(); err != nil {
+		return err
+	}
+	member, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	left := make(chan error, 1)
+	go func() { left <- s.others.cluster.Run(member); cancel() }()
+	err := tasks.Run(ctx, append(parts, tasks.Task{Name: "news", Run: s.others.run})...)
+	leave()
+	return errors.Join(err, <-left)
 }
 
 // Close closes the log and the database.

@@ -45,38 +45,17 @@ type Environments struct {
 	Revoked func() []string
 
 	mu       sync.Mutex
-	observed map[string]link.Observed
-	problems map[string]string // why a stamp could not be started
+	observed map[string]map[string]link.Observed // by stamp and process
+	problems map[string]string                   // why a stamp could not be started
 }
 
 // New returns the environments kept in db. Observations are heard at once.
 func New(db *sqldb.DB, conn *bus.Conn, driver Driver, log *audit.Log, logger *slog.Logger, now func() time.Time) (*Environments, error) {
 	e := &Environments{
 		db: db, conn: conn, driver: driver, audit: log, logger: logger, now: now, kick: make(chan struct{}, 1),
-		observed: map[string]link.Observed{}, problems: map[string]string{}, Revoked: func() []string { return nil },
+		observed: map[string]map[string]link.Observed{}, problems: map[string]string{}, Revoked: func() []string { return nil },
 	}
 	return e, bus.Hear(conn, link.ObservedSubject(link.StampPeer("*")), e.hear)
-}
-
-// hear keeps what a stamp tells of itself, and of no other.
-func (e *Environments) hear(subject string, o link.Observed) {
-	if subject != link.ObservedSubject(link.StampPeer(o.Stamp)) {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.observed[o.Stamp].Host != o.Host {
-		e.Kick()
-	}
-	e.observed[o.Stamp] = o
-}
-
-// Observed returns what a stamp last told of itself.
-func (e *Environments) Observed(stamp string) (link.Observed, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	o, ok := e.observed[stamp]
-	return o, ok
 }
 
 // etag is a version as an ETag.

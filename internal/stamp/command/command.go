@@ -41,8 +41,9 @@ type Message struct {
 
 // Queues are the queues of one stamp's devices, in its database.
 type Queues struct {
-	db      *sqldb.DB
-	arrived tasks.Bell
+	db *sqldb.DB
+	// Arrived rings when there may be feedback.
+	Arrived tasks.Bell
 }
 
 // NewQueues returns the queues kept in db.

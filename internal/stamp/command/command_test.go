@@ -155,7 +155,7 @@ func TestAMessagePutBackTooOftenIsGivenUp(t *testing.T) {
 
 func TestFeedbackWaitsForWhoTakesIt(t *testing.T) {
 	q := open(t)
-	arrived := q.FeedbackArrived()
+	arrived := q.Arrived.Next()
 	send(t, q, "a", "full")
 	_, lock := receive(t, q, now)
 	if err := q.Accept(t.Context(), "d", lock, now); err != nil {

@@ -56,7 +56,7 @@ func (q *Queues) settle(ctx context.Context, outcome Outcome, now time.Time, whe
 		return err
 	})
 	if settled > 0 {
-		q.arrived.Ring()
+		q.Arrived.Ring()
 	}
 	return settled, err
 }
@@ -72,10 +72,6 @@ func settleIn(ctx context.Context, tx *sqldb.Tx, outcome Outcome, now time.Time,
 	}
 	return tx.Exec(ctx, "DELETE FROM command WHERE "+where, args...)
 }
-
-// FeedbackArrived returns a channel that is closed when feedback may be there
-// that was not before.
-func (q *Queues) FeedbackArrived() <-chan struct{} { return q.arrived.Next() }
 
 // ReceiveFeedback lends a batch of feedback out for LockTime, oldest first;
 // lock is what settles it. An empty batch has no lock.
@@ -116,7 +112,7 @@ func (q *Queues) CompleteFeedback(ctx context.Context, lock string, now time.Tim
 func (q *Queues) AbandonFeedback(ctx context.Context, lock string, now time.Time) error {
 	err := q.onBatch(ctx, "UPDATE feedback SET lock = '', locked_until = 0, abandoned = abandoned + 1 WHERE lock = ? AND lock <> '' AND locked_until > ?", lock, sqldb.Micros(now))
 	if err == nil {
-		q.arrived.Ring()
+		q.Arrived.Ring()
 	}
 	return err
 }

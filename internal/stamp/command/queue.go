@@ -150,7 +150,7 @@ func (q *Queues) Abandon(ctx context.Context, device, lock string, now time.Time
 		return err
 	})
 	if err == nil {
-		q.arrived.Ring()
+		q.Arrived.Ring()
 	}
 	return err
 }

@@ -29,6 +29,9 @@ type Engine struct {
 	devices *device.Devices
 	twins   Twins
 	logger  *slog.Logger
+	// Changed tells other processes that a configuration has changed; nil where
+	// there are none.
+	Changed func()
 
 	mu      sync.Mutex
 	touched map[string]struct{} // identities to look at again
@@ -61,8 +64,16 @@ func (e *Engine) Touch(id string) {
 	e.wake()
 }
 
-// again looks at every identity anew, after a configuration has changed.
-func (e *Engine) again() {
+// changed looks at every identity anew, here and elsewhere.
+func (e *Engine) changed() {
+	e.Again()
+	if e.Changed != nil {
+		e.Changed()
+	}
+}
+
+// Again looks at every identity anew, after a configuration has changed.
+func (e *Engine) Again() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.all, e.active = true, true
@@ -84,7 +95,7 @@ const settle = 200 * time.Millisecond
 // Run follows changes until ctx ends. What it had not looked at then, it looks
 // at when it begins again.
 func (e *Engine) Run(ctx context.Context) error {
-	e.wake()
+	e.Again()
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,7 +104,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 		if err := e.round(ctx); err != nil && ctx.Err() == nil {
 			e.logger.Error("configurations not brought about", "error", err)
-			e.again()
+			e.Again()
 		}
 		select {
 		case <-ctx.Done():

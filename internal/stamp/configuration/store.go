@@ -77,7 +77,7 @@ func (e *Engine) Create(ctx context.Context, d Document, now time.Time) (c Confi
 		return err
 	})
 	c.Edition, c.CreatedAt, c.UpdatedAt = 1, now, now
-	e.again()
+	e.changed()
 	return c, err
 }
 
@@ -109,7 +109,7 @@ func (e *Engine) Change(ctx context.Context, d Document, ifMatch string, now tim
 			c.Edition, string(text), c.TargetCondition, c.Priority, sqldb.Micros(now), c.ID)
 		return err
 	})
-	e.again()
+	e.changed()
 	return c, err
 }
 
@@ -128,7 +128,7 @@ func (e *Engine) Delete(ctx context.Context, id, ifMatch string) error {
 		_, err = tx.Exec(ctx, "DELETE FROM configuration WHERE id = ?", id)
 		return err
 	})
-	e.again()
+	e.changed()
 	return err
 }
 

@@ -32,8 +32,11 @@ type Options struct {
 	Outside endpoint.Options
 	// Wanted is told whether a route wants the changes of twins.
 	Wanted func(twinChanges bool)
-	Logger *slog.Logger
-	Now    func() time.Time
+	// Changed tells other processes that the routes have changed; nil where
+	// there are none.
+	Changed func()
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // Engine runs the routes of one stamp.
@@ -69,7 +72,10 @@ func (e *Engine) Put(ctx context.Context, want link.Routes) (link.None, error) {
 		return events
 	})
 	if err == nil && changed {
-		e.wake()
+		e.Wake()
+		if e.Changed != nil {
+			e.Changed()
+		}
 	}
 	return link.None{}, err
 }
@@ -79,7 +85,8 @@ func (e *Engine) end(ctx context.Context, source string) (uint64, error) {
 	return last, err
 }
 
-func (e *Engine) wake() {
+// Wake has the routes looked at.
+func (e *Engine) Wake() {
 	select {
 	case e.kick <- struct{}{}:
 	default:
@@ -114,9 +121,7 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.Wanted(slices.ContainsFunc(rows, func(r row) bool {
-		return !r.spec.Disabled && (r.spec.Source == link.SourceTwin || r.spec.Source == link.SourceEvents)
-	}))
+	e.want(rows)
 	wanted := map[string]row{}
 	for _, r := range rows {
 		if !r.spec.Disabled {
@@ -144,6 +149,21 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		w.start(ctx)
 	}
 	return nil
+}
+
+func (e *Engine) want(rows []row) {
+	e.Wanted(slices.ContainsFunc(rows, func(r row) bool {
+		return !r.spec.Disabled && (r.spec.Source == link.SourceTwin || r.spec.Source == link.SourceEvents)
+	}))
+}
+
+// Look tells what routes want without running them, which another process does.
+func (e *Engine) Look(ctx context.Context) error {
+	rows, err := e.store.all(ctx)
+	if err == nil {
+		e.want(rows)
+	}
+	return err
 }
 
 func (e *Engine) newWorker(r row) (*worker, error) {

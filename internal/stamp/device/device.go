@@ -38,7 +38,9 @@ type Device struct {
 	Auth          link.Auth
 	ModelID       string
 	Subscriptions uint32
-	CreatedAt     time.Time
+	// DesiredVersion is that of the twin's desired properties.
+	DesiredVersion int64
+	CreatedAt      time.Time
 	// Parent is the device of a module, whose key may speak for the module and
 	// whose status binds it; nil for a device.
 	Parent *Device

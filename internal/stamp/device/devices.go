@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -215,30 +216,21 @@ type Activity struct {
 	Last        time.Time
 	Messages    int64 // to add
 	ModelID     string
-	// Passing says that the device only looked in: whether it is connected
-	// does not change.
+	// Passing says that whether the device is connected does not change: it only
+	// looked in, or still is.
 	Passing bool
 }
 
-// Flush writes down activities in one change.
-func (ds *Devices) Flush(ctx context.Context, all []Activity) error {
+// Flush writes down activities in one change, seen by one of the stamp's
+// processes; a stamp that is one process gives it no name. A device that has
+// gone on to another process is connected there.
+func (ds *Devices) Flush(ctx context.Context, process string, all []Activity) error {
 	if len(all) == 0 {
 		return nil
 	}
 	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		for _, a := range all {
-			if a.Passing {
-				_, err := tx.Exec(ctx, "UPDATE device SET last_activity = ?, messages = messages + ? WHERE device_id = ? AND generation_id = ?",
-					sqldb.Micros(a.Last), a.Messages, a.DeviceID, a.Generation)
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			_, err := tx.Exec(ctx, `UPDATE device SET connected = ?, connected_at = ?, last_activity = ?, messages = messages + ?, model_id = ?
-				WHERE device_id = ? AND generation_id = ?`,
-				a.Connected, sqldb.Micros(a.ConnectedAt), sqldb.Micros(a.Last), a.Messages, a.ModelID, a.DeviceID, a.Generation)
-			if err != nil {
+			if err := a.write(ctx, tx, process); err != nil {
 				return err
 			}
 		}
@@ -246,12 +238,52 @@ func (ds *Devices) Flush(ctx context.Context, all []Activity) error {
 	})
 }
 
-// ResetConnected notes at start that nobody is connected yet.
-func (ds *Devices) ResetConnected(ctx context.Context) error {
+func (a Activity) write(ctx context.Context, tx *sqldb.Tx, process string) error {
+	_, err := tx.Exec(ctx, "UPDATE device SET last_activity = ?, messages = messages + ?, model_id = CASE WHEN ? = 1 THEN model_id ELSE ? END WHERE device_id = ? AND generation_id = ?",
+		sqldb.Micros(a.Last), a.Messages, a.Passing, a.ModelID, a.DeviceID, a.Generation)
+	if err != nil || a.Passing {
+		return err
+	}
+	mine := "process = ? AND coalesce(connected_at, 0) <= ?"
+	if a.Connected {
+		mine = "(process = ? OR connected = 0 OR coalesce(connected_at, 0) <= ?)"
+	}
+	_, err = tx.Exec(ctx, "UPDATE device SET connected = ?, connected_at = ?, process = ? WHERE device_id = ? AND generation_id = ? AND "+mine,
+		a.Connected, sqldb.Micros(a.ConnectedAt), process, a.DeviceID, a.Generation, process, sqldb.Micros(a.ConnectedAt))
+	return err
+}
+
+// ResetConnected notes that nobody is connected to a process, or to any where
+// there is but one.
+func (ds *Devices) ResetConnected(ctx context.Context, process string) error {
 	return ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "UPDATE device SET connected = 0 WHERE connected = 1")
+		_, err := tx.Exec(ctx, "UPDATE device SET connected = 0 WHERE connected = 1 AND (? = '' OR process = ?)", process, process)
 		return err
 	})
+}
+
+// DesiredVersions returns the versions of the desired properties of those of
+// the identities that are here.
+func (ds *Devices) DesiredVersions(ctx context.Context, ids []string) (map[string]int64, error) {
+	text, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	among := "SELECT value FROM json_each(?)"
+	if ds.db.Dialect() == sqldb.PostgreSQL {
+		among = "SELECT jsonb_array_elements_text(?)"
+	}
+	type version struct {
+		id string
+		n  int64
+	}
+	rows, err := sqldb.Rows(ctx, ds.db, func(rows *sql.Rows) (v version, err error) { return v, rows.Scan(&v.id, &v.n) },
+		"SELECT device_id, desired_version FROM twin WHERE device_id IN ("+among+")", string(text))
+	versions := make(map[string]int64, len(rows))
+	for _, v := range rows {
+		versions[v.id] = v.n
+	}
+	return versions, err
 }
 
 // Count returns how many devices the stamp has.

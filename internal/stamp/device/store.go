@@ -12,7 +12,7 @@ import (
 
 const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
-	i.der, d.revoked, d.tenant
+	i.der, d.revoked, d.tenant, coalesce((SELECT t.desired_version FROM twin t WHERE t.device_id = d.device_id), 0)
 	FROM device d LEFT JOIN ca c ON c.digest = d.ca LEFT JOIN ca i ON i.digest = d.issuer`
 
 func scanDevice(rows *sql.Rows) (d Device, err error) {
@@ -20,7 +20,7 @@ func scanDevice(rows *sql.Rows) (d Device, err error) {
 	var revoked string
 	err = rows.Scan(&d.ID, &d.GenerationID, &d.Epoch, &d.Status, &d.Enrollment, &d.Auth.Type, &d.Auth.PrimaryKey, &d.Auth.SecondaryKey,
 		&d.Auth.PrimaryThumbprint, &d.Auth.SecondaryThumbprint, &d.Auth.CA, &d.ModelID, &d.Subscriptions, &created,
-		&d.Auth.Issuer, &revoked, &d.Tenant)
+		&d.Auth.Issuer, &revoked, &d.Tenant, &d.DesiredVersion)
 	d.CreatedAt = sqldb.Time(created)
 	d.Auth.Revoked = strings.Fields(revoked)
 	return d, err

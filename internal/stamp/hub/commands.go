@@ -20,10 +20,17 @@ func (h *Hub) Send(ctx context.Context, m link.SendMessage) (link.QueuedMessage,
 		return queued, err
 	}
 	h.Logs.Note(telemetry.Event{DeviceID: m.DeviceID, Kind: "messageQueued", Details: map[string]string{"messageId": queued.MessageID}})
-	if s := h.session(m.DeviceID); s != nil {
-		s.pump()
-	}
+	h.pump(m.DeviceID)
 	return queued, nil
+}
+
+// pump hands a device what waits for it, wherever it is connected.
+func (h *Hub) pump(id string) {
+	if s := h.session(id); s != nil {
+		s.pump()
+	} else if h.Others != nil {
+		h.Others.Pump(id)
+	}
 }
 
 // pump hands waiting commands over. One runs at a time; a call meanwhile makes

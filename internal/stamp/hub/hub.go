@@ -58,6 +58,10 @@ type Parts struct {
 	Limits Limits
 	Logger *slog.Logger
 	Now    func() time.Time
+	// Others are the processes that serve the same stamp; nil where there is
+	// but this one. Process is its name among them.
+	Others  Others
+	Process string
 	// Changed is told the identity whose twin or registration has changed; it
 	// must not wait. nil: nobody wants to know.
 	Changed func(id string)
@@ -84,6 +88,7 @@ type Hub struct {
 	damp     map[string]takeovers
 	pace     map[string]*rate.Limiter // of devices that come without a connection
 	closing  bool
+	apart    bool // the other processes may believe that this one is gone
 
 	twinChanges                  atomic.Bool  // whether changes of twins are noted
 	waiters                      atomic.Int64 // method callers waiting for a device
@@ -157,7 +162,11 @@ func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Sessi
 		return nil, err
 	}
 	if previous != nil {
-		previous.cut("taken over by a new connection")
+		previous.cut(takenOver)
+	}
+	if err := h.claim(ctx, s); err != nil {
+		s.End("another process has the device")
+		return nil, err
 	}
 	if a.CleanSession && s.subscriptions.Load() != 0 {
 		if err := h.Devices.SetSubscriptions(ctx, s.DeviceID, s.origin.Generation, 0); err != nil {
@@ -188,13 +197,16 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 	s = h.newSession(d, a, proof, downlink, now)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closing {
-		return nil, nil, problem.New(problem.NotReady, "the stamp is stopping; try again later")
+	if h.closing || h.apart {
+		return nil, nil, problem.New(problem.NotReady, "this process of the stamp serves nobody just now; try again later")
 	}
 	previous = h.sessions[d.ID]
 	if previous != nil && h.fighting(d.ID, now) {
 		h.throttled.Add(1)
 		return nil, nil, problem.New(problem.Busy, "device %s takes over its own connection again and again; do two clients share its identity?", d.ID)
+	}
+	if h.Others != nil {
+		s.claim = newClaim()
 	}
 	h.sessions[d.ID] = s
 	h.kin(s, true)
@@ -257,14 +269,9 @@ func (h *Hub) session(id string) *Session {
 // PutIdentity creates a device or renews its credentials. New credentials do
 // not cut a connection made with the old ones; a revocation does.
 func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.IdentityResult, error) {
-	defer h.lock(req.DeviceID)()
-	before, err := h.Devices.Get(ctx, req.DeviceID)
-	if err != nil && !problem.Is(err, problem.NotFound) {
-		return link.IdentityResult{}, err
-	}
-	created, err := h.Devices.Put(ctx, req, h.Now())
-	if err == nil && len(req.Auth.Revoked) > len(before.Auth.Revoked) {
-		h.cutFamily(req.DeviceID, "a certificate was revoked") // whoever has another comes back with it
+	created, revoked, err := h.putIdentity(ctx, req)
+	if err == nil && revoked {
+		err = h.cutEverywhere(ctx, req.DeviceID, "a certificate was revoked") // whoever has another comes back with it
 	}
 	if err == nil {
 		h.changed(req.DeviceID)
@@ -275,9 +282,28 @@ func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.Ident
 	return link.IdentityResult{Created: created}, err
 }
 
+func (h *Hub) putIdentity(ctx context.Context, req link.PutIdentity) (created, revoked bool, err error) {
+	defer h.lock(req.DeviceID)()
+	before, err := h.Devices.Get(ctx, req.DeviceID)
+	if err != nil && !problem.Is(err, problem.NotFound) {
+		return false, false, err
+	}
+	created, err = h.Devices.Put(ctx, req, h.Now())
+	return created, len(req.Auth.Revoked) > len(before.Auth.Revoked), err
+}
+
 // RemoveIdentity takes a device off the stamp. The connection is cut before
-// the identity goes, so that nothing it still says counts.
+// the identity goes, so that nothing it still says counts; one to another
+// process of the stamp ends before the receipt is given.
 func (h *Hub) RemoveIdentity(ctx context.Context, req link.RemoveIdentity) (link.RemovedIdentity, error) {
+	receipt, err := h.removeHere(ctx, req)
+	if err == nil {
+		err = h.cutElsewhere(ctx, req.DeviceID, "removed: "+req.Reason)
+	}
+	return receipt, err
+}
+
+func (h *Hub) removeHere(ctx context.Context, req link.RemoveIdentity) (link.RemovedIdentity, error) {
 	defer h.lock(req.DeviceID)()
 	live := h.session(req.DeviceID)
 	if live == nil || live.epoch <= req.Epoch {
@@ -294,10 +320,11 @@ func (h *Hub) RemoveIdentity(ctx context.Context, req link.RemoveIdentity) (link
 func (h *Hub) Overlay(d *link.Device) {
 	d.Stamp = h.Stamp
 	s := h.session(d.DeviceID)
-	d.Connected = s != nil
 	if s == nil {
+		d.Connected = d.Connected && h.Others != nil
 		return
 	}
+	d.Connected = true
 	d.Messages += s.unflushed()
 	since, last := s.since, time.UnixMicro(s.last.Load()).UTC()
 	d.ConnectedAt, d.LastActivity = &since, &last
@@ -407,7 +434,7 @@ func (h *Hub) flush(ctx context.Context, everything bool) error {
 	}
 	for len(due) > 0 {
 		chunk := due[:min(flushChunk, len(due))]
-		if err := h.Devices.Flush(ctx, chunk); err != nil {
+		if err := h.Devices.Flush(ctx, h.Process, chunk); err != nil {
 			return err
 		}
 		due = due[len(chunk):]

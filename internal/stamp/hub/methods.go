@@ -34,7 +34,19 @@ func (h *Hub) Invoke(ctx context.Context, req link.InvokeMethod) (link.MethodRes
 	if _, err := h.Devices.Get(ctx, req.DeviceID); err != nil {
 		return link.MethodResult{}, err
 	}
-	s, qos, err := h.listening(ctx, req.DeviceID, req.ConnectTimeout)
+	process, err := h.find(ctx, req.DeviceID, req.ConnectTimeout)
+	if err != nil {
+		return link.MethodResult{}, err
+	}
+	if process != h.Process {
+		return h.Others.Invoke(ctx, process, req)
+	}
+	return h.InvokeHere(ctx, req)
+}
+
+// InvokeHere is Invoke for a device that is connected to this process.
+func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (link.MethodResult, error) {
+	s, qos, err := h.listening(ctx, req.DeviceID, 0)
 	if err != nil {
 		return link.MethodResult{}, err
 	}

@@ -25,27 +25,34 @@ func (h *Hub) CreateIdentity(ctx context.Context, spec device.Spec, twin *link.T
 // cuts its connection and, of a device, those of its modules; new credentials
 // cut nothing.
 func (h *Hub) ChangeIdentity(ctx context.Context, spec device.Spec, ifMatch string, actor Actor) (device.Entry, error) {
-	defer h.lock(spec.ID)()
-	before, after, err := h.Devices.Change(ctx, spec, ifMatch, h.Now())
+	before, after, err := h.changeIdentity(ctx, spec, ifMatch)
 	if err != nil {
 		return after, err
 	}
-	if before.Status == device.Enabled && after.Status == device.Disabled {
-		h.cutFamily(spec.ID, "disabled")
-	}
 	h.noteRegistry(spec.ID, "changed", actor)
-	return after, nil
+	if before.Status == device.Enabled && after.Status == device.Disabled {
+		err = h.cutEverywhere(ctx, spec.ID, "disabled")
+	}
+	return after, err
+}
+
+func (h *Hub) changeIdentity(ctx context.Context, spec device.Spec, ifMatch string) (before, after device.Entry, err error) {
+	defer h.lock(spec.ID)()
+	return h.Devices.Change(ctx, spec, ifMatch, h.Now())
 }
 
 // DeleteIdentity takes an identity away, and with a device its modules.
 func (h *Hub) DeleteIdentity(ctx context.Context, id, ifMatch string, actor Actor) error {
-	defer h.lock(id)()
-	err := h.Devices.Delete(ctx, id, ifMatch)
-	if err == nil {
-		h.cutFamily(id, "deleted")
-		h.noteRegistry(id, "deleted", actor)
+	if err := h.deleteIdentity(ctx, id, ifMatch); err != nil {
+		return err
 	}
-	return err
+	h.noteRegistry(id, "deleted", actor)
+	return h.cutEverywhere(ctx, id, "deleted")
+}
+
+func (h *Hub) deleteIdentity(ctx context.Context, id, ifMatch string) error {
+	defer h.lock(id)()
+	return h.Devices.Delete(ctx, id, ifMatch)
 }
 
 // RotateKeys changes the keys of an identity; see device.Devices.Rotate.
@@ -81,7 +88,7 @@ func (h *Hub) Purge(ctx context.Context, id string) (link.Purged, error) {
 // Live brings an entry's connection state up to the moment.
 func (h *Hub) Live(e device.Entry) device.Entry {
 	var d link.Device
-	d.DeviceID, d.ConnectedAt, d.LastActivity, d.Messages = e.ID, e.ConnectedAt, e.LastActivity, e.Messages
+	d.DeviceID, d.Connected, d.ConnectedAt, d.LastActivity, d.Messages = e.ID, e.Connected, e.ConnectedAt, e.LastActivity, e.Messages
 	h.Overlay(&d)
 	e.Connected, e.ConnectedAt, e.LastActivity, e.Messages = d.Connected, d.ConnectedAt, d.LastActivity, d.Messages
 	return e

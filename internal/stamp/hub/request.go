@@ -145,8 +145,8 @@ func (h *Hub) Settle(ctx context.Context, s Sender, lock string, how Settlement)
 		return h.Queues.Reject(ctx, s.DeviceID, lock, h.Now())
 	case Abandoned:
 		err := h.Queues.Abandon(ctx, s.DeviceID, lock, h.Now())
-		if live := h.session(s.DeviceID); err == nil && live != nil {
-			live.pump()
+		if err == nil {
+			h.pump(s.DeviceID)
 		}
 		return err
 	}

@@ -63,6 +63,10 @@ type Session struct {
 	pumping     bool
 	pumpAgain   bool
 	outstanding map[int64]bool // sequences of commands handed over and not acknowledged
+	desired     int64          // version of the desired properties the device knows of
+	early       map[int64]Change
+
+	claim string // non-empty while other processes are asked to let go; guarded by hub.mu
 
 	flushed   time.Time // guarded by hub.mu
 	flushedAt int64
@@ -81,6 +85,7 @@ func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlin
 		ended:  make(chan struct{}),
 
 		outstanding: map[int64]bool{},
+		desired:     d.DesiredVersion,
 	}
 	s.subscriptions.Store(d.Subscriptions)
 	s.last.Store(now.UnixMicro())
@@ -149,7 +154,7 @@ func (s *Session) activity(now time.Time, everything bool) (device.Activity, boo
 	s.flushed, s.flushedAt = now, last
 	return device.Activity{
 		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,
-		Connected: true, ConnectedAt: s.since, Last: time.UnixMicro(last), Messages: s.messages.Swap(0),
+		Connected: true, Passing: !fresh, ConnectedAt: s.since, Last: time.UnixMicro(last), Messages: s.messages.Swap(0),
 	}, true
 }
 

@@ -84,11 +84,7 @@ func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change)
 	h.noteTwin(req.DeviceID, t.Version, "", req.Patch)
 	if t.Desired.Version != before {
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "desiredChanged", Details: map[string]string{"version": strconv.FormatInt(t.Desired.Version, 10)}})
-		if s := h.session(req.DeviceID); s != nil {
-			if qos, ok := s.Subscribed(DesiredChanges); ok {
-				s.downlink.Desired(t.Desired.Version, notice, qos)
-			}
-		}
+		h.tell(Change{DeviceID: req.DeviceID, Before: before, Version: t.Desired.Version, Patch: notice})
 	}
 	return shown(t)
 }

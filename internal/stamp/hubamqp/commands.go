@@ -176,7 +176,7 @@ func (e *Edge) settle(ctx context.Context, l loan, outcome amqp.Outcome) {
 // sendFeedback sends what became of messages to devices, in batches.
 func (e *Edge) sendFeedback(ctx context.Context, s *amqp.Sender) error {
 	queues := e.Hub.Queues
-	return e.lend(ctx, s, queues.FeedbackArrived, func(ctx context.Context) (loan, bool, error) {
+	return e.lend(ctx, s, queues.Arrived.Next, func(ctx context.Context) (loan, bool, error) {
 		batch, lock, err := queues.ReceiveFeedback(ctx, e.Now())
 		if err != nil || lock == "" {
 			return loan{}, false, err
@@ -192,7 +192,7 @@ func (e *Edge) sendFeedback(ctx context.Context, s *amqp.Sender) error {
 
 // sendNotifications tells of files that devices have sent.
 func (e *Edge) sendNotifications(ctx context.Context, s *amqp.Sender) error {
-	return e.lend(ctx, s, e.Uploads.Notified, func(ctx context.Context) (loan, bool, error) {
+	return e.lend(ctx, s, e.Uploads.Notified.Next, func(ctx context.Context) (loan, bool, error) {
 		n, lock, found, err := e.Uploads.ReceiveNotification(ctx)
 		if err != nil || !found {
 			return loan{}, false, err

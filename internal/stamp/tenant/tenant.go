@@ -21,25 +21,45 @@ import (
 type Quotas struct {
 	db   *sqldb.DB
 	over atomic.Uint64
+	// Changed tells other processes that quotas have changed; nil where there
+	// are none.
+	Changed func()
 
-	mu      sync.RWMutex
-	version int64
-	paces   map[string]*rate.Limiter // by tenant; of those that have a quota
+	mu     sync.RWMutex
+	kept   link.Tenants
+	shares int                      // among how many processes the quotas are divided
+	paces  map[string]*rate.Limiter // by tenant; of those that have a quota
 }
 
 // Open reads what control said last.
 func Open(ctx context.Context, db *sqldb.DB) (*Quotas, error) {
-	q := &Quotas{db: db}
-	text, found, err := sqldb.Row(ctx, db, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT document FROM tenants WHERE id = 1")
+	q := &Quotas{db: db, shares: 1}
+	return q, q.Load(ctx)
+}
+
+// Load reads what control said last, which another process may have heard.
+func (q *Quotas) Load(ctx context.Context) error {
+	text, found, err := sqldb.Row(ctx, q.db, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT document FROM tenants WHERE id = 1")
 	if err != nil || !found {
-		return q, err
+		return err
 	}
 	var kept link.Tenants
 	if err := json.Unmarshal([]byte(text), &kept); err != nil {
-		return nil, err
+		return err
 	}
 	q.take(kept)
-	return q, nil
+	return nil
+}
+
+// Divide has the quotas hold for so many processes together, each taking its
+// share.
+func (q *Quotas) Divide(processes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if processes = max(1, processes); processes != q.shares {
+		q.shares = processes
+		q.pace()
+	}
 }
 
 // take puts a document into force, unless a newer one is. A tenant whose quota
@@ -47,29 +67,35 @@ func Open(ctx context.Context, db *sqldb.DB) (*Quotas, error) {
 func (q *Quotas) take(document link.Tenants) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if document.Version <= q.version {
+	if document.Version <= q.kept.Version {
 		return
 	}
+	q.kept = document
+	q.pace()
+}
+
+// pace makes the limiters anew. The caller holds mu.
+func (q *Quotas) pace() {
 	paces := map[string]*rate.Limiter{}
-	for _, tenant := range document.Items {
+	for _, tenant := range q.kept.Items {
 		if tenant.MessagesPerSecond <= 0 {
 			continue
 		}
-		limit := rate.Limit(tenant.MessagesPerSecond)
+		limit := rate.Limit(tenant.MessagesPerSecond / float64(q.shares))
 		pace := q.paces[tenant.Name]
 		if pace == nil || pace.Limit() != limit {
-			pace = rate.NewLimiter(limit, max(1, int(tenant.MessagesPerSecond)))
+			pace = rate.NewLimiter(limit, max(1, int(limit)))
 		}
 		paces[tenant.Name] = pace
 	}
-	q.version, q.paces = document.Version, paces
+	q.paces = paces
 }
 
 // Put takes the tenants from control; documents may come late, twice or out of
 // order.
 func (q *Quotas) Put(ctx context.Context, document link.Tenants) (link.None, error) {
 	q.mu.RLock()
-	old := document.Version <= q.version
+	old := document.Version <= q.kept.Version
 	q.mu.RUnlock()
 	if old {
 		return link.None{}, nil
@@ -85,6 +111,9 @@ func (q *Quotas) Put(ctx context.Context, document link.Tenants) (link.None, err
 	})
 	if err == nil {
 		q.take(document)
+		if q.Changed != nil {
+			q.Changed()
+		}
 	}
 	return link.None{}, err
 }

@@ -35,10 +35,6 @@ func (n Notification) Document(host string) any {
 	}
 }
 
-// Notified returns a channel that is closed when a notification may be there
-// that was not before.
-func (u *Uploads) Notified() <-chan struct{} { return u.notified.Next() }
-
 // BlobPath is the path of a file on the hub's HTTPS address.
 func BlobPath(name string) string {
 	parts := strings.Split(name, "/")
@@ -79,7 +75,7 @@ func (u *Uploads) CompleteNotification(ctx context.Context, lock string) error {
 
 // AbandonNotification puts one back for the next receiver.
 func (u *Uploads) AbandonNotification(ctx context.Context, lock string) error {
-	defer u.notified.Ring()
+	defer u.Notified.Ring()
 	return u.onNotification(ctx, "UPDATE file_notification SET lock = '', locked_until = 0 WHERE lock = ? AND lock <> '' AND locked_until > ?", lock)
 }
 

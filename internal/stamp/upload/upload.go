@@ -52,8 +52,9 @@ const DefaultQuota = 20 << 30
 // Uploads are the files of one stamp's devices.
 type Uploads struct {
 	Options
-	key      []byte // signs the places given out
-	notified tasks.Bell
+	key []byte // signs the places given out
+	// Notified rings when there may be a notification of a file.
+	Notified tasks.Bell
 }
 
 // Open returns the uploads of a stamp.
@@ -218,7 +219,7 @@ func (u *Uploads) End(ctx context.Context, device, id string, succeeded bool, de
 	if rest := os.RemoveAll(u.stageOf(id)); rest != nil {
 		u.Logger.Warn("the blocks of an upload were not removed", "upload", id, "error", rest)
 	}
-	u.notified.Ring()
+	u.Notified.Ring()
 	return err
 }
 

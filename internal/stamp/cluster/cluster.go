@@ -1,0 +1,430 @@
+// Package cluster keeps the processes of one stamp together: which of them are
+// there, by leases in the database they share; which one leads, for the work
+// that only one may do; and what they ask and tell one another over the stamp's
+// NATS servers.
+//
+// A process that can neither renew its lease nor reach another one sets itself
+// apart, long before its lease ends: it serves no device any more. So whoever
+// finds a lease ended knows that no device is connected there.
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/tasks"
+)
+
+// The times of a cluster. A process is apart well before its lease ends, and
+// leads no more well before another one may.
+const (
+	renewEvery  = time.Second
+	lease       = 15 * time.Second
+	apartAfter  = 8 * time.Second
+	leaderLease = 6 * time.Second
+	leadsFor    = 4 * time.Second
+	// askWait is how long another process may take to say that it is there.
+	askWait = 2 * time.Second
+)
+
+// Member is one process of a stamp.
+type Member struct {
+	ID          string
+	Name        string // as people know it
+	Version     string
+	StartedAt   time.Time
+	Connections int64
+	Left        time.Duration // of its lease, when it was looked at
+	Leads       bool
+}
+
+// Options are what a process is a member by.
+type Options struct {
+	Stamp, Name, Version string
+
+	DB   *sqldb.DB
+	Conn *bus.Conn // to the stamp's NATS servers
+	// Connections is how many devices the process has.
+	Connections func() int64
+	// Apart and Again are told when the process must not serve devices any
+	// more, and when it may again.
+	Apart, Again func()
+	// Gone is told of a process that is no more.
+	Gone   func(ctx context.Context, id string) error
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Cluster is a process's view of the processes of its stamp.
+type Cluster struct {
+	Options
+	id      string
+	started time.Time
+	born    time.Time // monotonic, of this view
+
+	contact atomic.Int64 // when the process was last known to be one of them, in ns since born
+	leading atomic.Int64 // until when it leads, in ns since born
+	apart   atomic.Bool
+	lead    tasks.Bell // it begins to lead, or ends
+
+	mu      sync.Mutex
+	members []Member
+	silent  map[string]time.Time // since when a process does not answer
+}
+
+// Join makes the process a member. It answers the others from then on, and
+// must be Run soon.
+func Join(ctx context.Context, o Options) (*Cluster, error) {
+	c := &Cluster{Options: o, id: o.Name + "-" + rand.Text()[:8], started: o.Now(), born: time.Now(), silent: map[string]time.Time{}}
+	err := errors.Join(
+		Answer(c, alive, func(context.Context, link.None) (link.None, error) { return link.None{}, nil }),
+		Answer(c, hello, func(ctx context.Context, _ link.None) (link.None, error) {
+			members, err := c.look(ctx, c.DB)
+			if err == nil {
+				c.take(members)
+			}
+			return link.None{}, err
+		}),
+	)
+	if err == nil {
+		err = c.renew(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The others are to ask this one from now on. Whoever does not answer finds
+	// it in the database a moment later.
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	AskOthers(ctx, c, hello, link.None{})
+	return c, nil
+}
+
+// ID is the process's own.
+func (c *Cluster) ID() string { return c.id }
+
+// alive is how one process asks another whether it is there, and hello how it
+// says that it has come.
+var (
+	alive = link.Call[link.None, link.None]{Name: "alive"}
+	hello = link.Call[link.None, link.None]{Name: "hello"}
+)
+
+// since is a moment as the atomics keep it.
+func (c *Cluster) since() int64 { return int64(time.Since(c.born)) }
+
+// clock is the database's own, as it stores times.
+func (c *Cluster) clock() string {
+	if c.DB.Dialect() == sqldb.PostgreSQL {
+		return "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT"
+	}
+	return "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+}
+
+// renew renews the lease, takes the lead where nobody has it, and looks who is
+// there.
+func (c *Cluster) renew(ctx context.Context) error {
+	ping, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	if err := c.Conn.Ping(ping); err != nil {
+		return err // nobody could tell this process anything
+	}
+	began := c.since()
+	var leads bool
+	var members []Member
+	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		var err error
+		if members, err = c.look(ctx, tx); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO process (id, name, version, started_at, renewed_at, connections) VALUES (?, ?, ?, ?, `+c.clock()+`, ?)
+			ON CONFLICT (id) DO UPDATE SET renewed_at = excluded.renewed_at, connections = excluded.connections`,
+			c.id, c.Name, c.Version, sqldb.Micros(c.started), c.Connections())
+		if err != nil {
+			return err
+		}
+		n, err := tx.Exec(ctx, `INSERT INTO leader (id, process, until) VALUES (1, ?, `+c.clock()+` + ?)
+			ON CONFLICT (id) DO UPDATE SET process = excluded.process, until = excluded.until
+			WHERE leader.process = excluded.process OR leader.until < `+c.clock()+` OR leader.process NOT IN (SELECT id FROM process)`,
+			c.id, leaderLease.Microseconds())
+		leads = n == 1
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.take(members)
+	c.met(began)
+	if c.apart.CompareAndSwap(true, false) {
+		c.Logger.Info("one of the stamp's processes again")
+		c.Again()
+	}
+	c.hold(leads, began)
+	return nil
+}
+
+// look reads who is there.
+func (c *Cluster) look(ctx context.Context, q sqldb.Querier) ([]Member, error) {
+	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
+		FROM process p LEFT JOIN leader l ON l.id = 1 ORDER BY p.name, p.id`, lease.Microseconds())
+}
+
+func scanMember(rows *sql.Rows) (m Member, err error) {
+	var started, left int64
+	err = rows.Scan(&m.ID, &m.Name, &m.Version, &started, &m.Connections, &left, &m.Leads)
+	m.StartedAt, m.Left = sqldb.Time(started), time.Duration(left)*time.Microsecond
+	return m, err
+}
+
+func (c *Cluster) take(members []Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members = members
+}
+
+// Members are the processes that were there a moment ago, this one too.
+func (c *Cluster) Members() []Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members
+}
+
+// others are the ids of those whose lease runs.
+func (c *Cluster) others() []string {
+	var ids []string
+	for _, m := range c.Members() {
+		if m.ID != c.id && m.Left > 0 {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// Leader is the id of the process that leads, empty when nobody does.
+func (c *Cluster) Leader() string {
+	if c.Leads() {
+		return c.id
+	}
+	for _, m := range c.Members() {
+		if m.Leads && m.ID != c.id && m.Left > 0 {
+			return m.ID
+		}
+	}
+	return ""
+}
+
+// met notes that the process was one of them at a moment.
+func (c *Cluster) met(at int64) { c.contact.Store(max(at, c.contact.Load())) }
+
+func (c *Cluster) hold(leads bool, began int64) {
+	before := c.Leads()
+	if leads {
+		c.leading.Store(began + int64(leadsFor))
+	} else {
+		c.leading.Store(0)
+	}
+	if c.Leads() != before {
+		c.lead.Ring()
+	}
+}
+
+// Leads reports whether the process leads.
+func (c *Cluster) Leads() bool { return c.since() < c.leading.Load() }
+
+// Run keeps the process a member until ctx ends, and then has the others know
+// at once that it is gone. What serves devices must have ended by then.
+func (c *Cluster) Run(ctx context.Context) error {
+	err := tasks.Run(ctx, tasks.Task{Name: "lease", Run: c.keep}, tasks.Task{Name: "contact", Run: c.watch})
+	return errors.Join(err, c.leave())
+}
+
+func (c *Cluster) keep(ctx context.Context) error {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := c.renew(ctx)
+		if err == nil && c.Leads() {
+			err = c.bury(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			c.Logger.Warn("the process's lease was not renewed", "error", err)
+		}
+	}
+}
+
+// watch sets the process apart when nobody has heard of it for too long. While
+// the database is away, that other processes answer is enough: whoever takes a
+// device off the stamp asks this one too. Once apart, only its lease brings the
+// process back: the others may have buried it.
+func (c *Cluster) watch(ctx context.Context) error {
+	tick := time.NewTicker(renewEvery / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		switch silent := time.Duration(c.since() - c.contact.Load()); {
+		case c.apart.Load():
+		case silent > apartAfter:
+			c.apart.Store(true)
+			c.Logger.Error("neither the database nor another process can be reached; devices are not served until that is so", "for", silent)
+			c.Apart()
+		case silent > 2*renewEvery:
+			c.hear(ctx)
+		}
+		if c.leading.Load() != 0 && !c.Leads() {
+			c.leading.Store(0)
+			c.lead.Ring()
+		}
+	}
+}
+
+// hear asks the others whether they are there. One that is alone has but the
+// servers to ask.
+func (c *Cluster) hear(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	began := c.since()
+	others := c.others()
+	if len(others) == 0 {
+		if c.Conn.Ping(ctx) == nil {
+			c.met(began)
+		}
+		return
+	}
+	for _, answer := range AskAll(ctx, c, others, alive, link.None{}) {
+		if answer.Err == nil {
+			c.met(began)
+			return
+		}
+	}
+}
+
+// bury has those forgotten whose lease has ended and who have not answered for
+// as long as it takes them to set themselves apart. One that answers has but
+// lost the database.
+func (c *Cluster) bury(ctx context.Context) error {
+	for _, m := range c.Members() {
+		if m.ID == c.id || m.Left > 0 || !c.silence(ctx, m.ID) {
+			continue
+		}
+		c.Logger.Warn("a process of the stamp is gone", "process", m.ID)
+		if err := c.Gone(ctx, m.ID); err != nil {
+			return err
+		}
+		err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := tx.Exec(ctx, "DELETE FROM process WHERE id = ? AND renewed_at + ? < "+c.clock(), m.ID, lease.Microseconds())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		c.answered(m.ID, nil)
+	}
+	return nil
+}
+
+// graveWait is how long a process that has lost the database may go on while
+// nobody can ask it: then it has set itself apart.
+const graveWait = apartAfter + askWait
+
+// silence reports whether a process has not answered for that long.
+func (c *Cluster) silence(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	_, err := Ask(ctx, c, id, alive, link.None{})
+	return c.answered(id, err) > graveWait
+}
+
+// answered notes whether a process answered, and returns for how long it has
+// not.
+func (c *Cluster) answered(id string, err error) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		delete(c.silent, id)
+		return 0
+	}
+	if c.silent[id].IsZero() {
+		c.silent[id] = time.Now()
+	}
+	return time.Since(c.silent[id])
+}
+
+// leave gives lease and lead back.
+func (c *Cluster) leave() error {
+	ctx, cancel := context.WithTimeout(context.Background(), askWait)
+	defer cancel()
+	c.leading.Store(0)
+	c.lead.Ring()
+	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, "DELETE FROM leader WHERE process = ?", c.id); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM process WHERE id = ?", c.id)
+		return err
+	})
+	if problem.Is(err, problem.NotReady) {
+		return nil // the lease ends by itself
+	}
+	return err
+}
+
+// Lead runs what only one process may do, each time this one begins to lead,
+// until it does not any more; and returns when ctx ends or run fails.
+func (c *Cluster) Lead(ctx context.Context, run func(context.Context) error) error {
+	for {
+		changed := c.lead.Next()
+		if !c.Leads() {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+			continue
+		}
+		c.Logger.Info("this process leads")
+		err := c.whileLeading(ctx, run)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		c.Logger.Info("this process leads no more")
+	}
+}
+
+func (c *Cluster) whileLeading(ctx context.Context, run func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		for {
+			changed := c.lead.Next()
+			if !c.Leads() {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+		}
+	}()
+	return run(ctx)
+}
