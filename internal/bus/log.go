@@ -287,6 +287,10 @@ func (l *Log) close() {
 	}
 }
 
+// inProcess is in the answer to an append that was sent again while the servers
+// still agree on the first one: its sequence is to be had later.
+const inProcess = `"err_code":10158`
+
 // parseAck reads the sequence out of a publish acknowledgement. The usual
 // answer is short and fixed in form, so it is read without a JSON decoder.
 func parseAck(m *nats.Msg) (uint64, error) {
@@ -294,7 +298,7 @@ func parseAck(m *nats.Msg) (uint64, error) {
 		return 0, problem.New(problem.NotReady, "the log is away")
 	}
 	text := string(m.Data)
-	if strings.Contains(text, `"code":503`) {
+	if strings.Contains(text, `"code":503`) || strings.Contains(text, inProcess) {
 		return 0, problem.New(problem.NotReady, "the log cannot take anything just now: %s", text)
 	}
 	if strings.Contains(text, `"error"`) {
