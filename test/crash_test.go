@@ -139,6 +139,9 @@ func (h *hand) until(in *installation, stop <-chan struct{}, acked func()) error
 
 // report patches the twin and waits for the answer.
 func (r *raw) report(n int) error {
+	if err := r.SetReadDeadline(time.Now().Add(r.patience)); err != nil {
+		return err
+	}
 	if err := r.Write(&mqtt.Publish{Topic: "$iothub/twin/PATCH/properties/reported/?$rid=" + strconv.Itoa(n), Payload: fmt.Appendf(nil, `{"n":%d}`, n)}); err != nil {
 		return err
 	}

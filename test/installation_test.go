@@ -5,6 +5,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -63,6 +64,10 @@ type installation struct {
 	api   *client.Client
 	pool  *x509.CertPool
 	log   bytes.Buffer
+
+	// patience is how long a device waits for the answer to what it sends;
+	// zero is a minute.
+	patience time.Duration
 
 	keys map[string][]byte // of groups, by what their devices' ids begin with; else groupKey
 
@@ -232,8 +237,9 @@ func eventually(t testing.TB, what string, limit time.Duration, so func() bool) 
 // raw is a device as plain MQTT packets.
 type raw struct {
 	*mqtt.ClientConn
-	id   string
-	next uint16
+	id       string
+	next     uint16
+	patience time.Duration
 }
 
 // tls trusts the installation's authority for a host.
@@ -296,7 +302,7 @@ func (in *installation) hub(id string, s up.ReadyStamp, clean bool) (*raw, error
 	if err != nil {
 		return nil, err
 	}
-	return &raw{ClientConn: conn, id: id}, nil
+	return &raw{ClientConn: conn, id: id, patience: cmp.Or(in.patience, time.Minute)}, nil
 }
 
 // register registers a device of the group over MQTT and returns the hub's
@@ -342,6 +348,9 @@ func (in *installation) register(id string) (hub string, err error) {
 
 // publish sends telemetry and waits for its acknowledgement.
 func (r *raw) publish(body string) error {
+	if err := r.SetReadDeadline(time.Now().Add(r.patience)); err != nil {
+		return err
+	}
 	if r.next++; r.next == 0 {
 		r.next = 1
 	}

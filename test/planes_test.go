@@ -2,9 +2,11 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -33,7 +35,10 @@ type planes struct {
 // part is one process.
 type part struct {
 	plane, name, address string
+	process              string // which of several of a stamp
+	at                   string // where it listens, if that is not its address
 	join                 string // lines of its configuration
+	database             string // if that is another than the installation's
 	hosts                string // further hosts
 	ready                serve.Ready
 	command              *exec.Cmd
@@ -93,6 +98,9 @@ func (p *planes) joining(args ...string) string {
 }
 
 func (one *part) key() string {
+	if one.process != "" {
+		return one.process
+	}
 	if one.name != "" {
 		return one.name
 	}
@@ -110,7 +118,9 @@ func (p *planes) begin(one *part) {
 	}
 	config := filepath.Join(p.dir, one.key()+".yaml")
 	text := one.config()
-	if p.database != "" {
+	if one.database != "" {
+		text += "database: " + one.database + "\n"
+	} else if p.database != "" {
 		at, err := sqldb.InSchema(p.database, one.key())
 		if err != nil {
 			p.t.Fatal(err)
@@ -137,7 +147,9 @@ func (one *part) config() string {
 	if one.name != "" {
 		text += "name: " + one.name + "\n"
 	}
-	port := func(n int) string { return fmt.Sprintf("%q", fmt.Sprint(one.address, ":", n)) }
+	port := func(n int) string {
+		return fmt.Sprintf("%q", fmt.Sprint(cmp.Or(one.at, one.address), ":", n))
+	}
 	listen := "https: " + port(r.HTTPS)
 	switch one.plane {
 	case serve.Control:
@@ -169,6 +181,9 @@ func (p *planes) end(name string, signal syscall.Signal) {
 	if err := one.command.Process.Signal(signal); err != nil {
 		p.t.Error(err)
 	}
+	if err := one.command.Process.Signal(syscall.SIGCONT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.t.Error(err) // it may have been frozen
+	}
 	if err := one.command.Wait(); err != nil && signal != syscall.SIGKILL {
 		p.t.Errorf("%s ended with %v", name, err)
 	}
@@ -187,13 +202,14 @@ type load struct {
 	lost  []atomic.Int64
 	sent  []atomic.Int64
 	home  []atomic.Pointer[string] // name of the stamp
+	why   []atomic.Pointer[string] // what went wrong last, and when
 	stop  chan struct{}
 	done  sync.WaitGroup
 }
 
 // put puts devices to work until they are stopped.
 func (p *planes) put(hands []*hand) *load {
-	l := &load{hands: hands, lost: make([]atomic.Int64, len(hands)), sent: make([]atomic.Int64, len(hands)), home: make([]atomic.Pointer[string], len(hands)), stop: make(chan struct{})}
+	l := &load{hands: hands, lost: make([]atomic.Int64, len(hands)), sent: make([]atomic.Int64, len(hands)), home: make([]atomic.Pointer[string], len(hands)), why: make([]atomic.Pointer[string], len(hands)), stop: make(chan struct{})}
 	for i, h := range hands {
 		l.done.Go(func() {
 			for {
@@ -206,6 +222,8 @@ func (p *planes) put(hands []*hand) *load {
 				if err == nil {
 					return
 				}
+				why := time.Now().Format(time.TimeOnly) + " " + err.Error()
+				l.why[i].Store(&why)
 				if len(h.acked) > before {
 					l.lost[i].Add(1) // it was at work
 				}
@@ -222,6 +240,13 @@ func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool
 	for i := range l.hands {
 		before[i] = l.sent[i].Load()
 	}
+	defer func() {
+		for i := range l.hands {
+			if why := l.why[i].Load(); t.Failed() && why != nil {
+				t.Logf("%s has sent %d, %d before; last failed at %s", l.hands[i].id, l.sent[i].Load(), before[i], *why)
+			}
+		}
+	}()
 	eventually(t, what, 30*time.Second, func() bool {
 		for i := range l.hands {
 			home := l.home[i].Load()

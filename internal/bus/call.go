@@ -26,7 +26,7 @@ const (
 // several processes answer as one peer, one of them is asked.
 func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn func(context.Context, Req) (Resp, error)) error {
 	slots := make(chan struct{}, maxInService)
-	_, err := c.nc.QueueSubscribe(subject(peer, call.Name), peer, func(m *nats.Msg) {
+	return c.serve(subject(peer, call.Name), peer, func(m *nats.Msg) {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -46,10 +46,63 @@ func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn f
 			respond(m, resp, err)
 		}()
 	})
-	if err != nil {
+}
+
+// service is what the connection answers on a subject.
+type service struct {
+	subject, peer string
+	handle        nats.MsgHandler
+	subscription  *nats.Subscription // nil while the connection is withdrawn
+}
+
+func (c *Conn) serve(subject, peer string, handle nats.MsgHandler) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := &service{subject: subject, peer: peer, handle: handle}
+	c.serving = append(c.serving, one)
+	if c.withdrawn {
+		return nil
+	}
+	if err := c.begin(one); err != nil {
 		return err
 	}
 	return c.announce()
+}
+
+func (c *Conn) begin(one *service) (err error) {
+	one.subscription, err = c.nc.QueueSubscribe(one.subject, one.peer, one.handle)
+	return err
+}
+
+// Withdraw has what is asked of the peer go to its other processes, until
+// Return. What has been asked already is answered.
+func (c *Conn) Withdraw() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.withdrawn = true
+	var failures []error
+	for _, one := range c.serving {
+		if one.subscription != nil {
+			failures = append(failures, one.subscription.Unsubscribe())
+			one.subscription = nil
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// Return undoes Withdraw.
+func (c *Conn) Return() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.serving {
+		if one.subscription == nil {
+			if err := c.begin(one); err != nil {
+				return err
+			}
+		}
+	}
+	c.withdrawn = false
+	return nil
 }
 
 // announce returns when the server knows the subscriptions: whoever asks from

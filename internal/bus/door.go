@@ -50,6 +50,7 @@ func (d *Door) open(o *server.Options, own string, entered func(id uint64, seria
 	guard := &doorkeeper{d, own, entered}
 	o.CustomClientAuthentication, o.CustomRouterAuthentication = guard, guard
 	o.MaxConn, o.MaxSubs = maxPeers, maxPeerSubjects
+	o.PingInterval, o.MaxPingsOut = pingEvery, maxPings
 	o.AuthTimeout = handshakeTimeout.Seconds()
 	if d.Cluster == "" {
 		return nil
@@ -69,6 +70,10 @@ const (
 	handshakeTimeout = 5 * time.Second
 	maxPeers         = 10_000
 	maxPeerSubjects  = 10_000
+	// A peer that stands still is off the link after as many pings: what is
+	// asked of it goes to its other processes.
+	pingEvery = 2 * time.Second
+	maxPings  = 2
 )
 
 func hostPort(field, address string) (string, int, error) {
@@ -183,7 +188,7 @@ func Dial(d Dialing) (*Conn, error) {
 	nc, err := nats.Connect("", func(o *nats.Options) error { o.Servers = servers; return nil },
 		nats.Name(d.Process), nats.CustomInboxPrefix(inboxOf(d.Peer)), nats.Secure(d.TLS), nats.TLSHandshakeFirst(),
 		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(time.Second), nats.ReconnectJitter(0, time.Second), nats.ReconnectBufSize(-1),
-		nats.PingInterval(5*time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(handshakeTimeout),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(maxPings), nats.Timeout(handshakeTimeout),
 		nats.ConnectHandler(func(nc *nats.Conn) { logger.Info("on the link", "server", nc.ConnectedAddr()) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { logger.Info("on the link again", "server", nc.ConnectedAddr()) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

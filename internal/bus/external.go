@@ -59,6 +59,7 @@ func Join(ctx context.Context, e External) (*Conn, error) {
 		nats.Name(e.Process), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.PingInterval(silence / 3), nats.MaxPingsOutstanding(2), nats.Timeout(handshakeTimeout), nats.FlusherTimeout(silence),
+		nats.SetCustomDialer(abrupt{&net.Dialer{Timeout: handshakeTimeout}}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			logger.Info("connected again", "server", nc.ConnectedAddr())
 			e.Gap()
@@ -97,6 +98,22 @@ func Join(ctx context.Context, e External) (*Conn, error) {
 		}
 	}
 	return c, nil
+}
+
+// abrupt is a dialer whose connections end with what they have not delivered:
+// that is sent again on the next one, and must not come late as well.
+type abrupt struct{ *net.Dialer }
+
+// Dial is nats.CustomDialer's.
+func (a abrupt) Dial(network, address string) (net.Conn, error) {
+	conn, err := a.Dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		err = tcp.SetLinger(0)
+	}
+	return conn, err
 }
 
 // Ping asks the server that the connection is to whether it is there.

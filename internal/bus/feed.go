@@ -32,7 +32,7 @@ var errFollowerGone = errors.New("the follower went away")
 // sends items until its context ends (the follower left) or it has no more.
 func AnswerFeed[Req, Item any](c *Conn, peer string, feed link.Feed[Req, Item], fn func(ctx context.Context, req Req, send func(Item) error) error) error {
 	slots := make(chan struct{}, maxFeeds)
-	_, err := c.nc.QueueSubscribe(subject(peer, feed.Name), peer, func(m *nats.Msg) {
+	return c.serve(subject(peer, feed.Name), peer, func(m *nats.Msg) {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -44,10 +44,6 @@ func AnswerFeed[Req, Item any](c *Conn, peer string, feed link.Feed[Req, Item], 
 			c.finish(m.Reply, serveFeed(c, m, fn))
 		}()
 	})
-	if err != nil {
-		return err
-	}
-	return c.announce()
 }
 
 func serveFeed[Req, Item any](c *Conn, m *nats.Msg, fn func(context.Context, Req, func(Item) error) error) error {

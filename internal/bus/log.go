@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +41,9 @@ type Log struct {
 	kept    int        // bytes kept to be sent again
 	free    *sync.Cond // there is room for one more
 	closed  bool
+	stalled bool        // the servers do not take anything just now
+	probe   uint64      // the append that tries whether they do again
+	fence   func() bool // nil, or whether what is under way still counts
 }
 
 // pendingAppend is an append that the stream has not answered. Where servers
@@ -50,7 +51,7 @@ type Log struct {
 type pendingAppend struct {
 	done    func(sequence uint64, err error)
 	at      time.Time
-	sent    time.Time // zero: to be sent again
+	sent    time.Time // zero: to be sent, or sent again
 	subject string
 	data    []byte
 }
@@ -73,10 +74,6 @@ const (
 	// where servers elect another leader meanwhile.
 	appendLapse  = 10 * time.Second
 	patientLapse = 30 * time.Second
-	// resendAfter is how long an answer is waited for before an append is sent
-	// again. One that had arrived is known by its id for forgetAfter.
-	resendAfter = 2 * time.Second
-	forgetAfter = time.Minute
 )
 
 // OpenLog creates the stream or brings its limits up to date.
@@ -136,58 +133,20 @@ func (l *Log) Append(subject string, data []byte, done func(sequence uint64, err
 	n := l.next
 	waiting := &pendingAppend{done: done, at: time.Now(), subject: l.prefix + subject}
 	l.pending[n] = waiting
-	if l.conn.elsewhere {
-		waiting.data, waiting.sent = append([]byte(nil), data...), waiting.at
-		l.kept += len(data)
-	}
+	queued := l.conn.elsewhere && l.keep(waiting, data)
 	l.mu.Unlock()
-	if !l.conn.elsewhere {
+	switch {
+	case queued:
+	case l.conn.elsewhere:
+		l.send(n, waiting)
+	default:
 		if err := l.conn.nc.PublishRequest(waiting.subject, l.replyTo(n), data); err != nil {
 			l.settle(n, 0, err)
 		}
-		return
 	}
-	l.send(n, waiting)
 }
 
 func (l *Log) replyTo(n uint64) string { return l.inbox + strconv.FormatUint(n, 36) }
-
-// send publishes an append under an id by which the stream knows it again. That
-// it could not be sent, the next round of resend finds.
-func (l *Log) send(n uint64, waiting *pendingAppend) {
-	m := &nats.Msg{Subject: waiting.subject, Reply: l.replyTo(n), Data: waiting.data, Header: nats.Header{nats.MsgIdHdr: {l.replyTo(n)}}}
-	if l.conn.nc.PublishMsg(m) != nil {
-		l.postpone(n)
-	}
-}
-
-// postpone has an append sent again.
-func (l *Log) postpone(n uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if waiting, ok := l.pending[n]; ok {
-		waiting.sent = time.Time{}
-	}
-}
-
-// resend sends again what was not answered, in the order in which it came.
-func (l *Log) resend(now time.Time) {
-	if !l.conn.elsewhere || !l.conn.nc.IsConnected() {
-		return
-	}
-	again := map[uint64]*pendingAppend{}
-	l.mu.Lock()
-	for n, waiting := range l.pending {
-		if now.Sub(waiting.sent) > resendAfter {
-			waiting.sent = now
-			again[n] = waiting
-		}
-	}
-	l.mu.Unlock()
-	for _, n := range slices.Sorted(maps.Keys(again)) {
-		l.send(n, again[n])
-	}
-}
 
 // acknowledged takes the stream's answer: {"stream":"…","seq":n} or an error.
 func (l *Log) acknowledged(m *nats.Msg) {
@@ -201,6 +160,9 @@ func (l *Log) acknowledged(m *nats.Msg) {
 		return
 	}
 	l.settle(n, sequence, err)
+	if l.conn.elsewhere {
+		l.resume(n)
+	}
 }
 
 func (l *Log) settle(n, sequence uint64, err error) {
@@ -220,9 +182,6 @@ func (l *Log) settle(n, sequence uint64, err error) {
 	}
 }
 
-// resendEvery is how often it is looked for appends that are overdue.
-const resendEvery = 250 * time.Millisecond
-
 // closeLapse is how long appends under way are waited for at the end.
 const closeLapse = 2 * time.Second
 
@@ -238,6 +197,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.close()
 			return nil
 		case now := <-tick.C:
+			l.fenced()
 			l.resend(now)
 			for _, n := range l.overdue(now) {
 				l.settle(n, 0, problem.New(problem.NotReady, "the log %s does not answer", l.name))

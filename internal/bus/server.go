@@ -113,6 +113,10 @@ type Conn struct {
 	namespace string // what names begin with on servers that others use too
 	replicas  int
 	elsewhere bool // the servers are not this process's own and may come and go
+
+	mu        sync.Mutex
+	serving   []*service
+	withdrawn bool
 }
 
 // Connect opens an in-memory connection that lives as long as the server.

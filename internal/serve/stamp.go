@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
@@ -93,6 +94,15 @@ func (p *process) together() *stamp.Together {
 	}}
 }
 
+// serveReady tells a balancer whether devices may be sent here.
+func serveReady(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, problem.Of(err).Message, http.StatusServiceUnavailable)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
 // stampDoor lets devices and back ends in to the one stamp there is. By which
 // name they came, the stamp's edges look at.
 func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.Entrance {
@@ -113,6 +123,8 @@ func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.En
 			door.ServeWebSocket(w, r)
 		case r.URL.Path == "/healthz":
 			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path == "/readyz":
+			serveReady(w, built.Ready())
 		default:
 			built.HTTPHandler().ServeHTTP(w, r)
 		}

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -96,7 +97,14 @@ func openPostgres(ctx context.Context, at string, migrations fs.FS, shared bool)
 		schema = "public"
 	}
 	config.RuntimeParams["application_name"] = "slipway"
-	config.DialFunc = dial
+	var settled atomic.Bool
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &hurried{Conn: conn, wait: answerWait, settled: &settled}, nil
+	}
 	db := &DB{
 		over: make(chan struct{}), shared: shared,
 		dialect: PostgreSQL, writeStatements: map[string]*sql.Stmt{}, lock: lockNumber(schema),
@@ -108,12 +116,53 @@ func openPostgres(ctx context.Context, at string, migrations fs.FS, shared bool)
 	if err := db.prepare(ctx, schema, migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", Shown(at), asProblem(err)), db.readers.Close(), db.writers.Close())
 	}
+	settled.Store(true)
 	return db, nil
+}
+
+// answerWait is how long a server may think about a statement, once tables are
+// up to date: one that stands still must not hold its callers for ever.
+const answerWait = 30 * time.Second
+
+// hurried is a connection whose reads end, unless somebody has set another
+// deadline for them.
+type hurried struct {
+	net.Conn
+	wait    time.Duration
+	settled *atomic.Bool
+	theirs  atomic.Bool
+}
+
+// SetDeadline is net.Conn's.
+func (h *hurried) SetDeadline(at time.Time) error {
+	h.theirs.Store(!at.IsZero())
+	return h.Conn.SetDeadline(at)
+}
+
+// SetReadDeadline is net.Conn's.
+func (h *hurried) SetReadDeadline(at time.Time) error {
+	h.theirs.Store(!at.IsZero())
+	return h.Conn.SetReadDeadline(at)
+}
+
+// Read is net.Conn's.
+func (h *hurried) Read(b []byte) (int, error) {
+	if h.settled.Load() && !h.theirs.Load() {
+		if err := h.Conn.SetReadDeadline(time.Now().Add(h.wait)); err != nil {
+			return 0, err
+		}
+		if h.theirs.Load() { // they have set theirs just before
+			if err := h.Conn.SetReadDeadline(time.Unix(1, 0)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return h.Conn.Read(b)
 }
 
 // stalled is how long a process may stop in the middle of its turn: then the
 // server ends it, and the others go on.
-const stalled = 10 * time.Second
+const stalled = 3 * time.Second
 
 func writing(config *pgx.ConnConfig, shared bool) *pgx.ConnConfig {
 	config = config.Copy()

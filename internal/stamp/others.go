@@ -57,9 +57,8 @@ const (
 	fileArrived           = "file"
 )
 
-// claimWait is how long a device that connects waits for another process to
-// let go of it. One that does not answer has lost its device with its network.
-const claimWait = time.Second
+// answerWait is how much longer than what is asked for an answer is waited for.
+const answerWait = time.Second
 
 // others are the other processes of a stamp, as its hub knows them.
 type others struct {
@@ -85,10 +84,14 @@ func (s *Stamp) meet(ctx context.Context, options Options) error {
 			return s.hub.Counts().Connected
 		},
 		Apart: func() { s.hub.Apart() },
+		Stood: func() { s.hub.CutAll("the process stood still") },
 		Again: func() { s.hub.Together() },
 		Gone:  func(ctx context.Context, id string) error { return s.hub.Devices.ResetConnected(ctx, id) },
 	})
 	s.others = o
+	if err == nil {
+		s.logs.Fence(o.cluster.Live)
+	}
 	return err
 }
 
@@ -167,6 +170,7 @@ func (o *others) reread(ctx context.Context, subject string) {
 
 const (
 	rereadEvery = 10 * time.Second       // without a reason
+	fitEvery    = 250 * time.Millisecond // how soon calls go elsewhere
 	touchEvery  = 200 * time.Millisecond // how long touched identities are gathered
 	maxTouched  = 1000                   // told at once
 )
@@ -193,6 +197,32 @@ func (o *others) run(ctx context.Context) error {
 		case <-touch.C:
 			o.tellTouched()
 		}
+	}
+}
+
+// answerWhileFit has calls of other planes answered here only while the process
+// has what that takes, until ctx ends.
+func (o *others) answerWhileFit(ctx context.Context) error {
+	tick := time.NewTicker(fitEvery)
+	defer tick.Stop()
+	for answers := true; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		fit, change := o.cluster.Admits(), o.stamp.link.Return
+		if fit == answers {
+			continue
+		}
+		if !fit {
+			change = o.stamp.link.Withdraw
+		}
+		if err := change(); err != nil {
+			o.logger.Warn("calls of other planes come here although they should not, or do not", "error", err)
+			continue
+		}
+		answers = fit
 	}
 }
 
@@ -233,9 +263,16 @@ func (o *others) tellTouched() {
 	}
 }
 
-// Claim is hub.Others'.
+// Live is hub.Others'.
+func (o *others) Live() bool { return o.cluster.Live() }
+
+// Admits is hub.Others'.
+func (o *others) Admits() bool { return o.cluster.Admits() }
+
+// Claim is hub.Others'. A process that does not answer has lost its device with
+// its network, or has stood still.
 func (o *others) Claim(ctx context.Context, claim hub.Claim) (all hub.Claimed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, claimWait)
+	ctx, cancel := context.WithTimeout(ctx, cluster.ClaimWait)
 	defer cancel()
 	for _, r := range cluster.AskOthers(ctx, o.cluster, claimDevice, claim) {
 		if r.Err != nil {
@@ -260,14 +297,14 @@ func (o *others) Tell(c hub.Change) { tell(o, newsDesired, c) }
 
 // Find is hub.Others'.
 func (o *others) Find(ctx context.Context, id string, wait time.Duration) string {
-	ctx, cancel := context.WithTimeout(ctx, wait+claimWait)
+	ctx, cancel := context.WithTimeout(ctx, wait+answerWait)
 	defer cancel()
 	return cluster.First(ctx, o.cluster, findDevice, find{id, wait})
 }
 
 // Invoke is hub.Others'.
 func (o *others) Invoke(ctx context.Context, process string, req link.InvokeMethod) (link.MethodResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, req.ResponseTimeout+claimWait)
+	ctx, cancel := context.WithTimeout(ctx, req.ResponseTimeout+answerWait)
 	defer cancel()
 	return cluster.Ask(ctx, o.cluster, process, link.MethodInvoke, req)
 }

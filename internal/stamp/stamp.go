@@ -250,6 +250,9 @@ func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connec
 // ServeAMQP speaks with one back end until its connection ends.
 func (s *Stamp) ServeAMQP(ctx context.Context, conn *amqp.Conn) { s.backEnds.Serve(ctx, conn) }
 
+// Ready is nil where devices may be sent to this process.
+func (s *Stamp) Ready() error { return s.hub.Ready() }
+
 // HTTPHandler serves the hub protocol over HTTPS.
 func (s *Stamp) HTTPHandler() http.Handler { return s.service }
 
@@ -297,7 +300,7 @@ func (s *Stamp) run(ctx context.Context) error {
 	defer cancel()
 	left := make(chan error, 1)
 	go func() { left <- s.others.cluster.Run(member); cancel() }()
-	err := tasks.Run(ctx, append(parts, tasks.Task{Name: "news", Run: s.others.run})...)
+	err := tasks.Run(ctx, append(parts, tasks.Task{Name: "news", Run: s.others.run}, tasks.Task{Name: "calls", Run: s.others.answerWhileFit})...)
 	leave()
 	return errors.Join(err, <-left)
 }

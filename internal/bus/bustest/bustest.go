@@ -29,8 +29,8 @@ type server struct {
 	running *exec.Cmd
 }
 
-// Start starts servers, each on its own loopback address, and returns when
-// streams can be made.
+// Start starts servers and returns when streams can be made. Clients are told
+// of no other servers than they know, so that a test may stand between.
 func Start(t testing.TB, servers int) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, bin: filepath.Join(t.TempDir(), "nats-server")}
@@ -41,7 +41,7 @@ func Start(t testing.TB, servers int) *Cluster {
 	var routes []string
 	for range servers {
 		client, route := freePort(t), freePort(t)
-		c.servers = append(c.servers, &server{port: client, args: []string{"-a", "127.0.0.1", "-p", client, "--cluster", "nats://127.0.0.1:" + route}})
+		c.servers = append(c.servers, &server{port: client, args: []string{"-a", "127.0.0.1", "-p", client, "--cluster", "nats://127.0.0.1:" + route, "--no_advertise"}})
 		routes = append(routes, "nats://127.0.0.1:"+route)
 	}
 	for i, s := range c.servers {

@@ -3,9 +3,11 @@
 // that only one may do; and what they ask and tell one another over the stamp's
 // NATS servers.
 //
-// A process that can neither renew its lease nor reach another one sets itself
-// apart, long before its lease ends: it serves no device any more. So whoever
-// finds a lease ended knows that no device is connected there.
+// A process that has lost what others have, or all of them, sets itself apart
+// long before its lease ends: it serves no device any more. So whoever finds a
+// lease ended knows that no device is connected there. And one that stood still
+// for so long that others may have taken its devices lets go of them before it
+// does anything else.
 package cluster
 
 import (
@@ -35,6 +37,13 @@ const (
 	leadsFor    = 4 * time.Second
 	// askWait is how long another process may take to say that it is there.
 	askWait = 2 * time.Second
+	// admitsFor is how long after its last renewal a process lets devices in.
+	admitsFor = 3 * time.Second
+	// stillAfter is how late the pulse of a process may be. ClaimWait, after
+	// which others take the devices of one that does not answer, is longer.
+	pulseEvery = 100 * time.Millisecond
+	stillAfter = 1500 * time.Millisecond
+	ClaimWait  = 2 * time.Second
 )
 
 // Member is one process of a stamp.
@@ -57,8 +66,8 @@ type Options struct {
 	// Connections is how many devices the process has.
 	Connections func() int64
 	// Apart and Again are told when the process must not serve devices any
-	// more, and when it may again.
-	Apart, Again func()
+	// more, and when it may again; Stood when it stood still.
+	Apart, Again, Stood func()
 	// Gone is told of a process that is no more.
 	Gone   func(ctx context.Context, id string) error
 	Logger *slog.Logger
@@ -74,6 +83,8 @@ type Cluster struct {
 
 	contact atomic.Int64 // when the process was last known to be one of them, in ns since born
 	leading atomic.Int64 // until when it leads, in ns since born
+	renewed atomic.Int64 // when it last renewed its lease, in ns since born
+	pulse   atomic.Int64 // when it last ran, in ns since born
 	apart   atomic.Bool
 	lead    tasks.Bell // it begins to lead, or ends
 
@@ -87,7 +98,7 @@ type Cluster struct {
 func Join(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{Options: o, id: o.Name + "-" + rand.Text()[:8], started: o.Now(), born: time.Now(), silent: map[string]time.Time{}}
 	err := errors.Join(
-		Answer(c, alive, func(context.Context, link.None) (link.None, error) { return link.None{}, nil }),
+		Answer(c, alive, func(context.Context, link.None) (health, error) { return health{Renews: c.Admits()}, nil }),
 		Answer(c, hello, func(ctx context.Context, _ link.None) (link.None, error) {
 			members, err := c.look(ctx, c.DB)
 			if err == nil {
@@ -102,6 +113,7 @@ func Join(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.pulse.Store(c.since())
 	// The others are to ask this one from now on. Whoever does not answer finds
 	// it in the database a moment later.
 	ctx, cancel := context.WithTimeout(ctx, askWait)
@@ -116,9 +128,14 @@ func (c *Cluster) ID() string { return c.id }
 // alive is how one process asks another whether it is there, and hello how it
 // says that it has come.
 var (
-	alive = link.Call[link.None, link.None]{Name: "alive"}
+	alive = link.Call[link.None, health]{Name: "alive"}
 	hello = link.Call[link.None, link.None]{Name: "hello"}
 )
+
+// health is what a process says of itself.
+type health struct {
+	Renews bool `json:"renews"` // it renews its lease, so it has the database
+}
 
 // since is a moment as the atomics keep it.
 func (c *Cluster) since() int64 { return int64(time.Since(c.born)) }
@@ -165,6 +182,7 @@ func (c *Cluster) renew(ctx context.Context) error {
 	}
 	c.take(members)
 	c.met(began)
+	c.renewed.Store(began)
 	if c.apart.CompareAndSwap(true, false) {
 		c.Logger.Info("one of the stamp's processes again")
 		c.Again()
@@ -238,13 +256,27 @@ func (c *Cluster) hold(leads bool, began int64) {
 	}
 }
 
+// Admits reports whether the process may let devices in: it has what the
+// others have.
+func (c *Cluster) Admits() bool {
+	return c.Live() && c.since()-c.renewed.Load() < int64(admitsFor)
+}
+
+// Live reports whether the devices of the process are still its own. It asks
+// nothing but the clock, so that it holds for whoever goes on in the midst of
+// something after a standstill.
+func (c *Cluster) Live() bool {
+	now := c.since()
+	return !c.apart.Load() && now-c.pulse.Load() < int64(stillAfter) && now-c.contact.Load() < int64(apartAfter)
+}
+
 // Leads reports whether the process leads.
 func (c *Cluster) Leads() bool { return c.since() < c.leading.Load() }
 
 // Run keeps the process a member until ctx ends, and then has the others know
 // at once that it is gone. What serves devices must have ended by then.
 func (c *Cluster) Run(ctx context.Context) error {
-	err := tasks.Run(ctx, tasks.Task{Name: "lease", Run: c.keep}, tasks.Task{Name: "contact", Run: c.watch})
+	err := tasks.Run(ctx, tasks.Task{Name: "lease", Run: c.keep}, tasks.Task{Name: "contact", Run: c.watch}, tasks.Task{Name: "pulse", Run: c.beat})
 	return errors.Join(err, c.leave())
 }
 
@@ -267,10 +299,29 @@ func (c *Cluster) keep(ctx context.Context) error {
 	}
 }
 
+// beat notices that the process stood still: it lets go of its devices before
+// the pulse goes on.
+func (c *Cluster) beat(ctx context.Context) error {
+	tick := time.NewTicker(pulseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if still := time.Duration(c.since() - c.pulse.Load()); still >= stillAfter {
+			c.Logger.Warn("the process stood still; its devices may be elsewhere by now", "for", still)
+			c.Stood()
+		}
+		c.pulse.Store(c.since())
+	}
+}
+
 // watch sets the process apart when nobody has heard of it for too long. While
-// the database is away, that other processes answer is enough: whoever takes a
-// device off the stamp asks this one too. Once apart, only its lease brings the
-// process back: the others may have buried it.
+// nobody has the database, that other processes answer is enough: whoever takes
+// a device off the stamp asks this one too. Once apart, only its lease brings
+// the process back: the others may have buried it.
 func (c *Cluster) watch(ctx context.Context) error {
 	tick := time.NewTicker(renewEvery / 2)
 	defer tick.Stop()
@@ -284,7 +335,7 @@ func (c *Cluster) watch(ctx context.Context) error {
 		case c.apart.Load():
 		case silent > apartAfter:
 			c.apart.Store(true)
-			c.Logger.Error("neither the database nor another process can be reached; devices are not served until that is so", "for", silent)
+			c.Logger.Error("the process has lost the database or the servers; devices are not served until it has them again", "for", silent)
 			c.Apart()
 		case silent > 2*renewEvery:
 			c.hear(ctx)
@@ -296,8 +347,9 @@ func (c *Cluster) watch(ctx context.Context) error {
 	}
 }
 
-// hear asks the others whether they are there. One that is alone has but the
-// servers to ask.
+// hear asks the others whether they are there, and no better off: where one of
+// them has the database, that is the place for devices. A process that is alone
+// has but the servers to ask.
 func (c *Cluster) hear(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
@@ -309,11 +361,15 @@ func (c *Cluster) hear(ctx context.Context) {
 		}
 		return
 	}
-	for _, answer := range AskAll(ctx, c, others, alive, link.None{}) {
-		if answer.Err == nil {
-			c.met(began)
+	heard := false
+	for _, r := range AskAll(ctx, c, others, alive, link.None{}) {
+		if r.Err == nil && r.Answer.Renews {
 			return
 		}
+		heard = heard || r.Err == nil
+	}
+	if heard {
+		c.met(began)
 	}
 }
 

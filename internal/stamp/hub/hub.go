@@ -156,6 +156,9 @@ func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Sessi
 		h.throttled.Add(1)
 		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; try again later", h.Limits.ConnectRate)
 	}
+	if err := h.Ready(); err != nil {
+		return nil, err
+	}
 	s, previous, err := h.admit(ctx, a, downlink)
 	if err != nil {
 		h.noteRefusal(ctx, a, err)
@@ -410,7 +413,12 @@ func (h *Hub) shutDown() error {
 	h.CutAll("the stamp is stopping")
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return h.flush(ctx, true)
+	err := h.flush(ctx, true)
+	if problem.Is(err, problem.NotReady) {
+		h.Logger.Warn("the last activity was not written", "error", err)
+		return nil
+	}
+	return err
 }
 
 // flush writes activities down, those of ended and new sessions at once, the

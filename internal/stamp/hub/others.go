@@ -12,6 +12,10 @@ import (
 // Others are the other processes of the stamp, as the hub needs them. A device
 // is connected to one of them at most.
 type Others interface {
+	// Live reports whether what devices say to this process still counts, and
+	// Admits whether it may let devices in.
+	Live() bool
+	Admits() bool
 	// Claim has the others end what connection they have of an identity that
 	// has connected here. Of two that claim at once, the greater claim wins.
 	Claim(ctx context.Context, c Claim) (Claimed, error)
@@ -111,6 +115,20 @@ func (h *Hub) cutElsewhere(ctx context.Context, id, reason string) error {
 		return nil
 	}
 	return h.Others.Cut(ctx, id, reason)
+}
+
+// live reports whether what devices say to this process still counts.
+func (h *Hub) live() bool { return h.Others == nil || h.Others.Live() }
+
+// Ready is nil where the process may let devices in. A balancer before several
+// processes asks.
+func (h *Hub) Ready() error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.closing || h.apart || h.Others != nil && !h.Others.Admits() {
+		return problem.New(problem.NotReady, "this process of the stamp serves nobody just now; try again later")
+	}
+	return nil
 }
 
 // Apart ends all connections and lets nobody in: the other processes may

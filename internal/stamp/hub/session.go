@@ -178,6 +178,10 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	case <-s.ended:
 		return errOver
 	}
+	if !s.hub.live() {
+		<-s.window
+		return errOver
+	}
 	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
 		<-s.window
 		if err == nil {

@@ -28,7 +28,7 @@ func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
 func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int64, err error) {
 	now := h.Now()
 	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) {
-		if s.over() {
+		if s.over() || !h.live() {
 			return t, errOver
 		}
 		return t.PatchReported(patch, now)

@@ -47,6 +47,9 @@ func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, log
 	return &Logs{stamp, telemetry, events, logger}, nil
 }
 
+// Fence has telemetry that the log has not taken given up once live says no.
+func (l *Logs) Fence(live func() bool) { l.telemetry.Fence(live) }
+
 // Run settles what the logs leave unanswered, until ctx ends.
 func (l *Logs) Run(ctx context.Context) error {
 	return tasks.Run(ctx, tasks.Task{Name: "telemetry", Run: l.telemetry.Run}, tasks.Task{Name: "events", Run: l.events.Run})

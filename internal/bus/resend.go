@@ -1,0 +1,119 @@
+package bus
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/slipway/slipway/internal/problem"
+)
+
+// A log on servers that come and go is sent what they did not take until they
+// do, each append under an id by which they know it again. Its order is kept:
+// while the servers take nothing, the oldest append alone is tried, and when
+// they have it all others follow.
+const (
+	// resendEvery is how often it is looked for appends that are overdue.
+	resendEvery = 250 * time.Millisecond
+	// resendAfter is how long an answer is waited for before an append is sent
+	// again. One that had arrived is known by its id for forgetAfter.
+	resendAfter = 2 * time.Second
+	forgetAfter = time.Minute
+)
+
+// Fence has appends given up once live says no: what they say is no longer this
+// process's to say, and must not come after what is said elsewhere.
+func (l *Log) Fence(live func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fence = live
+}
+
+// keep notes what an append needs to be sent again, and reports whether it must
+// wait until the servers take anything. The caller holds mu.
+func (l *Log) keep(waiting *pendingAppend, data []byte) (queued bool) {
+	waiting.data = append([]byte(nil), data...)
+	l.kept += len(data)
+	if !l.stalled {
+		waiting.sent = waiting.at
+	}
+	return l.stalled
+}
+
+// send publishes an append. That it could not be sent, the next round of resend
+// finds.
+func (l *Log) send(n uint64, waiting *pendingAppend) {
+	if !l.publish(n, waiting) {
+		l.postpone(n)
+	}
+}
+
+func (l *Log) publish(n uint64, waiting *pendingAppend) bool {
+	return l.conn.nc.PublishMsg(&nats.Msg{
+		Subject: waiting.subject, Reply: l.replyTo(n), Data: waiting.data, Header: nats.Header{nats.MsgIdHdr: {l.replyTo(n)}},
+	}) == nil
+}
+
+// postpone has an append sent again, and all later ones wait for it.
+func (l *Log) postpone(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if waiting, ok := l.pending[n]; ok {
+		waiting.sent, l.stalled = time.Time{}, true
+	}
+}
+
+// resend tries the oldest append again where the servers take nothing.
+func (l *Log) resend(now time.Time) {
+	if !l.conn.elsewhere {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == 0 || !l.conn.nc.IsConnected() {
+		return
+	}
+	oldest := slices.Min(slices.Collect(maps.Keys(l.pending)))
+	waiting := l.pending[oldest]
+	if now.Sub(waiting.sent) <= resendAfter {
+		return
+	}
+	l.stalled, l.probe = true, oldest
+	waiting.sent = now
+	if !l.publish(oldest, waiting) {
+		waiting.sent = time.Time{}
+	}
+}
+
+// resume sends all appends that wait once the one that was tried is through.
+func (l *Log) resume(through uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stalled || l.probe != through && len(l.pending) > 0 {
+		return
+	}
+	l.stalled, l.probe = false, 0
+	now := time.Now()
+	for _, n := range slices.Sorted(maps.Keys(l.pending)) {
+		waiting := l.pending[n]
+		waiting.sent = now
+		if !l.publish(n, waiting) {
+			waiting.sent, l.stalled = time.Time{}, true
+		}
+	}
+}
+
+// fenced gives up what no longer counts.
+func (l *Log) fenced() {
+	l.mu.Lock()
+	var given []uint64
+	if l.fence != nil && !l.fence() {
+		given = slices.Collect(maps.Keys(l.pending))
+	}
+	l.mu.Unlock()
+	for _, n := range given {
+		l.settle(n, 0, problem.New(problem.NotReady, "the process does not serve devices just now"))
+	}
+}

@@ -1,0 +1,193 @@
+package test
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipway/slipway/internal/bus/bustest"
+	"github.com/slipway/slipway/internal/serve"
+	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
+	"github.com/slipway/slipway/internal/up"
+)
+
+// The ports of a stamp of several processes, each of which has its own address.
+const (
+	stampHTTPS = 8443
+	stampMQTTS = 8883
+	stampAMQPS = 5671
+)
+
+// together is an installation whose only stamp is several processes behind one
+// address, on a PostgreSQL server and a cluster of NATS servers. Each process
+// reaches those over cables of its own.
+type together struct {
+	*planes
+	postgres *sqldbtest.Server
+	nats     *bustest.Cluster
+	names    []string // of the processes
+	database map[string]*cable
+	servers  map[string][]*cable
+}
+
+func startTogether(t *testing.T, processes int) *together {
+	t.Helper()
+	postgres := sqldbtest.Start(t)
+	g := &together{postgres: postgres, nats: bustest.Start(t, 3), database: map[string]*cable{}, servers: map[string][]*cable{}}
+	g.planes = startPlanes(t, postgres.URL)
+	g.patience = 10 * time.Second
+	net := strings.TrimSuffix(g.ready.Provisioning.Host, "2")
+	g.apply("apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: test }\nspec: {}\n---\n" +
+		"apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: here }\n")
+	var mqtts, https, ready []string
+	for i := range processes {
+		name, address := fmt.Sprintf("p%d", i), fmt.Sprint(net, 10+i)
+		g.names = append(g.names, name)
+		mqtts, https = append(mqtts, fmt.Sprint(address, ":", stampMQTTS)), append(https, fmt.Sprint(address, ":", stampHTTPS))
+		ready = append(ready, fmt.Sprint("https://", address, ":", stampHTTPS, "/readyz"))
+		one := &part{plane: serve.Stamp, name: "test-1", process: name, address: net + "9", hosts: ", " + address}
+		one.ready = serve.Ready{HTTPS: stampHTTPS, MQTTS: stampMQTTS, AMQPS: stampAMQPS}
+		one.join = g.joining("stamp", "token", "test-1") + g.shared(name)
+		one.database = g.reach(name)
+		one.at = address
+		g.begin(one)
+	}
+	prober := &http.Client{Timeout: probeEvery, Transport: &http.Transport{TLSClientConfig: g.tls(""), DisableKeepAlives: true}}
+	lay(t, fmt.Sprint(net, 9, ":", stampMQTTS), mqtts...).balance(t, prober, ready)
+	lay(t, fmt.Sprint(net, 9, ":", stampHTTPS), https...).balance(t, prober, ready)
+	g.ready.Stamps = []up.ReadyStamp{{Name: "test-1", Environment: "test", Region: "here", Host: net + "9", MQTTS: stampMQTTS, HTTPS: stampHTTPS, AMQPS: stampAMQPS}}
+	return g
+}
+
+// shared is how a process reaches what the processes share, besides the
+// database.
+func (g *together) shared(process string) string {
+	g.t.Helper()
+	var servers []string
+	for _, at := range g.nats.URLs() {
+		c := lay(g.t, "127.0.0.1:0", strings.TrimPrefix(at, "nats://"))
+		g.servers[process] = append(g.servers[process], c)
+		servers = append(servers, strconv.Quote("nats://"+c.address))
+	}
+	return fmt.Sprintf("cluster: { process: %s, files: %s, nats: { servers: [%s] } }\n", process, filepath.Join(g.dir, "files"), strings.Join(servers, ", "))
+}
+
+// reach is the URL by which a process reaches the stamp's schema.
+func (g *together) reach(process string) string {
+	g.t.Helper()
+	at, err := sqldb.InSchema(g.postgres.URL, "test-1")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	u, err := url.Parse(at)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.database[process] = lay(g.t, "127.0.0.1:0", u.Host)
+	u.Host = g.database[process].address
+	return u.String()
+}
+
+func (g *together) signal(name string, s syscall.Signal) {
+	g.t.Helper()
+	if err := g.parts[name].command.Process.Signal(s); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// trouble is something that goes wrong, and how it ends.
+type trouble struct {
+	what       string
+	begin, end func()
+}
+
+// troubles are all that the test knows. Each has a process or a server of its
+// own, by number.
+func (g *together) troubles(i int) []trouble {
+	name := g.names[i]
+	nothing := func() {}
+	all := func(cables []*cable, do func(*cable)) func() {
+		return func() {
+			for _, w := range cables {
+				do(w)
+			}
+		}
+	}
+	return []trouble{
+		{"process " + name + " killed", func() { g.parts[name].kill(g.t) }, func() { g.again(name) }},
+		{fmt.Sprintf("NATS server %d killed", i), func() { g.nats.Kill(i) }, func() { g.nats.Resume(i) }},
+		{"the database killed and started", func() { g.postgres.Kill(); g.postgres.Resume() }, nothing},
+		{"process " + name + " cut off the database", g.database[name].cut, g.database[name].mend},
+		{"process " + name + " cut off NATS", all(g.servers[name], (*cable).cut), all(g.servers[name], (*cable).mend)},
+		{"process " + name + " cut off both", func() { g.database[name].cut(); all(g.servers[name], (*cable).cut)() }, func() { g.database[name].mend(); all(g.servers[name], (*cable).mend)() }},
+		{"process " + name + " frozen", func() { g.signal(name, syscall.SIGSTOP) }, func() { g.signal(name, syscall.SIGCONT) }},
+		{fmt.Sprintf("NATS server %d frozen", i), func() { g.nats.Freeze(i) }, func() { g.nats.Thaw(i) }},
+		{"control frozen", func() { g.signal(serve.Control, syscall.SIGSTOP) }, func() { g.signal(serve.Control, syscall.SIGCONT) }},
+	}
+}
+
+// kill ends the process as kill -9 does.
+func (one *part) kill(t testing.TB) {
+	t.Helper()
+	if err := one.command.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = one.command.Wait() // it was killed, which is what it says
+	one.command = nil
+}
+
+// troubled is for how long the processes of a stamp are given trouble beyond
+// once each; SLIPWAY_TROUBLE says another time.
+func troubled(t *testing.T) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("SLIPWAY_TROUBLE"), "0s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// TestAStampOfSeveralProcessesLosesNothing kills, freezes and cuts off each
+// kind of part of a stamp under load, prints how long devices noticed, and
+// holds the stamp to what it acknowledged.
+func TestAStampOfSeveralProcessesLosesNothing(t *testing.T) {
+	t.Parallel()
+	g := startTogether(t, 3)
+	g.enrol()
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(g.must("stamp", "list"), "127.77.") })
+	hands := make([]*hand, 9)
+	for i := range hands {
+		hands[i] = &hand{id: fmt.Sprintf("together-%02d", i)}
+	}
+	l := g.put(hands)
+	l.progress(t, "every device works", everyone)
+	end := time.Now().Add(troubled(t))
+	for round := 0; round < 1 || time.Now().Before(end); round++ {
+		for n := range len(g.troubles(0)) {
+			one := g.troubles((round + n) % len(g.names))[n]
+			begin := time.Now()
+			one.begin()
+			l.progress(t, one.what+": every device works", everyone)
+			worked := time.Since(begin)
+			one.end()
+			begin = time.Now()
+			l.progress(t, one.what+", and over: every device works", everyone)
+			t.Logf("%-40s every device works after %8s; over: after %8s", one.what, worked.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+		}
+	}
+	close(l.stop)
+	l.done.Wait()
+	for _, h := range hands {
+		h.check(t, g.installation)
+	}
+	everyDeviceInOnePlace(t, g.installation, hands)
+}
