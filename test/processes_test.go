@@ -2,6 +2,7 @@ package test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,11 +10,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/internal/bus/bustest"
+	"github.com/slipway/slipway/internal/client"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -190,4 +194,90 @@ func TestAStampOfSeveralProcessesLosesNothing(t *testing.T) {
 		h.check(t, g.installation)
 	}
 	everyDeviceInOnePlace(t, g.installation, hands)
+}
+
+// TestProcessesAreRestartedUnnoticed restarts the processes of a stamp one by
+// one while devices and back ends work, and nothing that they ask fails.
+func TestProcessesAreRestartedUnnoticed(t *testing.T) {
+	t.Parallel()
+	g := startTogether(t, 3)
+	g.enrol()
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(g.must("stamp", "list"), "127.77.") })
+	ctx, stop := context.WithCancel(t.Context())
+	devices, end := context.WithCancel(t.Context())
+	var working, running sync.WaitGroup
+	for i := range 6 {
+		id := fmt.Sprintf("rolling-%d", i)
+		d := g.sensor(id)
+		running.Go(func() {
+			if err := d.Run(devices); err != nil && devices.Err() == nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		})
+		if err := d.Send(ctx, device.Message{Body: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+		working.Go(func() {
+			repeat(t, ctx, id+": command", time.Second, func() error {
+				_, err := g.api.SendCommand(context.Background(), id, client.Command{BodyBase64: []byte("1")})
+				return err
+			})
+		})
+		for what, do := range map[string]func() error{
+			"message": func() error { return d.Send(context.Background(), device.Message{Body: []byte("1")}) },
+			"patch":   func() error { _, err := d.Report(context.Background(), []byte(`{"n":1}`)); return err },
+			"twin":    func() error { _, err := g.api.PatchTwin(context.Background(), id, "", []byte(`{"tags":{"a":1}}`)); return err },
+			"method": func() error {
+				_, err := g.api.InvokeMethod(context.Background(), id, "echo", client.Method{ConnectTimeoutSeconds: 20})
+				return err
+			},
+		} {
+			working.Go(func() { repeat(t, ctx, id+": "+what, 50*time.Millisecond, do) })
+		}
+	}
+	for _, name := range g.names {
+		begin := time.Now()
+		g.end(name, syscall.SIGTERM)
+		t.Logf("%s stopped in %s", name, time.Since(begin).Round(time.Millisecond))
+		g.again(name)
+	}
+	stop()
+	working.Wait()
+	end()
+	running.Wait()
+}
+
+// repeat does something again and again until ctx ends; it must not fail.
+func repeat(t *testing.T, ctx context.Context, what string, every time.Duration, do func() error) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			if n == 0 {
+				t.Errorf("%s: never done", what)
+			}
+			return
+		case <-tick.C:
+		}
+		if err := do(); err != nil {
+			t.Errorf("%s %d: %v", what, n, err)
+			return
+		}
+	}
+}
+
+// sensor is a device of our own client that answers methods.
+func (g *together) sensor(id string) *device.Client {
+	g.t.Helper()
+	d, err := device.New(device.Config{
+		Provisioning: g.provisioningAddress(), IDScope: g.ready.Provisioning.IDScope, RegistrationID: id,
+		Key: device.DeriveKey(groupKey, id), CA: g.pool, Port: stampMQTTS,
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	d.OnMethod("echo", func(_ context.Context, payload []byte) (int, []byte) { return 200, payload })
+	d.OnMessage(func(device.Message) {})
+	return d
 }

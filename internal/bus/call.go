@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,8 +34,9 @@ func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn f
 			respond(m, nil, problem.New(problem.Busy, "%s is busy", peer).After(time.Second))
 			return
 		}
+		c.busy.Add(1)
 		go func() {
-			defer func() { <-slots }()
+			defer func() { <-slots; c.busy.Add(-1) }()
 			ctx, cancel := context.WithTimeout(context.Background(), waitOf(m))
 			defer cancel()
 			var req Req
@@ -75,7 +77,7 @@ func (c *Conn) begin(one *service) (err error) {
 }
 
 // Withdraw has what is asked of the peer go to its other processes, until
-// Return. What has been asked already is answered.
+// Return. What has come already is answered.
 func (c *Conn) Withdraw() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,11 +85,34 @@ func (c *Conn) Withdraw() error {
 	var failures []error
 	for _, one := range c.serving {
 		if one.subscription != nil {
-			failures = append(failures, one.subscription.Unsubscribe())
-			one.subscription = nil
+			failures = append(failures, one.subscription.Drain())
+			c.leaving, one.subscription = append(c.leaving, one.subscription), nil
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// idleEvery is how often Idle looks.
+const idleEvery = 10 * time.Millisecond
+
+// Idle returns when all calls that had come before Withdraw are answered.
+func (c *Conn) Idle(ctx context.Context) error {
+	tick := time.NewTicker(idleEvery)
+	defer tick.Stop()
+	for !c.idle() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func (c *Conn) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(c.leaving, (*nats.Subscription).IsValid) && c.busy.Load() == 0
 }
 
 // Return undoes Withdraw.
@@ -101,7 +126,7 @@ func (c *Conn) Return() error {
 			}
 		}
 	}
-	c.withdrawn = false
+	c.withdrawn, c.leaving = false, nil
 	return nil
 }
 

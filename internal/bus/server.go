@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -117,6 +118,8 @@ type Conn struct {
 	mu        sync.Mutex
 	serving   []*service
 	withdrawn bool
+	leaving   []*nats.Subscription // withdrawn, with calls that have come before
+	busy      atomic.Int64         // calls that are being answered
 }
 
 // Connect opens an in-memory connection that lives as long as the server.

@@ -73,7 +73,10 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	}
 	built.SetHosts(p.names(ports))
 	built.SetTold(p.told(ports))
-	return tasks.Run(ctx,
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { built.Retire(); stop() })()
+	return tasks.Run(working,
 		tasks.Task{Name: "entrance", Run: door.Run},
 		tasks.Task{Name: "stamp", Run: built.Run},
 		tasks.Task{Name: "certificate", Run: p.keepRenewed(identity)},

@@ -27,6 +27,7 @@ var (
 	claimDevice = link.Call[hub.Claim, hub.Claimed]{Name: "device.claim"}
 	cutDevice   = link.Call[cut, link.None]{Name: "device.cut"}
 	findDevice  = link.Call[find, link.None]{Name: "device.find"}
+	invokeThere = link.Call[link.InvokeMethod, hub.Invoked]{Name: "device.invoke"}
 )
 
 type cut struct {
@@ -107,7 +108,7 @@ func (o *others) answer() error {
 		cluster.Answer(c, findDevice, func(ctx context.Context, req find) (link.None, error) {
 			return link.None{}, h.Takes(ctx, req.DeviceID, req.Wait)
 		}),
-		cluster.Answer(c, link.MethodInvoke, h.InvokeHere),
+		cluster.Answer(c, invokeThere, h.InvokeHere),
 		cluster.Answer(c, link.RouteStatuses, s.deliveries.States),
 		cluster.Answer(c, link.DeadLetterReplay, s.deliveries.Replay),
 		cluster.Hear(c, newsPump, h.PumpHere),
@@ -211,7 +212,7 @@ func (o *others) answerWhileFit(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		fit, change := o.cluster.Admits(), o.stamp.link.Return
+		fit, change := o.stamp.Ready() == nil, o.stamp.link.Return
 		if fit == answers {
 			continue
 		}
@@ -224,6 +225,33 @@ func (o *others) answerWhileFit(ctx context.Context) error {
 		}
 		answers = fit
 	}
+}
+
+// Retirement takes the time in which balancers notice that the process is not
+// ready any more, and no longer than what people wait for a process to stop.
+const (
+	noticeFor = 3 * time.Second
+	retireFor = 15 * time.Second
+)
+
+// Retire hands what the process does over to the others of its stamp, so that
+// nobody notices when it stops. It returns at once where there are none.
+func (s *Stamp) Retire() {
+	if s.others == nil || len(s.others.cluster.Members()) < 2 {
+		return
+	}
+	s.logger.Info("handing over to the other processes of the stamp")
+	noticed := time.After(noticeFor)
+	ctx, cancel := context.WithTimeout(context.Background(), retireFor)
+	defer cancel()
+	s.hub.Retire(ctx)
+	if err := s.link.Withdraw(); err != nil {
+		s.logger.Warn("calls of other planes may still come here", "error", err)
+	}
+	if err := s.link.Idle(ctx); err != nil {
+		s.logger.Warn("calls of other planes were still under way", "error", err)
+	}
+	<-noticed
 }
 
 // recover makes up for news that were lost.
@@ -303,10 +331,10 @@ func (o *others) Find(ctx context.Context, id string, wait time.Duration) string
 }
 
 // Invoke is hub.Others'.
-func (o *others) Invoke(ctx context.Context, process string, req link.InvokeMethod) (link.MethodResult, error) {
+func (o *others) Invoke(ctx context.Context, process string, req link.InvokeMethod) (hub.Invoked, error) {
 	ctx, cancel := context.WithTimeout(ctx, req.ResponseTimeout+answerWait)
 	defer cancel()
-	return cluster.Ask(ctx, o.cluster, process, link.MethodInvoke, req)
+	return cluster.Ask(ctx, o.cluster, process, invokeThere, req)
 }
 
 // atLeader has a call answered by the process that leads.

@@ -6,6 +6,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,8 @@ type Hub struct {
 	closing  bool
 	apart    bool // the other processes may believe that this one is gone
 
+	retiring                     atomic.Bool  // new work goes to the other processes
+	invoking                     atomic.Int64 // methods that devices are to answer
 	twinChanges                  atomic.Bool  // whether changes of twins are noted
 	waiters                      atomic.Int64 // method callers waiting for a device
 	accepted, refused, throttled atomic.Uint64
@@ -347,10 +350,15 @@ func (h *Hub) Counts() Counts {
 }
 
 // CutAll drops every connection, as a network fault would, and returns how many.
-func (h *Hub) CutAll(reason string) int {
+func (h *Hub) CutAll(reason string) int { return h.cutSome(math.MaxInt, reason) }
+
+func (h *Hub) cutSome(most int, reason string) int {
 	h.mu.RLock()
-	all := make([]*Session, 0, len(h.sessions))
+	all := make([]*Session, 0, min(most, len(h.sessions)))
 	for _, s := range h.sessions {
+		if len(all) == most {
+			break
+		}
 		all = append(all, s)
 	}
 	h.mu.RUnlock()

@@ -34,40 +34,60 @@ func (h *Hub) Invoke(ctx context.Context, req link.InvokeMethod) (link.MethodRes
 	if _, err := h.Devices.Get(ctx, req.DeviceID); err != nil {
 		return link.MethodResult{}, err
 	}
-	process, err := h.find(ctx, req.DeviceID, req.ConnectTimeout)
-	if err != nil {
-		return link.MethodResult{}, err
+	for deadline := time.Now().Add(req.ConnectTimeout); ; {
+		process, err := h.find(ctx, req.DeviceID, max(0, time.Until(deadline)))
+		if err != nil {
+			return link.MethodResult{}, err
+		}
+		invoked, err := h.invokeAt(ctx, process, req)
+		if err != nil || !invoked.Absent {
+			return invoked.Result, err
+		}
+		if !time.Now().Before(deadline) {
+			return link.MethodResult{}, problem.New(problem.NotReady, "device %s is not connected", req.DeviceID)
+		}
 	}
+}
+
+func (h *Hub) invokeAt(ctx context.Context, process string, req link.InvokeMethod) (Invoked, error) {
 	if process != h.Process {
 		return h.Others.Invoke(ctx, process, req)
 	}
 	return h.InvokeHere(ctx, req)
 }
 
+// Invoked is what became of a method at a process.
+type Invoked struct {
+	Result link.MethodResult `json:"result"`
+	Absent bool              `json:"absent,omitempty"` // the device was not there, and not asked
+}
+
 // InvokeHere is Invoke for a device that is connected to this process.
-func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (link.MethodResult, error) {
+func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (Invoked, error) {
 	s, qos, err := h.listening(ctx, req.DeviceID, 0)
 	if err != nil {
-		return link.MethodResult{}, err
+		return Invoked{Absent: true}, nil
 	}
 	rid, answered, err := s.expect()
 	if err != nil {
-		return link.MethodResult{}, err
+		return Invoked{}, err
 	}
 	defer s.unexpect(rid)
+	h.invoking.Add(1)
+	defer h.invoking.Add(-1)
 	s.downlink.Method(rid, req.Method, req.Payload, qos)
 	timeout := time.NewTimer(req.ResponseTimeout)
 	defer timeout.Stop()
 	select {
 	case r := <-answered:
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "methodInvoked", Details: map[string]string{"method": req.Method}})
-		return methodResult(r), nil
+		return Invoked{Result: methodResult(r)}, nil
 	case <-s.ended:
-		return link.MethodResult{}, problem.New(problem.NotReady, "device %s disconnected before it answered", req.DeviceID)
+		return Invoked{}, problem.New(problem.NotReady, "device %s disconnected before it answered", req.DeviceID)
 	case <-timeout.C:
-		return link.MethodResult{}, problem.New(problem.TimedOut, "device %s did not answer within %s", req.DeviceID, req.ResponseTimeout)
+		return Invoked{}, problem.New(problem.TimedOut, "device %s did not answer within %s", req.DeviceID, req.ResponseTimeout)
 	case <-ctx.Done():
-		return link.MethodResult{}, problem.New(problem.TimedOut, "device %s did not answer in time", req.DeviceID)
+		return Invoked{}, problem.New(problem.TimedOut, "device %s did not answer in time", req.DeviceID)
 	}
 }
 
@@ -120,7 +140,7 @@ func (h *Hub) listening(ctx context.Context, id string, wait time.Duration) (*Se
 	for {
 		arrival := h.nextArrival()
 		s := h.session(id)
-		if s != nil {
+		if s != nil && !h.retiring.Load() {
 			if qos, ok := s.Subscribed(Methods); ok {
 				return s, qos, nil
 			}

@@ -30,7 +30,7 @@ type Others interface {
 	// returns which. The empty name is nobody.
 	Find(ctx context.Context, id string, wait time.Duration) (process string)
 	// Invoke runs a method through another process.
-	Invoke(ctx context.Context, process string, req link.InvokeMethod) (link.MethodResult, error)
+	Invoke(ctx context.Context, process string, req link.InvokeMethod) (Invoked, error)
 }
 
 // Claim says that an identity has connected to a process.
@@ -125,10 +125,26 @@ func (h *Hub) live() bool { return h.Others == nil || h.Others.Live() }
 func (h *Hub) Ready() error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if h.closing || h.apart || h.Others != nil && !h.Others.Admits() {
+	if h.closing || h.apart || h.retiring.Load() || h.Others != nil && !h.Others.Admits() {
 		return problem.New(problem.NotReady, "this process of the stamp serves nobody just now; try again later")
 	}
 	return nil
+}
+
+// letGoEvery is how often a process that retires lets go of some of its devices.
+const letGoEvery = 50 * time.Millisecond
+
+// Retire has new work go to the other processes, ends what is under way, and
+// lets go of the devices no faster than the others take them, until ctx ends.
+func (h *Hub) Retire(ctx context.Context) {
+	h.retiring.Store(true)
+	tick := time.NewTicker(letGoEvery)
+	defer tick.Stop()
+	for ; h.invoking.Load() > 0 && ctx.Err() == nil; <-tick.C {
+	}
+	share := max(1, int(h.Limits.ConnectRate*letGoEvery.Seconds()))
+	for ; ctx.Err() == nil && h.cutSome(share, "the process is stopping") > 0; <-tick.C {
+	}
 }
 
 // Apart ends all connections and lets nobody in: the other processes may
