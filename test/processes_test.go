@@ -226,7 +226,10 @@ func TestProcessesAreRestartedUnnoticed(t *testing.T) {
 		for what, do := range map[string]func() error{
 			"message": func() error { return d.Send(context.Background(), device.Message{Body: []byte("1")}) },
 			"patch":   func() error { _, err := d.Report(context.Background(), []byte(`{"n":1}`)); return err },
-			"twin":    func() error { _, err := g.api.PatchTwin(context.Background(), id, "", []byte(`{"tags":{"a":1}}`)); return err },
+			"twin": func() error {
+				_, err := g.api.PatchTwin(context.Background(), id, "", []byte(`{"tags":{"a":1}}`))
+				return err
+			},
 			"method": func() error {
 				_, err := g.api.InvokeMethod(context.Background(), id, "echo", client.Method{ConnectTimeoutSeconds: 20})
 				return err

@@ -2,14 +2,20 @@ package bus_test
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/bus/bustest"
+	"github.com/slipway/slipway/internal/peer"
 )
 
 // TestALogOutlivesItsServers appends from two processes while the servers of
@@ -113,6 +119,73 @@ func TestServersAreReachedSafely(t *testing.T) {
 	} {
 		if err := bus.CheckServer(at); (err == nil) != good {
 			t.Errorf("%q: %v", at, err)
+		}
+	}
+}
+
+// TestServersKnowAStampByItsCertificate runs a server as docs/how-to/processes.md
+// has it: TLS, and an account for each stamp.
+func TestServersKnowAStampByItsCertificate(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := t.TempDir()
+	for _, name := range []string{"server", "test-1", "test-2", "nobody"} {
+		writePair(t, s, dir, name)
+	}
+	cluster := bustest.StartWith(t, `
+tls { cert_file: "`+dir+`/server.pem", key_file: "`+dir+`/server-key.pem", ca_file: "`+s.File()+`", verify_and_map: true }
+accounts {
+  test-1 { jetstream: enabled, users: [ { user: "CN=test-1" } ] }
+  test-2 { jetstream: enabled, users: [ { user: "CN=test-2" } ] }
+}`)
+	server := strings.Replace(cluster.URLs()[0], "nats://", "tls://", 1)
+	join := func(ctx context.Context, name string) (*bus.Conn, error) {
+		return bus.Join(ctx, bus.External{
+			Servers: []string{server}, CA: s.File(), Certificate: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+"-key.pem"),
+			Namespace: "slipway-" + name, Process: name, Logger: slog.New(slog.DiscardHandler), Gap: func() {},
+		})
+	}
+	for _, name := range []string{"test-1", "test-2"} {
+		conn, err := join(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(conn.Close)
+		log, err := conn.OpenLog(t.Context(), bus.LogConfig{Name: "TELEMETRY", Subjects: []string{"t.>"}, MaxBytes: 1 << 24})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		log.Append("t.1", []byte(name), func(_ uint64, err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if records, _, err := log.Read(t.Context(), "t.1", 0, 10); err != nil || len(records) != 1 || string(records[0].Data) != name {
+			t.Errorf("%s reads %v, %v", name, records, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := join(ctx, "nobody"); err == nil {
+		t.Error("a certificate without an account was let in")
+	}
+}
+
+// writePair writes a certificate of the site and its key as files.
+func writePair(t *testing.T, s site, dir, name string) {
+	t.Helper()
+	s.Name("127.0.0.1")
+	pair, err := s.Own(name, peer.URI(name))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, name + "-key.pem": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

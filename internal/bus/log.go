@@ -108,7 +108,8 @@ func (c *Conn) streamOf(config LogConfig) jetstream.StreamConfig {
 		stream.Name = c.namespace + "-" + config.Name
 	}
 	if c.elsewhere {
-		stream.Duplicates = forgetAfter
+		// What the leader has is asked for: another server may be behind it.
+		stream.Duplicates, stream.AllowDirect = forgetAfter, false
 	}
 	for _, subject := range config.Subjects {
 		stream.Subjects = append(stream.Subjects, c.Within(subject))
@@ -288,7 +289,7 @@ type LogState struct {
 
 // State asks the stream how much it holds.
 func (l *Log) State(ctx context.Context) (LogState, error) {
-	info, err := l.stream.Info(ctx)
+	info, err := insist(ctx, l, func(ctx context.Context) (*jetstream.StreamInfo, error) { return l.stream.Info(ctx) })
 	if err != nil {
 		return LogState{}, fmt.Errorf("state of %s: %w", l.name, err)
 	}
@@ -300,7 +301,9 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 func (l *Log) Read(ctx context.Context, subject string, after uint64, limit int) ([]Record, bool, error) {
 	var page []Record
 	for from := after + 1; len(page) <= limit; {
-		m, err := l.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(l.prefix+subject))
+		m, err := insist(ctx, l, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+			return l.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(l.prefix+subject))
+		})
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return page, false, nil
 		}
@@ -319,7 +322,9 @@ func (l *Log) Last(ctx context.Context, subject string, limit int) ([]Record, er
 	if err != nil || state.Last == 0 {
 		return nil, err
 	}
-	newest, err := l.stream.GetLastMsgForSubject(ctx, l.prefix+subject)
+	newest, err := insist(ctx, l, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return l.stream.GetLastMsgForSubject(ctx, l.prefix+subject)
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}

@@ -1,11 +1,14 @@
 package bus
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -115,5 +118,23 @@ func (l *Log) fenced() {
 	l.mu.Unlock()
 	for _, n := range given {
 		l.settle(n, 0, problem.New(problem.NotReady, "the process does not serve devices just now"))
+	}
+}
+
+// insist asks for something of a log until the servers answer or ctx ends: one
+// that goes away takes what it was asked along.
+func insist[T any](ctx context.Context, l *Log, get func(context.Context) (T, error)) (T, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, resendAfter)
+		got, err := get(try)
+		cancel()
+		if err == nil || !l.conn.elsewhere || errors.Is(err, jetstream.ErrMsgNotFound) || ctx.Err() != nil {
+			return got, err
+		}
+		select {
+		case <-ctx.Done():
+			return got, err
+		case <-time.After(resendEvery):
+		}
 	}
 }

@@ -5,6 +5,7 @@ package bustest
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -33,11 +34,7 @@ type server struct {
 // of no other servers than they know, so that a test may stand between.
 func Start(t testing.TB, servers int) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, bin: filepath.Join(t.TempDir(), "nats-server")}
-	build := exec.Command("go", "build", "-o", c.bin, "github.com/nats-io/nats-server/v2")
-	if text, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("nats-server: %v\n%s", err, text)
-	}
+	c := build(t)
 	var routes []string
 	for range servers {
 		client, route := freePort(t), freePort(t)
@@ -53,7 +50,40 @@ func Start(t testing.TB, servers int) *Cluster {
 			c.Kill(i)
 		}
 	})
-	c.ready()
+	c.until(c.probe)
+	return c
+}
+
+// StartWith starts one server with a configuration, beside what it needs to be
+// found. It returns when the server listens.
+func StartWith(t testing.TB, config string) *Cluster {
+	t.Helper()
+	c := build(t)
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	c.servers = []*server{{port: port, args: []string{"-c", file, "-a", "127.0.0.1", "-p", port, "-js", "-sd", t.TempDir()}}}
+	c.Resume(0)
+	t.Cleanup(func() { c.Kill(0) })
+	c.until(func() error {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return c
+}
+
+func build(t testing.TB) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, bin: filepath.Join(t.TempDir(), "nats-server")}
+	build := exec.Command("go", "build", "-o", c.bin, "github.com/nats-io/nats-server/v2")
+	if text, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("nats-server: %v\n%s", err, text)
+	}
 	return c
 }
 
@@ -118,12 +148,12 @@ func (c *Cluster) signal(i int, s syscall.Signal) {
 	}
 }
 
-// ready waits until the servers have a leader.
-func (c *Cluster) ready() {
+// until waits until a step succeeds.
+func (c *Cluster) until(step func() error) {
 	c.t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		err := c.probe()
+		err := step()
 		if err == nil {
 			return
 		}
@@ -134,6 +164,7 @@ func (c *Cluster) ready() {
 	}
 }
 
+// probe succeeds when the servers have a leader.
 func (c *Cluster) probe() error {
 	nc, err := nats.Connect(strings.Join(c.URLs(), ","))
 	if err != nil {
