@@ -3,6 +3,7 @@ package test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -139,6 +140,60 @@ func (g *together) troubles(i int) []trouble {
 	}
 }
 
+// twice is a device that has connected, and connects anew while the first
+// connection is still open: only the second one may count.
+type twice struct {
+	*together
+	id    string
+	first *raw
+}
+
+func (g *together) twice(id string) *twice {
+	g.t.Helper()
+	d := &twice{together: g, id: id}
+	if _, err := g.register(id); err != nil {
+		g.t.Fatal(err)
+	}
+	d.first = d.connect()
+	g.t.Cleanup(func() { d.first.Close() })
+	return d
+}
+
+func (d *twice) connect() (conn *raw) {
+	d.t.Helper()
+	eventually(d.t, d.id+" connects", 30*time.Second, func() (in bool) {
+		var err error
+		conn, err = d.hub(d.id, d.stamp("test-1"), true)
+		return err == nil
+	})
+	return conn
+}
+
+// again connects a second time and says something over the first connection.
+func (d *twice) again() {
+	d.t.Helper()
+	second := d.connect()
+	defer second.Close()
+	d.first.patience = 100 * time.Millisecond
+	if d.first.publish(`{"from":"the first"}`) == nil {
+		d.t.Errorf("%s: a message over its first connection was acknowledged after it had another", d.id)
+	}
+}
+
+// check sees that the first connection ends without a word.
+func (d *twice) check() {
+	d.t.Helper()
+	if err := d.first.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		d.t.Fatal(err)
+	}
+	packet, err := d.first.Next()
+	if err == nil {
+		d.t.Errorf("%s: %T came over its first connection after it had another", d.id, packet)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		d.t.Errorf("%s: its first connection is still open", d.id)
+	}
+}
+
 // kill ends the process as kill -9 does.
 func (one *part) kill(t testing.TB) {
 	t.Helper()
@@ -178,11 +233,14 @@ func TestAStampOfSeveralProcessesLosesNothing(t *testing.T) {
 	for round := 0; round < 1 || time.Now().Before(end); round++ {
 		for n := range len(g.troubles(0)) {
 			one := g.troubles((round + n) % len(g.names))[n]
+			twin := g.twice(fmt.Sprintf("twice-%d-%d", round, n))
 			begin := time.Now()
 			one.begin()
+			twin.again()
 			l.progress(t, one.what+": every device works", everyone)
 			worked := time.Since(begin)
 			one.end()
+			twin.check()
 			begin = time.Now()
 			l.progress(t, one.what+", and over: every device works", everyone)
 			t.Logf("%-40s every device works after %8s; over: after %8s", one.what, worked.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
