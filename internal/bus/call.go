@@ -76,17 +76,30 @@ func (c *Conn) begin(one *service) (err error) {
 	return err
 }
 
-// Withdraw has what is asked of the peer go to its other processes, until
-// Return. What has come already is answered.
+// Withdraw has what is asked of the peer go to its other processes at once,
+// until Return.
 func (c *Conn) Withdraw() error {
+	return c.withdraw(func(s *nats.Subscription) error { return s.Unsubscribe() })
+}
+
+// Leave is Withdraw for good, but for calls that have come already: they are
+// answered, as Idle tells.
+func (c *Conn) Leave() error {
+	return c.withdraw(func(s *nats.Subscription) error {
+		c.leaving = append(c.leaving, s)
+		return s.Drain()
+	})
+}
+
+func (c *Conn) withdraw(end func(*nats.Subscription) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.withdrawn = true
 	var failures []error
 	for _, one := range c.serving {
 		if one.subscription != nil {
-			failures = append(failures, one.subscription.Drain())
-			c.leaving, one.subscription = append(c.leaving, one.subscription), nil
+			failures = append(failures, end(one.subscription))
+			one.subscription = nil
 		}
 	}
 	return errors.Join(failures...)
@@ -95,7 +108,7 @@ func (c *Conn) Withdraw() error {
 // idleEvery is how often Idle looks.
 const idleEvery = 10 * time.Millisecond
 
-// Idle returns when all calls that had come before Withdraw are answered.
+// Idle returns when all calls that had come before Leave are answered.
 func (c *Conn) Idle(ctx context.Context) error {
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()
@@ -126,7 +139,7 @@ func (c *Conn) Return() error {
 			}
 		}
 	}
-	c.withdrawn, c.leaving = false, nil
+	c.withdrawn = false
 	return nil
 }
 

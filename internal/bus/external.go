@@ -116,6 +116,9 @@ func (a abrupt) Dial(network, address string) (net.Conn, error) {
 	return conn, err
 }
 
+// Abandon gives up what the servers have not been told yet, and connects anew.
+func (c *Conn) Abandon() error { return c.nc.ForceReconnect() }
+
 // Ping asks the server that the connection is to whether it is there.
 func (c *Conn) Ping(ctx context.Context) error {
 	if !c.nc.IsConnected() {

@@ -118,7 +118,7 @@ type Conn struct {
 	mu        sync.Mutex
 	serving   []*service
 	withdrawn bool
-	leaving   []*nats.Subscription // withdrawn, with calls that have come before
+	leaving   []*nats.Subscription // with calls that have come before
 	busy      atomic.Int64         // calls that are being answered
 }
 

@@ -32,27 +32,37 @@ func TestExamplesAreGood(t *testing.T) {
 
 func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 	stamp := "plane: stamp\nname: one\ndata: d\nhosts: [one.example.com]\njoin: { control: https://c:8443 }\n"
+	shared := stamp + "database: postgres://u@h/d\n"
 	for text, want := range map[string]string{
-		"plane: moon\ndata: d":                                              ":1:8: plane: must be control, provisioning or stamp",
-		"plane: control":                                                    "data: is missing",
-		"plane: control\ndata: d":                                           "hosts: is missing",
-		stamp + "lisen: {}":                                                 ":6:1: lisen: no such field",
-		stamp + "link: { listen: \":1\" }":                                  "link: a stamp only dials",
-		stamp + "listen: { https: \":x\" }":                                 ":6:18: listen.https: a port is a number",
-		stamp + "listen: { https: [1] }":                                    "listen.https: must be text",
-		stamp + "tls: { key: x.pem }":                                       "certificate and key go together",
-		stamp + "tls: { key: x.pem, certificate: y.pem }":                   "tls.certificate: cannot be read",
-		stamp + "log: { level: loud }":                                      "log.level: must be debug",
-		strings.Replace(stamp, "https://", "http://", 1):                    "join.control: must be the URL",
-		strings.Replace(stamp, "one.example.com", "one:80", 1):              "hosts: entry 1 must be a host name",
-		strings.Replace(stamp, "name: one", "name: ONE", 1):                 "name: must be the stamp's name",
-		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":      "listen.http: is not TLS",
-		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
-		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
-		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
-		stamp + "limits: { connections: -1 }":                               "limits.connections: must be 1 to",
-		stamp + "limits: { telemetryBytes: 5 }":                             "limits.telemetryBytes: must be",
-		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":   "limits: only a stamp has them",
+		"plane: moon\ndata: d":                                                                    ":1:8: plane: must be control, provisioning or stamp",
+		"plane: control":                                                                          "data: is missing",
+		"plane: control\ndata: d":                                                                 "hosts: is missing",
+		stamp + "lisen: {}":                                                                       ":6:1: lisen: no such field",
+		stamp + "link: { listen: \":1\" }":                                                        "link: a stamp only dials",
+		stamp + "listen: { https: \":x\" }":                                                       ":6:18: listen.https: a port is a number",
+		stamp + "listen: { https: [1] }":                                                          "listen.https: must be text",
+		stamp + "tls: { key: x.pem }":                                                             "certificate and key go together",
+		stamp + "tls: { key: x.pem, certificate: y.pem }":                                         "tls.certificate: cannot be read",
+		stamp + "log: { level: loud }":                                                            "log.level: must be debug",
+		strings.Replace(stamp, "https://", "http://", 1):                                          "join.control: must be the URL",
+		strings.Replace(stamp, "one.example.com", "one:80", 1):                                    "hosts: entry 1 must be a host name",
+		strings.Replace(stamp, "name: one", "name: ONE", 1):                                       "name: must be the stamp's name",
+		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":                            "listen.http: is not TLS",
+		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }":                       "join: control joins nothing",
+		stamp + "database: mysql://x":                                                             "database: a database is named by postgres://",
+		stamp + "database: postgres://u:secret@h/d?search_path=a,b":                               "database: search_path is one schema",
+		stamp + "limits: { connections: -1 }":                                                     "limits.connections: must be 1 to",
+		stamp + "limits: { telemetryBytes: 5 }":                                                   "limits.telemetryBytes: must be",
+		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":                         "limits: only a stamp has them",
+		"plane: control\ndata: d\nhosts: [c]\ncluster: { files: f }\n":                            "cluster: only a stamp is several processes",
+		stamp + "cluster: { files: f }":                                                           "database: is missing",
+		shared + "cluster: { files: f }":                                                          "cluster.nats.servers: is missing",
+		shared + "cluster: { nats: { servers: [\"nats://localhost\"] } }":                         "cluster.files: is missing",
+		shared + "cluster: { files: f, nats: { servers: [\"nats://10.0.0.1\"] } }":                "cluster.nats.servers[0]: 10.0.0.1 is not on loopback",
+		shared + "cluster: { files: f, nats: { servers: [\"nats://localhost\"], replicas: 2 } }":  "cluster.nats.replicas: must be 1, 3 or 5",
+		shared + "cluster: { files: f, nats: { servers: [\"nats://localhost\"], key: k } }":       "cluster.nats: certificate and key go together",
+		shared + "cluster: { files: f, nats: { servers: [\"nats://localhost\"], ca: nowhere } }":  "cluster.nats.ca: cannot be read",
+		shared + "cluster: { process: P 1, files: f, nats: { servers: [\"nats://localhost\"] } }": "cluster.process: must be 1 to 63",
 		"a: [": "c.yaml:",
 	} {
 		if _, err := read(t, text); !problem.Is(err, problem.Invalid) || !strings.Contains(err.Error(), want) {
@@ -65,5 +75,13 @@ func TestPathsStartWhereTheFileIs(t *testing.T) {
 	c, err := read(t, "plane: stamp\nname: one\ndata: d\nhosts: [h]\njoin: { control: https://c:8443, tokenFile: t }\n")
 	if err != nil || !filepath.IsAbs(c.Data) || filepath.Dir(c.Data) != filepath.Dir(c.Join.TokenFile) {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestProcessesOfAStampNeedLittle(t *testing.T) {
+	c, err := read(t, "plane: stamp\nname: one\ndata: d\nhosts: [h]\njoin: { control: https://c:8443 }\ndatabase: postgres://u@h/d\n"+
+		"cluster: { files: f, nats: { servers: [\"tls://a:4222\", \"tls://b:4222\", \"tls://c:4222\"] } }\n")
+	if err != nil || c.Cluster.Process == "" || c.Cluster.NATS.Replicas != 3 || !filepath.IsAbs(c.Cluster.Files) {
+		t.Errorf("%+v, %v", c.Cluster, err)
 	}
 }

@@ -24,10 +24,11 @@ func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 
 // change is one caller's part of a group.
 type change struct {
-	apply func(ctx context.Context, tx *Tx) error
-	err   error
-	done  chan struct{}
-	lead  chan struct{} // tells the caller to lead the next group
+	apply   func(ctx context.Context, tx *Tx) error
+	outside bool // the fence is not for it
+	err     error
+	done    chan struct{}
+	lead    chan struct{} // tells the caller to lead the next group
 }
 
 // Commit runs apply inside a transaction shared with other callers, and
@@ -37,10 +38,27 @@ type change struct {
 // Once begun a change is not abandoned: ctx ending only ends the wait for a
 // place in a group.
 func (db *DB) Commit(ctx context.Context, apply func(ctx context.Context, tx *Tx) error) error {
+	return db.enqueue(ctx, &change{apply: apply})
+}
+
+// CommitOutside is Commit for a change that is made whatever Fence says.
+func (db *DB) CommitOutside(ctx context.Context, apply func(ctx context.Context, tx *Tx) error) error {
+	return db.enqueue(ctx, &change{apply: apply, outside: true})
+}
+
+// Fence has the process change something only while a query finds a row, which
+// each group looks for when its turn begins. So a process that others have
+// given up changes nothing any more, whatever it believes of itself.
+func (db *DB) Fence(query string) { db.fence.Store(&query) }
+
+// errFenced is what a process hears that others have given up.
+var errFenced = problem.New(problem.NotReady, "this process has been given up by the others; try again")
+
+func (db *DB) enqueue(ctx context.Context, mine *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	mine := &change{apply: apply, done: make(chan struct{}), lead: make(chan struct{})}
+	mine.done, mine.lead = make(chan struct{}), make(chan struct{})
 	db.mu.Lock()
 	if db.closed {
 		db.mu.Unlock()
@@ -125,10 +143,15 @@ func fail(group []*change, err error) {
 }
 
 func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err error) {
-	if err := db.begin(ctx); err != nil {
+	fenced, err := db.begin(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	for _, c := range group {
+		if fenced && !c.outside {
+			c.err = errFenced
+			continue
+		}
 		tx := &Tx{db: db}
 		c.err = guarded(ctx, c, tx)
 		if db.lost(c.err) {
@@ -144,32 +167,43 @@ func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err er
 	return nil, nil
 }
 
-// begin begins a transaction, on a new connection where the last one was lost.
-func (db *DB) begin(ctx context.Context) error {
-	if db.dialect == SQLite {
-		_, err := db.writer.ExecContext(ctx, "BEGIN IMMEDIATE")
-		return err
-	}
-	_, err := db.writer.ExecContext(ctx, db.beginning())
+// begin begins a transaction, on a new connection where the last one was lost,
+// and reports whether others have given the process up.
+func (db *DB) begin(ctx context.Context) (fenced bool, err error) {
+	fenced, err = db.beginOnce(ctx)
 	if err == nil || !db.lost(err) {
-		return err
+		return fenced, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, regainTimeout)
 	defer cancel()
 	if err := db.regain(ctx); err != nil {
-		return err
+		return false, err
 	}
-	_, err = db.writer.ExecContext(ctx, db.beginning())
-	return err
+	return db.beginOnce(ctx)
+}
+
+func (db *DB) beginOnce(ctx context.Context) (fenced bool, err error) {
+	result, err := db.writer.ExecContext(ctx, db.beginning())
+	if err != nil || db.fence.Load() == nil {
+		return false, err
+	}
+	found, err := result.RowsAffected() // of the fence's query, which is the last
+	return found == 0, err
 }
 
 // beginning begins a transaction; where others write too it waits for their
-// turn to end, in the same round trip.
+// turn to end, and looks at the fence, in the same round trip.
 func (db *DB) beginning() string {
-	if db.shared {
+	switch fence := db.fence.Load(); {
+	case db.dialect == SQLite:
+		return "BEGIN IMMEDIATE"
+	case !db.shared:
+		return "BEGIN"
+	case fence == nil:
 		return "BEGIN; SELECT pg_advisory_xact_lock(" + strconv.FormatInt(db.lock+turnLock, 10) + ")"
+	default:
+		return "BEGIN; SELECT pg_advisory_xact_lock(" + strconv.FormatInt(db.lock+turnLock, 10) + "); " + *fence
 	}
-	return "BEGIN"
 }
 
 // regainTimeout bounds how long callers wait for a database that is away.

@@ -113,6 +113,7 @@ func openPostgres(ctx context.Context, at string, migrations fs.FS, shared bool)
 	db.readers.SetMaxOpenConns(8)
 	db.readers.SetMaxIdleConns(8)
 	db.writers.SetMaxOpenConns(2)
+	db.writers.SetMaxIdleConns(0) // one kept since the start would be dead when it is needed
 	if err := db.prepare(ctx, schema, migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", Shown(at), asProblem(err)), db.readers.Close(), db.writers.Close())
 	}

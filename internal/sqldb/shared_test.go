@@ -126,3 +126,39 @@ func BenchmarkTurns(b *testing.B) {
 		})
 	}
 }
+
+// TestAFencedProcessChangesNothing gives a process up by another one.
+func TestAFencedProcessChangesNothing(t *testing.T) {
+	t.Parallel()
+	server := sqldbtest.Start(t)
+	one, other := share(t, server.URL), share(t, server.URL)
+	t.Cleanup(func() { one.Close(); other.Close() })
+	if err := one.Commit(t.Context(), insert("one", 0)); err != nil {
+		t.Fatal(err)
+	}
+	one.Fence("SELECT 1 FROM item WHERE id = 'one'")
+	if err := one.Commit(t.Context(), insert("counter", 0)); err != nil {
+		t.Fatal(err)
+	}
+	take := func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, "DELETE FROM item WHERE id = 'one'")
+		return err
+	}
+	if err := other.Commit(t.Context(), take); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Commit(t.Context(), increment); !problem.Is(err, problem.NotReady) {
+		t.Errorf("a process that was given up changed something: %v", err)
+	}
+	if err := one.CommitOutside(t.Context(), insert("one", 0)); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.Resume()
+	if err := one.Commit(t.Context(), increment); err != nil {
+		t.Error(err)
+	}
+	if n, _, err := sqldb.Row(t.Context(), other, scanInt, "SELECT n FROM item WHERE id = ?", "counter"); err != nil || n != 1 {
+		t.Errorf("the counter is at %d, %v", n, err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -36,6 +37,7 @@ type DB struct {
 	lock   int64 // of PostgreSQL: what the owner of the database holds
 	term   int64 // of this owner
 	shared bool  // other processes write too, one group at a time
+	fence  atomic.Pointer[string]
 
 	over     chan struct{} // closed when another process has taken over
 	followed sync.Once

@@ -84,7 +84,7 @@ func (s *Stamp) meet(ctx context.Context, options Options) error {
 			}
 			return s.hub.Counts().Connected
 		},
-		Apart: func() { s.hub.Apart() },
+		Apart: s.letGo,
 		Stood: func() { s.hub.CutAll("the process stood still") },
 		Again: func() { s.hub.Together() },
 		Gone:  func(ctx context.Context, id string) error { return s.hub.Devices.ResetConnected(ctx, id) },
@@ -94,6 +94,14 @@ func (s *Stamp) meet(ctx context.Context, options Options) error {
 		s.logs.Fence(o.cluster.Live)
 	}
 	return err
+}
+
+// letGo ends all that is under way for devices: others have them now.
+func (s *Stamp) letGo() {
+	s.hub.Apart()
+	if err := s.own.Abandon(); err != nil {
+		s.logger.Warn("messages may still reach the log late", "error", err)
+	}
 }
 
 // answer serves the other processes' calls, and hears their news.
@@ -244,10 +252,10 @@ func (s *Stamp) Retire() {
 	noticed := time.After(noticeFor)
 	ctx, cancel := context.WithTimeout(context.Background(), retireFor)
 	defer cancel()
-	s.hub.Retire(ctx)
-	if err := s.link.Withdraw(); err != nil {
+	if err := s.link.Leave(); err != nil {
 		s.logger.Warn("calls of other planes may still come here", "error", err)
 	}
+	s.hub.Retire(ctx)
 	if err := s.link.Idle(ctx); err != nil {
 		s.logger.Warn("calls of other planes were still under way", "error", err)
 	}
@@ -297,19 +305,14 @@ func (o *others) Live() bool { return o.cluster.Live() }
 // Admits is hub.Others'.
 func (o *others) Admits() bool { return o.cluster.Admits() }
 
-// Claim is hub.Others'. A process that does not answer has lost its device with
-// its network, or has stood still.
+// Claim is hub.Others'.
 func (o *others) Claim(ctx context.Context, claim hub.Claim) (all hub.Claimed, err error) {
-	ctx, cancel := context.WithTimeout(ctx, cluster.ClaimWait)
-	defer cancel()
-	for _, r := range cluster.AskOthers(ctx, o.cluster, claimDevice, claim) {
-		if r.Err != nil {
-			o.logger.Debug("a process was not asked for a device", "process", r.From, "device", claim.DeviceID, "error", r.Err)
-		}
-		all.Lost = all.Lost || r.Answer.Lost
-		all.Had = all.Had || r.Answer.Had
+	answers, err := cluster.Require(ctx, o.cluster, claimDevice, claim)
+	for _, answer := range answers {
+		all.Lost = all.Lost || answer.Lost
+		all.Had = all.Had || answer.Had
 	}
-	return all, nil
+	return all, err
 }
 
 // Cut is hub.Others'.

@@ -16,6 +16,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,11 +40,13 @@ const (
 	askWait = 2 * time.Second
 	// admitsFor is how long after its last renewal a process lets devices in.
 	admitsFor = 3 * time.Second
-	// stillAfter is how late the pulse of a process may be. ClaimWait, after
+	// stillAfter is how late the pulse of a process may be. claimWait, after
 	// which others take the devices of one that does not answer, is longer.
 	pulseEvery = 100 * time.Millisecond
 	stillAfter = 1500 * time.Millisecond
-	ClaimWait  = 2 * time.Second
+	claimWait  = 2 * time.Second
+	// awayFor is how long a process may take to find another server.
+	awayFor = time.Second
 )
 
 // Member is one process of a stamp.
@@ -54,6 +57,7 @@ type Member struct {
 	StartedAt   time.Time
 	Connections int64
 	Left        time.Duration // of its lease, when it was looked at
+	GivenUp     bool          // it did not answer another one
 	Leads       bool
 }
 
@@ -91,6 +95,8 @@ type Cluster struct {
 	mu      sync.Mutex
 	members []Member
 	silent  map[string]time.Time // since when a process does not answer
+
+	joined bool // the lease was taken, as far as this process knows; renew's alone
 }
 
 // Join makes the process a member. It answers the others from then on, and
@@ -113,6 +119,7 @@ func Join(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.DB.Fence("SELECT 1 FROM process WHERE renewed_at > 0 AND id = '" + c.id + "'")
 	c.pulse.Store(c.since())
 	// The others are to ask this one from now on. Whoever does not answer finds
 	// it in the database a moment later.
@@ -126,7 +133,7 @@ func Join(ctx context.Context, o Options) (*Cluster, error) {
 func (c *Cluster) ID() string { return c.id }
 
 // alive is how one process asks another whether it is there, and hello how it
-// says that it has come.
+// says that it has come, or goes.
 var (
 	alive = link.Call[link.None, health]{Name: "alive"}
 	hello = link.Call[link.None, link.None]{Name: "hello"}
@@ -154,32 +161,34 @@ func (c *Cluster) renew(ctx context.Context) error {
 	ping, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	if err := c.Conn.Ping(ping); err != nil {
-		return err // nobody could tell this process anything
+		// Nobody could tell this process anything; the database may.
+		members, failed := c.look(ctx, c.DB)
+		if failed == nil && c.joined && !listed(members, c.id) {
+			c.fall()
+		}
+		return err
 	}
 	began := c.since()
-	var leads bool
+	var held, leads bool
 	var members []Member
-	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		var err error
-		if members, err = c.look(ctx, tx); err != nil {
+	err := c.DB.CommitOutside(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if held, err = c.holdLease(ctx, tx); err != nil || !held {
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO process (id, name, version, started_at, renewed_at, connections) VALUES (?, ?, ?, ?, `+c.clock()+`, ?)
-			ON CONFLICT (id) DO UPDATE SET renewed_at = excluded.renewed_at, connections = excluded.connections`,
-			c.id, c.Name, c.Version, sqldb.Micros(c.started), c.Connections())
-		if err != nil {
+		if leads, err = c.takeLead(ctx, tx); err != nil {
 			return err
 		}
-		n, err := tx.Exec(ctx, `INSERT INTO leader (id, process, until) VALUES (1, ?, `+c.clock()+` + ?)
-			ON CONFLICT (id) DO UPDATE SET process = excluded.process, until = excluded.until
-			WHERE leader.process = excluded.process OR leader.until < `+c.clock()+` OR leader.process NOT IN (SELECT id FROM process)`,
-			c.id, leaderLease.Microseconds())
-		leads = n == 1
+		members, err = c.look(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	if !held {
+		c.fall()
+		return errGivenUp
+	}
+	c.joined = true
 	c.take(members)
 	c.met(began)
 	c.renewed.Store(began)
@@ -191,15 +200,78 @@ func (c *Cluster) renew(ctx context.Context) error {
 	return nil
 }
 
+// errGivenUp is what a process hears that did not answer another one for too
+// long.
+var errGivenUp = problem.New(problem.NotReady, "the other processes have given this one up; it begins anew")
+
+// fall has a process that others have given up let go of its devices. It may
+// join again when that is done.
+func (c *Cluster) fall() {
+	c.joined = false
+	c.Logger.Warn("the other processes have given this one up, as it did not answer; it begins anew")
+	if !c.apart.Swap(true) {
+		c.Apart()
+	}
+	c.hold(false, 0)
+}
+
+// holdLease renews the lease. One that was taken away is not renewed, but begun
+// anew by a process that knows.
+func (c *Cluster) holdLease(ctx context.Context, tx *sqldb.Tx) (held bool, err error) {
+	if c.joined {
+		n, err := tx.Exec(ctx, "UPDATE process SET renewed_at = "+c.clock()+", connections = ? WHERE id = ? AND renewed_at > 0", c.Connections(), c.id)
+		return n == 1, err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO process (id, name, version, started_at, renewed_at, connections) VALUES (?, ?, ?, ?, `+c.clock()+`, ?)
+		ON CONFLICT (id) DO UPDATE SET renewed_at = excluded.renewed_at, connections = excluded.connections`,
+		c.id, c.Name, c.Version, sqldb.Micros(c.started), c.Connections())
+	return true, err
+}
+
+func (c *Cluster) takeLead(ctx context.Context, tx *sqldb.Tx) (leads bool, err error) {
+	n, err := tx.Exec(ctx, `INSERT INTO leader (id, process, until) VALUES (1, ?, `+c.clock()+` + ?)
+		ON CONFLICT (id) DO UPDATE SET process = excluded.process, until = excluded.until
+		WHERE leader.process = excluded.process OR leader.until < `+c.clock()+` OR leader.process NOT IN (SELECT id FROM process WHERE renewed_at > 0)`,
+		c.id, leaderLease.Microseconds())
+	return n == 1, err
+}
+
+// giveUp takes a process that does not answer off the stamp: from the moment
+// this returns it changes nothing in the database. Whoever cannot reach the
+// servers does not know who it is that has lost the others.
+func (c *Cluster) giveUp(ctx context.Context, id string) error {
+	ping, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	if err := c.Conn.Ping(ping); err != nil {
+		return problem.New(problem.NotReady, "this process cannot reach the others of stamp %s; try again: %w", c.Stamp, err).After(time.Second)
+	}
+	if !slices.Contains(c.others(), id) {
+		return nil // somebody else has
+	}
+	c.Logger.Warn("a process of the stamp does not answer; it is given up", "process", id)
+	var members []Member
+	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
+		if _, err = tx.Exec(ctx, "UPDATE process SET renewed_at = 0 WHERE id = ?", id); err != nil {
+			return err
+		}
+		members, err = c.look(ctx, tx)
+		return err
+	})
+	if err == nil {
+		c.take(members)
+	}
+	return err
+}
+
 // look reads who is there.
 func (c *Cluster) look(ctx context.Context, q sqldb.Querier) ([]Member, error) {
-	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
+	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, p.renewed_at = 0, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
 		FROM process p LEFT JOIN leader l ON l.id = 1 ORDER BY p.name, p.id`, lease.Microseconds())
 }
 
 func scanMember(rows *sql.Rows) (m Member, err error) {
 	var started, left int64
-	err = rows.Scan(&m.ID, &m.Name, &m.Version, &started, &m.Connections, &left, &m.Leads)
+	err = rows.Scan(&m.ID, &m.Name, &m.Version, &started, &m.Connections, &m.GivenUp, &left, &m.Leads)
 	m.StartedAt, m.Left = sqldb.Time(started), time.Duration(left)*time.Microsecond
 	return m, err
 }
@@ -215,6 +287,11 @@ func (c *Cluster) Members() []Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.members
+}
+
+// listed reports whether a process is one of some, and not given up.
+func listed(members []Member, id string) bool {
+	return slices.ContainsFunc(members, func(m Member) bool { return m.ID == id && !m.GivenUp })
 }
 
 // others are the ids of those whose lease runs.
@@ -430,7 +507,7 @@ func (c *Cluster) leave() error {
 	defer cancel()
 	c.leading.Store(0)
 	c.lead.Ring()
-	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+	err := c.DB.CommitOutside(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM leader WHERE process = ?", c.id); err != nil {
 			return err
 		}
@@ -440,6 +517,7 @@ func (c *Cluster) leave() error {
 	if problem.Is(err, problem.NotReady) {
 		return nil // the lease ends by itself
 	}
+	AskOthers(ctx, c, hello, link.None{})
 	return err
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -47,6 +48,44 @@ func AskAll[Req, Resp any](ctx context.Context, c *Cluster, ids []string, call l
 // AskOthers makes a call of all other processes that are there.
 func AskOthers[Req, Resp any](ctx context.Context, c *Cluster, call link.Call[Req, Resp], req Req) []Reply[Resp] {
 	return AskAll(ctx, c, c.others(), call, req)
+}
+
+// Require makes a call of all other processes, each of which answers or is
+// given up.
+func Require[Req, Resp any](ctx context.Context, c *Cluster, call link.Call[Req, Resp], req Req) ([]Resp, error) {
+	ids := c.others()
+	answers, failures := make([]Resp, len(ids)), make([]error, len(ids))
+	var asking sync.WaitGroup
+	for i, id := range ids {
+		asking.Go(func() { answers[i], failures[i] = require(ctx, c, id, call, req) })
+	}
+	asking.Wait()
+	return answers, errors.Join(failures...)
+}
+
+// require asks one process until it answers, goes, or has not answered for too
+// long.
+func require[Req, Resp any](ctx context.Context, c *Cluster, id string, call link.Call[Req, Resp], req Req) (resp Resp, err error) {
+	try, cancel := context.WithTimeout(ctx, claimWait)
+	defer cancel()
+	for began := time.Now(); listed(c.Members(), id); {
+		resp, err = Ask(try, c, id, call, req)
+		away := problem.Is(err, problem.NotReady)
+		switch {
+		case err == nil:
+			return resp, nil
+		case problem.Is(err, problem.TimedOut), away && time.Since(began) > awayFor:
+			return resp, c.giveUp(ctx, id)
+		case !away:
+			return resp, err
+		}
+		select {
+		case <-ctx.Done():
+			return resp, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return resp, nil
 }
 
 // AskLeader makes a call of the process that leads.
