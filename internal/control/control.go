@@ -114,7 +114,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
 	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: Version()})
 	return p, nil
 }
 

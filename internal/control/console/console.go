@@ -29,17 +29,20 @@ type Audit interface {
 	List(ctx context.Context, before int64, limit int) ([]audit.Entry, error)
 }
 
-// Environments tells what is declared.
+// Environments tells what is declared, and changes it.
 type Environments interface {
 	List(ctx context.Context) ([]resource.Environment, error)
 	Stamps(ctx context.Context) ([]resource.Stamp, error)
 	Routes(ctx context.Context, actor access.Actor, secrets bool) ([]resource.Route, error)
 	Route(ctx context.Context, actor access.Actor, name string, secrets bool) (resource.Route, error)
+	PutStamp(ctx context.Context, actor access.Actor, name string, spec resource.StampSpec, ifMatch string, dryRun bool) (resource.Stamp, error)
 }
 
 // Fleet shows devices and changes them.
 type Fleet interface {
 	Overview(ctx context.Context) ([]fleet.Level, error)
+	Stamps(ctx context.Context) ([]resource.Stamp, error)
+	Stamp(ctx context.Context, name string) (resource.Stamp, error)
 	Capacity(ctx context.Context) ([]fleet.Capacity, error)
 	Tenants(ctx context.Context) ([]resource.Tenant, error)
 	List(ctx context.Context, filter fleet.Filter) (fleet.Page, error)
@@ -89,6 +92,7 @@ type Options struct {
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
 	Provisioning string
+	Version      string // of the program
 }
 
 type console struct {
@@ -156,6 +160,11 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /routes/{name}":                c.route,
 		"GET /routes/{name}/live":           c.routeLive,
 		"POST /routes/{name}/dead-letters":  c.useDeadLetters,
+		"GET /topology":                     c.topology,
+		"GET /topology/live":                c.topologyLive,
+		"GET /stamps/{name}":                c.stamp,
+		"GET /stamps/{name}/live":           c.stampLive,
+		"POST /stamps/{name}/state":         c.setStamp,
 		"GET /capacity":                     c.capacity,
 		"GET /capacity/live":                c.capacityLive,
 		"GET /jobs":                         c.jobs,

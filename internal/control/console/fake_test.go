@@ -62,6 +62,12 @@ func populated() *world {
 		{Name: "production", DisplayName: "Production", Waiting: 3, Devices: 9204, Connected: 9150, Capacity: 20000, Rate: 1874.2, Stamps: []fleet.Place{
 			place("production-eu", "production", "eu-west", 8400, 10000, 8391, 1702, 0.7), place("production-us", "production", "us-east", 804, 10000, 759, 172.2, 34)}},
 	}
+	w.levels[1].Stamps[0].Status.Limits = &link.StampLimits{Connections: 30000, MessagesPerSecond: 5000, TelemetryBytes: 4 << 30}
+	w.levels[1].Stamps[0].Status.Stored = 3 << 30
+	for i, name := range []string{"one", "two", "three"} {
+		w.levels[1].Stamps[0].Status.Processes = append(w.levels[1].Stamps[0].Status.Processes, resource.Process{
+			Name: name, Version: "v1.4.0", Leads: i == 1, Connected: int64(2797), Connections: 10000, Rate: 567, StartedAt: noon.Add(-26 * time.Hour), SeenAt: noon})
+	}
 	for i := range 12 {
 		seen := noon.Add(-time.Duration(i*i*7) * time.Second)
 		d := fleet.Device{DeviceID: fmt.Sprintf("pump-%04d", i), Environment: "test", Stamp: "test-1", Status: fleet.StatusEnabled, Connected: i%4 != 3,
@@ -108,7 +114,7 @@ func (w *world) addDevice(d fleet.Device) {
 }
 
 func (w *world) options() Options {
-	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883"}
+	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
 func (w *world) Login(_ context.Context, token, _ string) (string, error) {
@@ -196,6 +202,37 @@ func (w *world) List(_ context.Context, f fleet.Filter) (fleet.Page, error) {
 		page.Items = append(page.Items, d)
 	}
 	return page, nil
+}
+
+func (w *world) Stamps(context.Context) (all []resource.Stamp, err error) {
+	for _, level := range w.levels {
+		for _, p := range level.Stamps {
+			all = append(all, p.Stamp)
+		}
+	}
+	return all, nil
+}
+
+func (w *world) Stamp(ctx context.Context, name string) (resource.Stamp, error) {
+	all, err := w.Stamps(ctx)
+	for _, s := range all {
+		if s.Metadata.Name == name {
+			return s, err
+		}
+	}
+	return resource.Stamp{}, problem.New(problem.NotFound, "there is no stamp %q", name)
+}
+
+func (e environmentsOf) PutStamp(_ context.Context, _ access.Actor, name string, spec resource.StampSpec, _ string, _ bool) (resource.Stamp, error) {
+	for i := range e.levels {
+		for j := range e.levels[i].Stamps {
+			if s := &e.levels[i].Stamps[j]; s.Metadata.Name == name {
+				s.Spec = spec
+				return s.Stamp, nil
+			}
+		}
+	}
+	return resource.Stamp{}, problem.New(problem.NotFound, "there is no stamp %q", name)
 }
 
 func (w *world) Capacity(context.Context) ([]fleet.Capacity, error) {

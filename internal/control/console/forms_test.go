@@ -176,3 +176,25 @@ func FuzzNumbers(f *testing.F) {
 		}
 	})
 }
+
+func TestAStampIsShownAndTakenOutOfService(t *testing.T) {
+	w := populated()
+	browser := asBrowser(t, w)
+	has(t, browser.get("/stamps/production-eu", http.StatusOK), "production-eu.example.net", "v1.4.0", "leads", "2\u202f797 / 10\u202f000", "3 GiB / 4 GiB")
+	browser.get("/stamps/nowhere", http.StatusNotFound)
+	browser.post("/stamps/production-eu/state", http.StatusSeeOther, filled("state", "closed"))
+	if state := w.levels[1].Stamps[0].Spec.State; state != link.StampClosed {
+		t.Errorf("the stamp is %s", state)
+	}
+	answer := browser.post("/stamps/production-eu/state", http.StatusSeeOther, filled("state", "draining", "perSecond", "2.5"))
+	if answer.Header().Get("Location") != "/moves/mv-new" || w.started[0].From != "production-eu" || w.started[0].PerSecond != 2.5 {
+		t.Errorf("led to %s, started %+v", answer.Header().Get("Location"), w.started)
+	}
+	browser.post("/stamps/production-eu/state", http.StatusUnprocessableEntity, filled("state", "draining", "perSecond", "many"))
+}
+
+func TestTheTopologyShowsWhatThereIs(t *testing.T) {
+	w := populated()
+	browser := asBrowser(t, w)
+	has(t, browser.get("/topology", http.StatusOK), "control", "v1.4.0", "provisioning", "answers", `href="/stamps/production-us"`, "8\u202f391 of 8\u202f400 connected", "two v1.4.0, leads")
+}

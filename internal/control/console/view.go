@@ -31,12 +31,46 @@ var functions = template.FuncMap{
 	"share":       share,
 	"attestation": attestation,
 	"percent":     func(part, whole int64) float64 { return share(int(part), int(whole)) },
+	"part":        func(used, most any) float64 { return portion(float(used), float(most)) },
+	"whole":       func(n float64) string { return number(int64(math.Round(n))) },
+	"bytes":       byteSize,
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }
 
 // deviceURL is the address of a device's page, whatever its id holds.
 func deviceURL(id string) template.URL {
 	return template.URL("/devices/" + url.PathEscape(id)) // escaped just here
+}
+
+// float is a number that a template has, of whichever kind.
+func float(n any) float64 {
+	switch n := n.(type) {
+	case int:
+		return float64(n)
+	case int64:
+		return float64(n)
+	case float64:
+		return n
+	}
+	return 0
+}
+
+// portion is how many per cent of something are used, at most 100.
+func portion(used, most float64) float64 {
+	if most <= 0 {
+		return 0
+	}
+	return min(100, 100*used/most)
+}
+
+// byteSize writes a number of bytes in its greatest unit.
+func byteSize(n float64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for n >= 1024 && i < len(units)-1 {
+		n, i = n/1024, i+1
+	}
+	return strconv.FormatFloat(math.Round(n*10)/10, 'f', -1, 64) + " " + units[i]
 }
 
 // number writes a whole number with its thousands set apart.
