@@ -240,9 +240,10 @@ func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool
 	for i := range l.hands {
 		before[i] = l.sent[i].Load()
 	}
+	there := false
 	defer func() {
 		for i := range l.hands {
-			if why := l.why[i].Load(); t.Failed() && why != nil {
+			if why := l.why[i].Load(); !there && why != nil {
 				t.Logf("%s has sent %d, %d before; last failed at %s", l.hands[i].id, l.sent[i].Load(), before[i], *why)
 			}
 		}
@@ -254,6 +255,7 @@ func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool
 				return false
 			}
 		}
+		there = true
 		return true
 	})
 }

@@ -116,6 +116,18 @@ func (a abrupt) Dial(network, address string) (net.Conn, error) {
 	return conn, err
 }
 
+// Mark is a moment of the connection, and Certain says that the process was
+// known to be one of its stamp's after that moment. What the servers
+// acknowledge over a connection made since then is not passed on before: others
+// may have given the process up while it had none.
+func (c *Conn) Mark() uint64 { return c.nc.Stats().Reconnects }
+
+// Certain is described with Mark.
+func (c *Conn) Certain(mark uint64) { c.sure.Store(mark) }
+
+// certain reports whether that is so of the connection there is.
+func (c *Conn) certain() bool { return !c.elsewhere || c.sure.Load() == c.nc.Stats().Reconnects }
+
 // Abandon gives up what the servers have not been told yet, and connects anew.
 func (c *Conn) Abandon() error { return c.nc.ForceReconnect() }
 

@@ -41,9 +41,10 @@ type Log struct {
 	kept    int        // bytes kept to be sent again
 	free    *sync.Cond // there is room for one more
 	closed  bool
-	stalled bool        // the servers do not take anything just now
-	probe   uint64      // the append that tries whether they do again
-	fence   func() bool // nil, or whether what is under way still counts
+	stalled bool              // the servers do not take anything just now
+	probe   uint64            // the append that tries whether they do again
+	fence   func() bool       // nil, or whether what is under way still counts
+	held    map[uint64]uint64 // sequences of appends that are acknowledged when it is certain that they count
 }
 
 // pendingAppend is an append that the stream has not answered. Where servers
@@ -160,7 +161,9 @@ func (l *Log) acknowledged(m *nats.Msg) {
 		l.postpone(n)
 		return
 	}
-	l.settle(n, sequence, err)
+	if err != nil || !l.hold(n, sequence) {
+		l.settle(n, sequence, err)
+	}
 	if l.conn.elsewhere {
 		l.resume(n)
 	}
@@ -199,6 +202,7 @@ func (l *Log) Run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			l.fenced()
+			l.release()
 			l.resend(now)
 			for _, n := range l.overdue(now) {
 				l.settle(n, 0, problem.New(problem.NotReady, "the log %s does not answer", l.name))

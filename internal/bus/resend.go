@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -75,10 +76,15 @@ func (l *Log) resend(now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.pending) == 0 || !l.conn.nc.IsConnected() {
+	if len(l.pending) == len(l.held) || !l.conn.nc.IsConnected() {
 		return
 	}
-	oldest := slices.Min(slices.Collect(maps.Keys(l.pending)))
+	oldest := uint64(math.MaxUint64)
+	for n := range l.pending {
+		if _, held := l.held[n]; !held {
+			oldest = min(oldest, n)
+		}
+	}
 	waiting := l.pending[oldest]
 	if now.Sub(waiting.sent) <= resendAfter {
 		return
@@ -94,17 +100,50 @@ func (l *Log) resend(now time.Time) {
 func (l *Log) resume(through uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.stalled || l.probe != through && len(l.pending) > 0 {
+	if !l.stalled || l.probe != through && len(l.pending) > len(l.held) {
 		return
 	}
 	l.stalled, l.probe = false, 0
 	now := time.Now()
 	for _, n := range slices.Sorted(maps.Keys(l.pending)) {
 		waiting := l.pending[n]
+		if _, held := l.held[n]; held {
+			continue
+		}
 		waiting.sent = now
 		if !l.publish(n, waiting) {
 			waiting.sent, l.stalled = time.Time{}, true
 		}
+	}
+}
+
+// hold keeps an acknowledgement until it is certain that it counts, and reports
+// whether it has to.
+func (l *Log) hold(n, sequence uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting, ok := l.pending[n]
+	if !ok || l.fence == nil || l.conn.certain() {
+		return false
+	}
+	if l.held == nil {
+		l.held = map[uint64]uint64{}
+	}
+	l.held[n], waiting.sent = sequence, time.Now()
+	return true
+}
+
+// release passes on what was held, in order.
+func (l *Log) release() {
+	if !l.conn.certain() {
+		return
+	}
+	l.mu.Lock()
+	held := l.held
+	l.held = nil
+	l.mu.Unlock()
+	for _, n := range slices.Sorted(maps.Keys(held)) {
+		l.settle(n, held[n], nil)
 	}
 }
 

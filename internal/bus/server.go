@@ -114,6 +114,7 @@ type Conn struct {
 	namespace string // what names begin with on servers that others use too
 	replicas  int
 	elsewhere bool // the servers are not this process's own and may come and go
+	sure      atomic.Uint64
 
 	mu        sync.Mutex
 	serving   []*service

@@ -47,6 +47,9 @@ const (
 	claimWait  = 2 * time.Second
 	// awayFor is how long a process may take to find another server.
 	awayFor = time.Second
+	// noticeWait is how long it takes a process at most to notice that it was
+	// given up: to find out that no server answers, and look at its lease.
+	noticeWait = renewEvery + 2*askWait
 )
 
 // Member is one process of a stamp.
@@ -58,6 +61,7 @@ type Member struct {
 	Connections int64
 	Left        time.Duration // of its lease, when it was looked at
 	GivenUp     bool          // it did not answer another one
+	GivenUpFor  time.Duration
 	Leads       bool
 }
 
@@ -94,6 +98,7 @@ type Cluster struct {
 
 	mu      sync.Mutex
 	members []Member
+	looked  time.Time            // when those were read
 	silent  map[string]time.Time // since when a process does not answer
 
 	joined bool // the lease was taken, as far as this process knows; renew's alone
@@ -168,7 +173,7 @@ func (c *Cluster) renew(ctx context.Context) error {
 		}
 		return err
 	}
-	began := c.since()
+	began, mark := c.since(), c.Conn.Mark()
 	var held, leads bool
 	var members []Member
 	err := c.DB.CommitOutside(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
@@ -189,6 +194,7 @@ func (c *Cluster) renew(ctx context.Context) error {
 		return errGivenUp
 	}
 	c.joined = true
+	c.Conn.Certain(mark)
 	c.take(members)
 	c.met(began)
 	c.renewed.Store(began)
@@ -237,49 +243,70 @@ func (c *Cluster) takeLead(ctx context.Context, tx *sqldb.Tx) (leads bool, err e
 }
 
 // giveUp takes a process that does not answer off the stamp: from the moment
-// this returns it changes nothing in the database. Whoever cannot reach the
-// servers does not know who it is that has lost the others.
-func (c *Cluster) giveUp(ctx context.Context, id string) error {
+// this returns it changes nothing in the database. One that the servers know to
+// be away acknowledges nothing either before it has looked at its lease again;
+// another one is given the time to notice. Whoever cannot reach the servers
+// does not know who it is that has lost the others.
+func (c *Cluster) giveUp(ctx context.Context, id string, away bool) error {
 	ping, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
 	if err := c.Conn.Ping(ping); err != nil {
 		return problem.New(problem.NotReady, "this process cannot reach the others of stamp %s; try again: %w", c.Stamp, err).After(time.Second)
 	}
-	if !slices.Contains(c.others(), id) {
-		return nil // somebody else has
+	since := "-" + c.clock() // the moment, below zero
+	if away {
+		since = "-1" // long ago
 	}
-	c.Logger.Warn("a process of the stamp does not answer; it is given up", "process", id)
+	var first int64
 	var members []Member
 	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if _, err = tx.Exec(ctx, "UPDATE process SET renewed_at = 0 WHERE id = ?", id); err != nil {
+		if first, err = tx.Exec(ctx, "UPDATE process SET renewed_at = "+since+" WHERE id = ? AND renewed_at > 0", id); err != nil {
 			return err
 		}
 		members, err = c.look(ctx, tx)
 		return err
 	})
-	if err == nil {
-		c.take(members)
+	if err != nil {
+		return err
 	}
-	return err
+	if first == 1 {
+		c.Logger.Warn("a process of the stamp does not answer; it is given up", "process", id)
+	}
+	c.take(members)
+	return nil
+}
+
+// unnoticed is how much longer processes that were given up may believe that
+// they are not.
+func (c *Cluster) unnoticed() (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		if m.GivenUp && m.ID != c.id {
+			longest = max(longest, noticeWait-m.GivenUpFor-time.Since(c.looked))
+		}
+	}
+	return longest
 }
 
 // look reads who is there.
 func (c *Cluster) look(ctx context.Context, q sqldb.Querier) ([]Member, error) {
-	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, p.renewed_at = 0, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
+	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, CASE WHEN p.renewed_at <= 0 THEN `+c.clock()+` + p.renewed_at ELSE -1 END, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
 		FROM process p LEFT JOIN leader l ON l.id = 1 ORDER BY p.name, p.id`, lease.Microseconds())
 }
 
 func scanMember(rows *sql.Rows) (m Member, err error) {
-	var started, left int64
-	err = rows.Scan(&m.ID, &m.Name, &m.Version, &started, &m.Connections, &m.GivenUp, &left, &m.Leads)
+	var started, since, left int64
+	err = rows.Scan(&m.ID, &m.Name, &m.Version, &started, &m.Connections, &since, &left, &m.Leads)
 	m.StartedAt, m.Left = sqldb.Time(started), time.Duration(left)*time.Microsecond
+	m.GivenUp, m.GivenUpFor = since >= 0, time.Duration(since)*time.Microsecond
 	return m, err
 }
 
 func (c *Cluster) take(members []Member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.members = members
+	c.members, c.looked = members, time.Now()
 }
 
 // Members are the processes that were there a moment ago, this one too.

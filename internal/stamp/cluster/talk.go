@@ -60,7 +60,17 @@ func Require[Req, Resp any](ctx context.Context, c *Cluster, call link.Call[Req,
 		asking.Go(func() { answers[i], failures[i] = require(ctx, c, id, call, req) })
 	}
 	asking.Wait()
-	return answers, errors.Join(failures...)
+	if err := errors.Join(failures...); err != nil {
+		return nil, err
+	}
+	for wait := c.unnoticed(); wait > 0; wait = c.unnoticed() {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(min(wait, 100*time.Millisecond)):
+		}
+	}
+	return answers, nil
 }
 
 // require asks one process until it answers, goes, or has not answered for too
@@ -75,7 +85,7 @@ func require[Req, Resp any](ctx context.Context, c *Cluster, id string, call lin
 		case err == nil:
 			return resp, nil
 		case problem.Is(err, problem.TimedOut), away && time.Since(began) > awayFor:
-			return resp, c.giveUp(ctx, id)
+			return resp, c.giveUp(ctx, id, away)
 		case !away:
 			return resp, err
 		}
