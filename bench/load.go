@@ -117,9 +117,7 @@ func (t *target) connectAll(first, n int) ([]conn, result, error) {
 	var all []conn
 	r, err := t.each(first, n, func(i int) error {
 		id := deviceID(i)
-		c, err := dial(t.pool, hub.Host, hub.MQTTS, &mqtt.Connect{
-			ClientID: id, Username: hub.Host + "/" + id + "/?api-version=2021-04-12", Password: token(hub.Host+"/devices/"+id, device.DeriveKey(groupKey, id), ""),
-		})
+		c, err := t.connect(hub, id)
 		if err != nil {
 			return err
 		}
@@ -129,6 +127,13 @@ func (t *target) connectAll(first, n int) ([]conn, result, error) {
 		return nil
 	})
 	return all, r, err
+}
+
+// connect connects a device to its stamp.
+func (t *target) connect(hub up.ReadyStamp, id string) (*mqtt.ClientConn, error) {
+	return dial(t.pool, hub.Host, hub.MQTTS, &mqtt.Connect{
+		ClientID: id, Username: hub.Host + "/" + id + "/?api-version=2021-04-12", Password: token(hub.Host+"/devices/"+id, device.DeriveKey(groupKey, id), ""),
+	})
 }
 
 func closeAll(conns []conn) {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ func main() {
 	seconds := flag.Int("seconds", 5, "how long each load runs")
 	peer := flag.String("peer", "", "run as this peer (mochi); used by the benchmark itself")
 	dir := flag.String("dir", "", "directory with the peer's certificate")
+	grown := flag.String("growth", "", "measure what things cost as a fleet grows, and write the figures to this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -30,7 +32,7 @@ func main() {
 	if *peer == "mochi" {
 		err = runMochi(ctx, *dir)
 	} else {
-		err = run(ctx, time.Duration(*seconds)*time.Second)
+		err = run(ctx, time.Duration(*seconds)*time.Second, *grown)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -47,9 +49,10 @@ metadata: { name: bench }
 spec:
   environment: test
   attestation: { symmetricKey: { primaryKey: %s } }
+  initialTwin: { tags: { batch: "7" } }
 `
 
-func run(ctx context.Context, long time.Duration) error {
+func run(ctx context.Context, long time.Duration, grown string) error {
 	dir, err := os.MkdirTemp("", "slipway-bench")
 	if err != nil {
 		return err
@@ -58,6 +61,13 @@ func run(ctx context.Context, long time.Duration) error {
 	binary := filepath.Join(dir, "slipway")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/slipway").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	if grown != "" {
+		all, err := measureGrowth(ctx, binary, long)
+		if err != nil {
+			return err
+		}
+		return writeGrowth(all, grown)
 	}
 	server, ready, err := startSlipway(ctx, dir, binary)
 	if err != nil {
@@ -95,14 +105,24 @@ func (p *process) stop() {
 	}
 }
 
-func startSlipway(ctx context.Context, dir, binary string) (*process, up.Ready, error) {
+// startSlipway starts a server with what is declared, or with what it has
+// when nothing is.
+func startSlipway(ctx context.Context, dir, binary string, declared ...string) (*process, up.Ready, error) {
 	var ready up.Ready
 	resources, file := filepath.Join(dir, "bench.yaml"), filepath.Join(dir, "ready.json")
 	text := fmt.Sprintf(enrolment, base64.StdEncoding.EncodeToString(groupKey))
 	if err := os.WriteFile(resources, []byte(text), 0o600); err != nil {
 		return nil, ready, err
 	}
-	command := exec.CommandContext(ctx, binary, "up", "--data", filepath.Join(dir, "data"), "--ready-file", file, "--http", ":0", "--https", ":0", "--mqtts", ":0")
+	args := []string{"up", "--data", filepath.Join(dir, "data"), "--ready-file", file, "--http", ":0", "--https", ":0", "--mqtts", ":0"}
+	if len(declared) > 0 {
+		site := filepath.Join(dir, "site.yaml")
+		if err := os.WriteFile(site, []byte(strings.Join(declared, "---\n")), 0o600); err != nil {
+			return nil, ready, err
+		}
+		args = append(args, "--file", site)
+	}
+	command := exec.CommandContext(ctx, binary, args...)
 	command.Stderr = os.Stderr
 	if err := command.Start(); err != nil {
 		return nil, ready, err

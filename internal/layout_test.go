@@ -23,7 +23,7 @@ const module = "github.com/slipway/slipway/"
 // imports says which packages of ours a package may import; paths are below
 // internal/ unless they begin with a slash.
 const imports = `
-/bench: /device ca mqtt sastoken up
+/bench: /device ca client mqtt sastoken up
 /cmd/slipway: cli
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:

@@ -39,6 +39,7 @@ type part struct {
 	at                   string // where it listens, if that is not its address
 	join                 string // lines of its configuration
 	database             string // if that is another than the installation's
+	program              string // if that is another than the one under test
 	hosts                string // further hosts
 	ready                serve.Ready
 	command              *exec.Cmd
@@ -130,7 +131,7 @@ func (p *planes) begin(one *part) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	one.command = exec.Command(binary, "serve", one.plane, "--config", config, "--ready-file", ready)
+	one.command = exec.Command(cmp.Or(one.program, binary), "serve", one.plane, "--config", config, "--ready-file", ready)
 	one.command.Stderr = &one.log
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
@@ -480,11 +481,38 @@ func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 	phase("one stamp flooded", func(stop <-chan struct{}) { flood(troubled, stop) })
 	phase("one stamp killed", func(<-chan struct{}) { p.end("test-1", syscall.SIGKILL) })
 	phase("one stamp started again", func(<-chan struct{}) { p.again("test-1") })
+	phase("one stamp upgraded", func(<-chan struct{}) {
+		p.end("test-1", syscall.SIGTERM)
+		p.upgrade("test-1")
+	})
+	phase("one stamp idle again", func(<-chan struct{}) {})
+	eventually(t, "control knows which release the stamp is of", 10*time.Second, func() bool { return strings.Contains(p.must("stamp", "show", "test-1"), "version: v9.9.9") })
 	for i, d := range watched {
 		if err := d.publish(`{"still":"here"}`); err != nil {
 			t.Errorf("device %d of the other stamp lost its connection: %v", i, err)
 		}
 	}
+}
+
+// nextRelease is this program as another release, built once.
+var nextRelease = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(filepath.Dir(binary), "slipway-next")
+	build := exec.Command("go", "build", "-ldflags", "-X github.com/slipway/slipway/internal/cli.release=v9.9.9", "-o", file, "../cmd/slipway")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the next release: %w: %s", err, out)
+	}
+	return file, nil
+})
+
+// upgrade starts a process that was ended as another release.
+func (p *planes) upgrade(name string) {
+	p.t.Helper()
+	next, err := nextRelease()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.parts[name].program = next
+	p.again(name)
 }
 
 // TestLocalStampsAreLookedAfter has control start a stamp, kills that and then

@@ -36,7 +36,7 @@ func (a *app) servePlane(plane string) *cobra.Command {
 			if config.Plane != plane {
 				return usage("%s is for %s, not for %s", file, config.Plane, plane)
 			}
-			return a.runServe(cmd.Context(), serve.Options{Config: config, JoinToken: a.env("SLIPWAY_JOIN_TOKEN"), ReadyFile: readyFile, Logger: a.logger(config.Log)})
+			return a.runServe(cmd.Context(), serve.Options{Config: config, JoinToken: a.env("SLIPWAY_JOIN_TOKEN"), ReadyFile: readyFile, Version: versionText(), Logger: a.logger(config.Log)})
 		}),
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")

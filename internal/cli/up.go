@@ -70,6 +70,7 @@ func (a *app) runUp(ctx context.Context, o up.Options) error {
 			o.Logger.Warn("the banner was not written", "error", err)
 		}
 	}
+	o.Version = versionText()
 	err := up.Run(ctx, o)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

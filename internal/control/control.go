@@ -15,7 +15,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
@@ -46,6 +45,7 @@ type Options struct {
 	Joining *Joining
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
+	Version      string // of the program
 	Logger       *slog.Logger
 }
 
@@ -70,14 +70,6 @@ type Plane struct {
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
-}
-
-// Version is the version of this build.
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // New opens control's database. It looks after nothing before Run.
@@ -113,8 +105,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		p.environments.Revoked = p.members.Revoked
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: Version(), Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: Version()})
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }
 

@@ -62,7 +62,7 @@ func (p *process) control(ctx context.Context) (err error) {
 		return plane.Load().JoinToken(ctx, link.StampPeer(stamp))
 	}, again: func() { plane.Load().Look() }}
 	built, err := control.New(ctx, control.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning,
+		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ type Options struct {
 	Config    Config
 	JoinToken string // from the environment; the file's own goes first
 	ReadyFile string // where to write Ready as JSON
+	Version   string // of the program
 	Logger    *slog.Logger
 	Ready     func(Ready)
 }

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -118,7 +117,7 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 		return nil, err
 	}
 	local.stamp, err = stamp.New(ctx, stamp.Options{
-		Version: control.Version(),
+		Version: ls.in.Version,
 		Name:    spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Database: at, Link: conn,
 		Limits: hub.DefaultLimits, Connections: entrance.DefaultConnections, Retention: telemetry.DefaultRetention,
 		Guard: ls.in.guard, Archive: filepath.Join(ls.in.Data, "archive"), Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,

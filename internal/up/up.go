@@ -43,6 +43,7 @@ type Options struct {
 	AMQPS     string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
 	Networks  []string // private networks that routes and webhooks may reach
 	ReadyFile string   // where to write Ready as JSON
+	Version   string   // of the program
 	Logger    *slog.Logger
 	Ready     func(Ready)
 }
@@ -279,7 +280,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)),
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version,
 	})
 	if err != nil {
 		return err
