@@ -28,6 +28,7 @@ import (
 // planes is an installation whose planes are processes of their own.
 type planes struct {
 	*installation
+	program  string
 	database string           // URL of PostgreSQL; empty means SQLite
 	parts    map[string]*part // control, provisioning, and stamps by name
 }
@@ -38,8 +39,7 @@ type part struct {
 	process              string // which of several of a stamp
 	at                   string // where it listens, if that is not its address
 	join                 string // lines of its configuration
-	database             string // if that is another than the installation's
-	program              string // if that is another than the one under test
+	database, program    string // if those are others than the installation's
 	hosts                string // further hosts
 	ready                serve.Ready
 	command              *exec.Cmd
@@ -53,7 +53,13 @@ var netNumber atomic.Int32
 // environment before the dash, on PostgreSQL if its URL is given.
 func startPlanes(t *testing.T, database string, stamps ...string) *planes {
 	t.Helper()
-	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, database: database, parts: map[string]*part{}}
+	return startPlanesOf(t, binary, database, stamps...)
+}
+
+// startPlanesOf is startPlanes with a program of another release.
+func startPlanesOf(t *testing.T, program, database string, stamps ...string) *planes {
+	t.Helper()
+	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, program: program, database: database, parts: map[string]*part{}}
 	net := fmt.Sprintf("127.77.%d.", netNumber.Add(1))
 	t.Cleanup(func() {
 		for name, one := range p.parts {
@@ -131,7 +137,7 @@ func (p *planes) begin(one *part) {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	one.command = exec.Command(cmp.Or(one.program, binary), "serve", one.plane, "--config", config, "--ready-file", ready)
+	one.command = exec.Command(cmp.Or(one.program, p.program), "serve", one.plane, "--config", config, "--ready-file", ready)
 	one.command.Stderr = &one.log
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
@@ -483,7 +489,8 @@ func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 	phase("one stamp started again", func(<-chan struct{}) { p.again("test-1") })
 	phase("one stamp upgraded", func(<-chan struct{}) {
 		p.end("test-1", syscall.SIGTERM)
-		p.upgrade("test-1")
+		p.parts["test-1"].program = nextRelease(t)
+		p.again("test-1")
 	})
 	phase("one stamp idle again", func(<-chan struct{}) {})
 	eventually(t, "control knows which release the stamp is of", 10*time.Second, func() bool { return strings.Contains(p.must("stamp", "show", "test-1"), "version: v9.9.9") })
@@ -492,27 +499,6 @@ func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 			t.Errorf("device %d of the other stamp lost its connection: %v", i, err)
 		}
 	}
-}
-
-// nextRelease is this program as another release, built once.
-var nextRelease = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(filepath.Dir(binary), "slipway-next")
-	build := exec.Command("go", "build", "-ldflags", "-X github.com/slipway/slipway/internal/cli.release=v9.9.9", "-o", file, "../cmd/slipway")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the next release: %w: %s", err, out)
-	}
-	return file, nil
-})
-
-// upgrade starts a process that was ended as another release.
-func (p *planes) upgrade(name string) {
-	p.t.Helper()
-	next, err := nextRelease()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.parts[name].program = next
-	p.again(name)
 }
 
 // TestLocalStampsAreLookedAfter has control start a stamp, kills that and then
