@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION)
 
-.PHONY: build run check setup-test test race postgres fuzz bench compatibility clean
+.PHONY: build run check setup-test test race postgres fuzz growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -45,7 +45,12 @@ fuzz:
 	  done; \
 	done
 
-# The hot paths of a server process beside mosquitto and mochi, with ratios.
+# What things cost as a fleet grows, for docs/growth.md, and the hot paths of a
+# server process beside mosquitto and mochi, with ratios.
+growth:
+	$(GO) run ./bench -growth docs/img/growth.json
+	cd tools && $(GO) run ./growthplot ../docs/img/growth.json ../docs/img/growth.svg
+
 bench: setup-test
 	$(GO) run ./bench
 

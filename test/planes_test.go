@@ -447,6 +447,10 @@ func TestAStampKeepsToItsLimits(t *testing.T) {
 func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 	t.Parallel()
 	p := startPlanes(t, "", "test-1", "test-2")
+	// The stamps share the machine's processors here, which limits keep apart.
+	p.end("test-1", syscall.SIGTERM)
+	p.parts["test-1"].join = fmt.Sprintf("join: { control: %q, ca: %q }\n", p.ready.API, p.ready.CA) + "limits: { messagesPerSecond: 2000 }\n"
+	p.again("test-1")
 	eventually(t, "both stamps are in the directory", 30*time.Second, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == 2
 	})
@@ -469,6 +473,7 @@ func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 		return all
 	}
 	p.keys = map[string][]byte{"test1": []byte(rand.Text()), "test2": []byte(rand.Text())}
+	next := nextRelease(t)
 	troubled, watched := connect("test-1", 16), connect("test-2", 4)
 	phase := func(what string, meanwhile func(stop <-chan struct{})) {
 		t.Helper()
@@ -489,7 +494,7 @@ func TestOneStampsTroubleIsItsOwn(t *testing.T) {
 	phase("one stamp started again", func(<-chan struct{}) { p.again("test-1") })
 	phase("one stamp upgraded", func(<-chan struct{}) {
 		p.end("test-1", syscall.SIGTERM)
-		p.parts["test-1"].program = nextRelease(t)
+		p.parts["test-1"].program = next
 		p.again("test-1")
 	})
 	phase("one stamp idle again", func(<-chan struct{}) {})

@@ -40,6 +40,7 @@ type together struct {
 	postgres *sqldbtest.Server
 	nats     *bustest.Cluster
 	names    []string // of the processes
+	mqtts    []string // where each speaks MQTT
 	database map[string]*cable
 	servers  map[string][]*cable
 }
@@ -52,7 +53,7 @@ func startTogether(t *testing.T, processes int) *together {
 	g.patience = 10 * time.Second
 	net := strings.TrimSuffix(g.ready.Provisioning.Host, "2")
 	g.apply("apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: test }\nspec: {}\n---\n" +
-		"apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: here }\n")
+		"apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: here, capacity: 200000 }\n")
 	var mqtts, https, ready []string
 	for i := range processes {
 		name, address := fmt.Sprintf("p%d", i), fmt.Sprint(net, 10+i)
@@ -67,6 +68,7 @@ func startTogether(t *testing.T, processes int) *together {
 		g.begin(one)
 	}
 	prober := &http.Client{Timeout: probeEvery, Transport: &http.Transport{TLSClientConfig: g.tls(""), DisableKeepAlives: true}}
+	g.mqtts = mqtts
 	lay(t, fmt.Sprint(net, 9, ":", stampMQTTS), mqtts...).balance(t, prober, ready)
 	lay(t, fmt.Sprint(net, 9, ":", stampHTTPS), https...).balance(t, prober, ready)
 	g.ready.Stamps = []up.ReadyStamp{{Name: "test-1", Environment: "test", Region: "here", Host: net + "9", MQTTS: stampMQTTS, HTTPS: stampHTTPS, AMQPS: stampAMQPS}}

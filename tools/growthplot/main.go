@@ -86,7 +86,6 @@ func panel(all []growth, title string, x func(growth) (float64, bool)) (*plot.Pl
 	p.X.Label.Text, p.Y.Label.Text = title, "processor time, µs"
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	p.Y.Tick.Marker = plot.LogTicks{Prec: -1}
-	p.Y.Min, p.Y.Max = 10, 20_000
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 	var ticks []plot.Tick
@@ -110,5 +109,6 @@ func panel(all []growth, title string, x func(growth) (float64, bool)) (*plot.Pl
 		p.Legend.Add(line.name, drawn, marks)
 	}
 	p.X.Tick.Marker = plot.ConstantTicks(ticks)
+	p.Y.Min, p.Y.Max = 5, 2_000_000 // room for the legend
 	return p, nil
 }

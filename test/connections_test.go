@@ -1,0 +1,199 @@
+package test
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/slipway/slipway/internal/simfleet"
+)
+
+// assembly is what a process of devices is told: a process has descriptors for
+// some twenty thousand connections only.
+type assembly struct {
+	Provisioning, IDScope, CA, Pattern string
+	Devices                            int
+	StartRate                          float64
+	// Host is what devices are told of their stamp, and At where its processes
+	// are: each device goes to another one in turn, as through a balancer.
+	Host string
+	At   []string
+}
+
+const crowdVariable = "SLIPWAY_TEST_CROWD"
+
+// gather runs a crowd until it is interrupted, and prints how it fares each
+// second as JSON.
+func gather(ctx context.Context, text string) error {
+	var c assembly
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return err
+	}
+	pem, err := os.ReadFile(c.CA)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	var turn atomic.Uint32
+	var dialer net.Dialer
+	fleet, err := simfleet.New(simfleet.Options{
+		Devices: c.Devices, Pattern: c.Pattern, Provisioning: c.Provisioning, IDScope: c.IDScope, GroupKey: groupKey, CA: pool, StartRate: c.StartRate, Quiet: true,
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == c.Host {
+				address = c.At[int(turn.Add(1))%len(c.At)]
+			}
+			return dialer.DialContext(ctx, network, address)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if err := json.NewEncoder(os.Stdout).Encode(fleet.Stats()); err != nil {
+				stop()
+			}
+		}
+	}()
+	return fleet.Run(ctx)
+}
+
+// crowdProcess is a process of devices, and how it fares.
+type crowdProcess struct {
+	command *exec.Cmd
+	stats   atomic.Pointer[simfleet.Stats]
+}
+
+func startCrowd(t *testing.T, c assembly) *crowdProcess {
+	t.Helper()
+	text, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &crowdProcess{command: exec.Command(os.Args[0])}
+	p.command.Env = append(os.Environ(), crowdVariable+"="+string(text))
+	p.command.Stderr = os.Stderr
+	out, err := p.command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.stats.Store(&simfleet.Stats{})
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var s simfleet.Stats
+			if json.Unmarshal(lines.Bytes(), &s) == nil {
+				p.stats.Store(&s)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		if err := p.command.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = p.command.Wait() // it was killed, which is what it says
+	})
+	return p
+}
+
+// The size of the crowd: SLIPWAY_CONNECTIONS asks for another one. A process of
+// the stamp has descriptors for fewer than twenty thousand connections.
+const (
+	usualCrowd      = 400
+	perStampProcess = 17_000
+	perCrowdProcess = 15_000
+	crowdRate       = 600 // devices started each second
+)
+
+// TestManyConnectionsComeBack connects many devices to one stamp of several
+// processes, prints what a connection costs, kills all processes at once, and
+// prints how long the devices take to come back.
+func TestManyConnectionsComeBack(t *testing.T) {
+	t.Parallel()
+	devices := usualCrowd
+	if text := os.Getenv("SLIPWAY_CONNECTIONS"); text != "" {
+		var err error
+		if devices, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := startTogether(t, max(2, (devices+perStampProcess-1)/perStampProcess))
+	g.enrol()
+	before := g.resident(t)
+	c := assembly{Provisioning: g.provisioningAddress(), IDScope: g.ready.Provisioning.IDScope, CA: g.ready.CA, Host: fmt.Sprint(g.stamp("test-1").Host, ":", stampMQTTS), At: g.mqtts}
+	var crowds []*crowdProcess
+	processes := (devices + perCrowdProcess - 1) / perCrowdProcess
+	for i := range processes {
+		c.Pattern, c.Devices, c.StartRate = fmt.Sprintf("crowd-%d-%%05d", i), devices/processes, crowdRate/float64(processes)
+		crowds = append(crowds, startCrowd(t, c))
+	}
+	devices = devices / processes * processes
+	sum := func(of func(simfleet.Stats) int64) (n int64) {
+		for _, one := range crowds {
+			n += of(*one.stats.Load())
+		}
+		return n
+	}
+	connected := func(s simfleet.Stats) int64 { return s.Connected }
+	patience := time.Minute + time.Duration(devices/100)*time.Second
+	begin := time.Now()
+	eventually(t, "everybody is connected", patience, func() bool { return sum(connected) == int64(devices) })
+	took := time.Since(begin)
+	t.Logf("%d devices connected over TLS within %s; %d processes of the stamp take %d bytes a connection", devices, took.Round(time.Millisecond), len(g.names), (g.resident(t)-before)/devices)
+	for _, name := range g.names {
+		g.parts[name].kill(t)
+	}
+	connects := sum(func(s simfleet.Stats) int64 { return s.Connects })
+	begin = time.Now()
+	for _, name := range g.names {
+		g.again(name)
+	}
+	up := time.Now()
+	var half, most time.Duration
+	eventually(t, "99 of 100 are back", patience, func() bool {
+		back := sum(func(s simfleet.Stats) int64 { return s.Connects }) - connects
+		if half == 0 && back >= int64(devices/2) {
+			half = time.Since(begin)
+		}
+		most = time.Since(begin)
+		return back >= int64(devices)*99/100 && sum(connected) >= int64(devices)*99/100
+	})
+	t.Logf("all processes killed: they serve again after %s; half of the devices are back after %s, 99 of 100 after %s (%d processors for both sides)",
+		up.Sub(begin).Round(time.Millisecond), half.Round(time.Millisecond), most.Round(time.Millisecond), runtime.NumCPU())
+}
+
+// resident is the memory that the stamp's processes take, in bytes.
+func (g *together) resident(t *testing.T) (sum int) {
+	t.Helper()
+	for _, name := range g.names {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", g.parts[name].command.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var size, resident int
+		if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+			t.Fatal(err)
+		}
+		sum += resident * os.Getpagesize()
+	}
+	return sum
+}
