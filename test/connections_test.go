@@ -121,7 +121,7 @@ const (
 	usualCrowd      = 400
 	perStampProcess = 17_000
 	perCrowdProcess = 15_000
-	crowdRate       = 600 // devices started each second
+	crowdRate       = 200 // devices started each second
 )
 
 // TestManyConnectionsComeBack connects many devices to one stamp of several

@@ -90,14 +90,29 @@ type Ports struct {
 // maxDoors bounds the hosts of one process.
 const maxDoors = 1024
 
-// DefaultConnections is how many are let in where nothing else is said.
-const DefaultConnections = 200_000
+const (
+	// usualConnections are let in where nothing else is said.
+	usualConnections = 200_000
+	// reserved are the descriptors that a process needs for itself: its
+	// database, its log, the link.
+	reserved = 512
+)
+
+// Connections is how many can be let in of those that are wanted, 0 being as
+// many as usual: a process that has no descriptor left serves nobody.
+func Connections(wanted int) int {
+	if wanted == 0 {
+		wanted = usualConnections
+	}
+	return max(1, min(wanted, descriptors()-reserved))
+}
 
 // New returns an entrance without listeners.
 func New(o Options) *Entrance {
-	if o.MaxConnections == 0 {
-		o.MaxConnections = DefaultConnections
+	if can := Connections(o.MaxConnections); can < o.MaxConnections {
+		o.Logger.Warn("fewer connections are let in than are wanted; the process may not open more files (LimitNOFILE, ulimit -n)", "wanted", o.MaxConnections, "let in", can)
 	}
+	o.MaxConnections = Connections(o.MaxConnections)
 	return &Entrance{
 		Options: o, handshakes: make(chan struct{}, maxHandshakes), places: make(chan struct{}, o.MaxConnections),
 		opened: make(chan door, maxDoors), doors: map[string]door{},

@@ -356,7 +356,7 @@ func (c *Config) checkLimits() error {
 	case l.TelemetryHours < 0 || l.TelemetryHours != 0 && l.TelemetryHours < 1:
 		return invalid("limits.telemetryHours", "must be 1 or more")
 	}
-	l.Connections = cmp.Or(l.Connections, entrance.DefaultConnections)
+	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())

@@ -53,7 +53,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
 		Together: p.together(), Version: p.Version,
-		Connections: p.Config.Limits.Connections,
+		Connections: entrance.Connections(p.Config.Limits.Connections),
 		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
 	})
