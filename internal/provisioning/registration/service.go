@@ -59,6 +59,7 @@ type Service struct {
 	kick      chan struct{} // wakes Run
 	kickMoves chan struct{} // wakes RunMoves
 
+	queue   queue
 	paces   sync.Map // of moves that keep to one: number to *rate.Limiter
 	mu      sync.Mutex
 	busy    map[string]bool // registrations being worked on
@@ -118,6 +119,9 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 	if !s.admission.Allow() {
 		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
 	}
+	if come, full := s.queue.full(); full {
+		return Operation{}, problem.New(problem.Busy, "%d registrations are under way, the most there may be; try again later", maxDue).After(come)
+	}
 	request, err := s.signingRequest(ask, registrationID)
 	if err != nil {
 		return Operation{}, err
@@ -151,6 +155,7 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 	if err != nil {
 		return Operation{}, err
 	}
+	s.queue.took()
 	s.work(r.Key)
 	return s.operation(r), nil
 }
@@ -458,21 +463,11 @@ func (s *Service) Enrolled(ctx context.Context, kind link.EnrollmentKind, name, 
 	return ops, false, err
 }
 
-// crowded is from how many registrations under way devices are asked to poll
-// less often.
-const crowded = 500
-
 func (s *Service) operation(r Record) Operation {
-	op := Operation{ID: r.operationID(), Status: StatusAssigning, RetryAfter: time.Second, Record: r}
+	op := Operation{ID: r.operationID(), Status: StatusAssigning, RetryAfter: s.queue.poll(), Record: r}
 	stamp, known := s.directory.Current().Stamp(r.Stamp)
 	if r.Phase == link.PhaseAssigned && !r.Open && known {
 		op.Status, op.Host = StatusAssigned, stamp.Host
-	}
-	s.mu.Lock()
-	n := len(s.busy)
-	s.mu.Unlock()
-	if n > crowded {
-		op.RetryAfter = min(30*time.Second, time.Duration(1+n/crowded)*time.Second)
 	}
 	return op
 }

@@ -65,6 +65,7 @@ func (s *Service) done(key string) bool {
 	}
 	delete(s.again, key)
 	delete(s.busy, key)
+	s.queue.ended()
 	if s.more && len(s.busy) < maxBusy/2 {
 		s.more = false
 		wake(s.kick)
@@ -254,6 +255,14 @@ func (s *Service) sweep(ctx context.Context) error {
 	for _, key := range keys {
 		s.work(key)
 	}
+	if err != nil {
+		return err
+	}
+	due := int64(len(keys))
+	if due == sweepPage {
+		due, _, err = sqldb.Row(ctx, s.db, scanInt, "SELECT count(*) FROM registration WHERE due <= ?", sqldb.Micros(s.now()))
+	}
+	s.queue.look(int(due), s.now())
 	return err
 }
 
