@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/simfleet"
+	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
 
 // assembly is what a process of devices is told: a process has descriptors for
@@ -121,7 +122,7 @@ const (
 	usualCrowd      = 400
 	perStampProcess = 17_000
 	perCrowdProcess = 15_000
-	crowdRate       = 200 // devices started each second
+	crowdRate       = 150 // devices started each second
 )
 
 // TestManyConnectionsComeBack connects many devices to one stamp of several
@@ -136,7 +137,7 @@ func TestManyConnectionsComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := startTogether(t, max(2, (devices+perStampProcess-1)/perStampProcess))
+	g := startTogetherBeside(t, sqldbtest.Start(t), "", max(2, (devices+perStampProcess-1)/perStampProcess))
 	g.enrol()
 	before := g.resident(t)
 	c := assembly{Provisioning: g.provisioningAddress(), IDScope: g.ready.Provisioning.IDScope, CA: g.ready.CA, Host: fmt.Sprint(g.stamp("test-1").Host, ":", stampMQTTS), At: g.mqtts}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,7 +139,7 @@ func (p *planes) begin(one *part) {
 		p.t.Fatal(err)
 	}
 	one.command = exec.Command(cmp.Or(one.program, p.program), "serve", one.plane, "--config", config, "--ready-file", ready)
-	one.command.Stderr = &one.log
+	one.command.Stderr = p.keep(one)
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -146,6 +147,22 @@ func (p *planes) begin(one *part) {
 		text, err := os.ReadFile(ready)
 		return err == nil && json.Unmarshal(text, &one.ready) == nil
 	})
+}
+
+// keep is where a process logs: in memory, and to a file in the directory that
+// SLIPWAY_LOGS names, for long runs.
+func (p *planes) keep(one *part) io.Writer {
+	p.t.Helper()
+	dir := os.Getenv("SLIPWAY_LOGS")
+	if dir == "" {
+		return &one.log
+	}
+	file, err := os.OpenFile(filepath.Join(dir, one.key()+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { file.Close() })
+	return io.MultiWriter(&one.log, file)
 }
 
 func (one *part) config() string {

@@ -48,8 +48,14 @@ type together struct {
 func startTogether(t *testing.T, processes int) *together {
 	t.Helper()
 	postgres := sqldbtest.Start(t)
+	return startTogetherBeside(t, postgres, postgres.URL, processes)
+}
+
+// startTogetherBeside has the other planes keep their records elsewhere.
+func startTogetherBeside(t *testing.T, postgres *sqldbtest.Server, others string, processes int) *together {
+	t.Helper()
 	g := &together{postgres: postgres, nats: bustest.Start(t, 3), database: map[string]*cable{}, servers: map[string][]*cable{}}
-	g.planes = startPlanes(t, postgres.URL)
+	g.planes = startPlanes(t, others)
 	g.patience = 10 * time.Second
 	net := strings.TrimSuffix(g.ready.Provisioning.Host, "2")
 	g.apply("apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: test }\nspec: {}\n---\n" +

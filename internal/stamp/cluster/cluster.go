@@ -43,8 +43,8 @@ const (
 	// stillAfter is how late the pulse of a process may be. claimWait, after
 	// which others take the devices of one that does not answer, is longer.
 	pulseEvery = 100 * time.Millisecond
-	stillAfter = 1500 * time.Millisecond
-	claimWait  = 2 * time.Second
+	stillAfter = 4 * time.Second
+	claimWait  = 5 * time.Second
 	// awayFor is how long a process may take to find another server.
 	awayFor = time.Second
 	// noticeWait is how long it takes a process at most to notice that it was
@@ -563,10 +563,14 @@ func (c *Cluster) Lead(ctx context.Context, run func(context.Context) error) err
 		}
 		c.Logger.Info("this process leads")
 		err := c.whileLeading(ctx, run)
-		if err != nil || ctx.Err() != nil {
+		if ctx.Err() != nil || err != nil && !problem.Is(err, problem.NotReady) {
 			return err
 		}
-		c.Logger.Info("this process leads no more")
+		c.Logger.Info("this process leads no more", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(renewEvery): // what it needs may be back by then
+		}
 	}
 }
 

@@ -223,21 +223,35 @@ func (s *Session) Subscribed(t Topic) (qos byte, ok bool) {
 	return byte(bits) - 1, bits != 0
 }
 
+// Subscription is a topic a device listens to, and at which QoS.
+type Subscription struct {
+	Topic Topic
+	QoS   byte
+}
+
 // Subscribe notes what the device listens to, durably if its session is
-// persistent, and starts what waited for it.
-func (s *Session) Subscribe(ctx context.Context, t Topic, qos byte) error {
-	return s.setSubscription(ctx, t, uint32(qos)+1)
+// persistent.
+func (s *Session) Subscribe(ctx context.Context, all ...Subscription) error {
+	bits := s.subscriptions.Load()
+	for _, one := range all {
+		bits = withBits(bits, one.Topic, uint32(one.QoS)+1)
+	}
+	return s.setSubscriptions(ctx, bits)
 }
 
 // Unsubscribe is the reverse of Subscribe.
-func (s *Session) Unsubscribe(ctx context.Context, t Topic) error {
-	return s.setSubscription(ctx, t, 0)
+func (s *Session) Unsubscribe(ctx context.Context, all ...Topic) error {
+	bits := s.subscriptions.Load()
+	for _, t := range all {
+		bits = withBits(bits, t, 0)
+	}
+	return s.setSubscriptions(ctx, bits)
 }
 
-func (s *Session) setSubscription(ctx context.Context, t Topic, bits uint32) error {
-	before := s.subscriptions.Load()
-	after := before&^(3<<(2*t)) | bits<<(2*t)
-	if after != before && s.persistent {
+func withBits(all uint32, t Topic, bits uint32) uint32 { return all&^(3<<(2*t)) | bits<<(2*t) }
+
+func (s *Session) setSubscriptions(ctx context.Context, after uint32) error {
+	if after != s.subscriptions.Load() && s.persistent {
 		if err := s.hub.Devices.SetSubscriptions(ctx, s.DeviceID, s.origin.Generation, after); err != nil {
 			return err
 		}

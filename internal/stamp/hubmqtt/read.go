@@ -259,15 +259,17 @@ func (c *connection) topicOf(filter string) (hub.Topic, bool) {
 
 func (c *connection) subscribe(ctx context.Context, p *mqtt.Subscribe) error {
 	codes := make([]byte, len(p.Filters))
+	wanted := make([]hub.Subscription, len(p.Filters))
 	for i, f := range p.Filters {
 		topic, ok := c.topicOf(f.Topic)
 		if !ok {
 			return problem.New(problem.Denied, "device %s may not subscribe to %q", c.session.DeviceID, f.Topic)
 		}
 		codes[i] = min(f.QoS, 1)
-		if err := c.session.Subscribe(ctx, topic, codes[i]); err != nil {
-			return err
-		}
+		wanted[i] = hub.Subscription{Topic: topic, QoS: codes[i]}
+	}
+	if err := c.session.Subscribe(ctx, wanted...); err != nil {
+		return err
 	}
 	if err := c.conn.Send(&mqtt.Suback{PacketID: p.PacketID, Codes: codes}); err != nil {
 		return err
@@ -277,12 +279,14 @@ func (c *connection) subscribe(ctx context.Context, p *mqtt.Subscribe) error {
 }
 
 func (c *connection) unsubscribe(ctx context.Context, p *mqtt.Unsubscribe) error {
+	var left []hub.Topic
 	for _, filter := range p.Topics {
 		if topic, ok := c.topicOf(filter); ok {
-			if err := c.session.Unsubscribe(ctx, topic); err != nil {
-				return err
-			}
+			left = append(left, topic)
 		}
+	}
+	if err := c.session.Unsubscribe(ctx, left...); err != nil {
+		return err
 	}
 	return c.conn.Send(&mqtt.Unsuback{PacketID: p.PacketID})
 }
