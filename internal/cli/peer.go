@@ -59,10 +59,11 @@ func (a *app) peerRevoke() *cobra.Command {
 // joinToken makes the token of one peer, or of the stamp that is named.
 func (a *app) joinToken(use, short string, args cobra.PositionalArgs, peer func(args []string) string) *cobra.Command {
 	var life time.Duration
+	var processes int
 	cmd := a.read(&cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
-			token, err := c.NewJoinToken(ctx, peer(args), life)
+			token, err := c.NewJoinToken(ctx, peer(args), processes, life)
 			if err != nil {
 				return err
 			}
@@ -72,14 +73,15 @@ func (a *app) joinToken(use, short string, args cobra.PositionalArgs, peer func(
 			return a.print("%s\n", token.Token)
 		}),
 	})
+	cmd.Flags().IntVar(&processes, "processes", 1, "how many may join by it")
 	cmd.Flags().DurationVar(&life, "expires-in", 0, "how long it may be used (default 1h)")
 	return cmd
 }
 
 func (a *app) stampToken() *cobra.Command {
-	return a.joinToken("token NAME", "Make the token by which a process of the stamp joins, once", cobra.ExactArgs(1), func(args []string) string { return link.StampPeer(args[0]) })
+	return a.joinToken("token NAME", "Make the token by which a process of the stamp joins, once; or several", cobra.ExactArgs(1), func(args []string) string { return link.StampPeer(args[0]) })
 }
 
 func (a *app) provisioningToken() *cobra.Command {
-	return a.joinToken("token", "Make the token by which a process of provisioning joins, once", cobra.NoArgs, func([]string) string { return link.ProvisioningPeer })
+	return a.joinToken("token", "Make the token by which a process of provisioning joins, once; or several", cobra.NoArgs, func([]string) string { return link.ProvisioningPeer })
 }

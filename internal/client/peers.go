@@ -13,12 +13,14 @@ func (c *Client) Join(ctx context.Context, req link.Join) (link.Joined, error) {
 	return do[link.Joined](ctx, c, request{method: "POST", path: path("join"), body: req})
 }
 
-// NewJoinToken makes a token by which one process joins as a peer. A life of 0
-// is the usual one.
-func (c *Client) NewJoinToken(ctx context.Context, peer string, life time.Duration) (membership.JoinToken, error) {
+// NewJoinToken makes a token by which so many processes join as a peer. A life
+// of 0 is the usual one.
+func (c *Client) NewJoinToken(ctx context.Context, peer string, processes int, life time.Duration) (membership.JoinToken, error) {
 	var body struct {
 		ExpiresIn string `json:"expiresIn,omitempty"`
+		Processes int    `json:"processes,omitempty"`
 	}
+	body.Processes = processes
 	if life != 0 {
 		body.ExpiresIn = life.String()
 	}

@@ -146,7 +146,7 @@ func (p *Plane) Look() { p.environments.Kick() }
 
 // JoinToken makes the token by which a process that this one starts joins.
 func (p *Plane) JoinToken(ctx context.Context, peer string) (string, error) {
-	token, err := p.members.NewToken(ctx, access.Actor{Name: "slipway"}, peer, 0)
+	token, err := p.members.NewToken(ctx, access.Actor{Name: "slipway"}, peer, 1, 0)
 	return token.Token, err
 }
 

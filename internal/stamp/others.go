@@ -84,7 +84,7 @@ func (s *Stamp) meet(ctx context.Context, options Options) error {
 			}
 			return s.hub.Counts().Connected
 		},
-		Apart: s.letGo,
+		Apart: s.letGo, Reach: s.logs.Reach,
 		Stood: func() { s.hub.CutAll("the process stood still") },
 		Again: func() { s.hub.Together() },
 		Gone:  func(ctx context.Context, id string) error { return s.hub.Devices.ResetConnected(ctx, id) },

@@ -34,6 +34,7 @@ type newJoinToken struct {
 	Peer string `path:"peer" maxLength:"70" doc:"provisioning or stamp.NAME"`
 	Body struct {
 		ExpiresIn string `json:"expiresIn,omitempty" doc:"How long it may be used, such as 30m; default 1h"`
+		Processes int    `json:"processes,omitempty" minimum:"0" maximum:"100" doc:"How many may join by it; default 1"`
 	}
 }
 
@@ -54,7 +55,7 @@ func (a *api) peers() {
 		joined, err := a.Members.Join(ctx, in.Body)
 		return &body[link.Joined]{joined}, err
 	})
-	route(a, "POST", "/api/v1/peers/{peer}/tokens", "newJoinToken", "Make a token by which one process joins the link", func(ctx context.Context, in *newJoinToken) (*body[membership.JoinToken], error) {
+	route(a, "POST", "/api/v1/peers/{peer}/tokens", "newJoinToken", "Make a token by which processes join the link, one unless it says more", func(ctx context.Context, in *newJoinToken) (*body[membership.JoinToken], error) {
 		if err := a.haveLink(); err != nil {
 			return nil, err
 		}
@@ -68,7 +69,7 @@ func (a *api) peers() {
 		if err := a.knownPeer(ctx, in.Peer); err != nil {
 			return nil, err
 		}
-		token, err := a.Members.NewToken(ctx, actorOf(ctx), in.Peer, life)
+		token, err := a.Members.NewToken(ctx, actorOf(ctx), in.Peer, in.Body.Processes, life)
 		return &body[membership.JoinToken]{token}, err
 	})
 	route(a, "GET", "/api/v1/peers", "listPeers", "Certificates of the processes that may be on the link", func(ctx context.Context, _ *nothing) (*body[list[membership.PeerCertificate]], error) {

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/url"
 	"regexp"
@@ -83,10 +84,11 @@ type PeerCertificate struct {
 	RevokedAt *time.Time `json:"revokedAt,omitempty"`
 }
 
-// JoinToken lets one process join, until it expires.
+// JoinToken lets processes join, until it expires.
 type JoinToken struct {
 	Token     string    `json:"token" doc:"Shown this once"`
 	Peer      string    `json:"peer"`
+	Processes int       `json:"processes" doc:"How many may join by it"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
@@ -98,6 +100,7 @@ const (
 	maxSecret    = 200
 	maxHosts     = 20
 	maxUnused    = 1000
+	maxProcesses = 100 // that join by one token
 	maxPeerCerts = 200 // not yet expired, of one peer
 )
 
@@ -111,9 +114,10 @@ func checkPeer(peer string) error {
 	return problem.New(problem.Invalid, "a peer is provisioning or stamp.NAME, not %q", peer).At("peer")
 }
 
-// NewToken makes a token that lets one process join as a peer. It also holds
-// the fingerprint of the authority, so that the process knows whom it speaks to.
-func (m *Membership) NewToken(ctx context.Context, actor access.Actor, peer string, life time.Duration) (JoinToken, error) {
+// NewToken makes a token that lets processes, 0 meaning one, join as a peer. It
+// also holds the fingerprint of the authority, so that a process knows whom it
+// speaks to.
+func (m *Membership) NewToken(ctx context.Context, actor access.Actor, peer string, processes int, life time.Duration) (JoinToken, error) {
 	if err := checkPeer(peer); err != nil {
 		return JoinToken{}, err
 	}
@@ -123,10 +127,14 @@ func (m *Membership) NewToken(ctx context.Context, actor access.Actor, peer stri
 	if life < time.Minute || life > maxLife {
 		return JoinToken{}, problem.New(problem.Invalid, "a join token lives from a minute to %s, not %s", maxLife, life).At("expiresIn")
 	}
+	processes = max(processes, 1)
+	if processes > maxProcesses {
+		return JoinToken{}, problem.New(problem.Invalid, "at most %d processes join by one token, not %d", maxProcesses, processes).At("processes")
+	}
 	secret := tokenPrefix + rand.Text()
 	fingerprint := sha256.Sum256(m.Authority.DER())
 	now := m.Now().UTC()
-	t := JoinToken{secret + "." + base64.RawURLEncoding.EncodeToString(fingerprint[:]), peer, now.Add(life)}
+	t := JoinToken{secret + "." + base64.RawURLEncoding.EncodeToString(fingerprint[:]), peer, processes, now.Add(life)}
 	return t, m.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM join_token WHERE expires_at <= ?", sqldb.Micros(now)); err != nil {
 			return err
@@ -138,11 +146,11 @@ func (m *Membership) NewToken(ctx context.Context, actor access.Actor, peer stri
 		if n >= maxUnused {
 			return problem.New(problem.Conflict, "there are %d join tokens, the most there may be; they expire by themselves", n)
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO join_token (id, peer, hash, created_at, created_by, expires_at, used_by) VALUES (?, ?, ?, ?, ?, ?, '')",
-			strings.ToLower(rand.Text()[:12]), peer, hash([]byte(secret)), sqldb.Micros(now), actor.Name, sqldb.Micros(t.ExpiresAt)); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO join_token (id, peer, hash, created_at, created_by, expires_at, used_by, processes) VALUES (?, ?, ?, ?, ?, ?, '', ?)",
+			strings.ToLower(rand.Text()[:12]), peer, hash([]byte(secret)), sqldb.Micros(now), actor.Name, sqldb.Micros(t.ExpiresAt), processes); err != nil {
 			return err
 		}
-		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.token", Object: peer, Outcome: audit.Done, Detail: "until " + t.ExpiresAt.Format(time.RFC3339)})
+		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.token", Object: peer, Outcome: audit.Done, Detail: fmt.Sprintf("for %d, until %s", processes, t.ExpiresAt.Format(time.RFC3339))})
 	})
 }
 
@@ -178,11 +186,17 @@ func (m *Membership) Join(ctx context.Context, req link.Join) (joined link.Joine
 }
 
 // stored is a token as it is kept.
-type stored struct{ id, peer, usedBy string }
+type stored struct {
+	id, peer  string
+	usedBy    string // hashes of keys, set apart by spaces
+	processes int
+}
 
 func (m *Membership) find(ctx context.Context, q sqldb.Querier, secret string) (stored, error) {
-	r, found, err := sqldb.Row(ctx, q, func(rows *sql.Rows) (r stored, err error) { return r, rows.Scan(&r.id, &r.peer, &r.usedBy) },
-		"SELECT id, peer, used_by FROM join_token WHERE hash = ? AND expires_at > ?", hash([]byte(secret)), sqldb.Micros(m.Now()))
+	r, found, err := sqldb.Row(ctx, q, func(rows *sql.Rows) (r stored, err error) {
+		return r, rows.Scan(&r.id, &r.peer, &r.usedBy, &r.processes)
+	},
+		"SELECT id, peer, used_by, processes FROM join_token WHERE hash = ? AND expires_at > ?", hash([]byte(secret)), sqldb.Micros(m.Now()))
 	if err == nil && !found {
 		err = problem.New(problem.Unauthenticated, "the join token is not known or has expired; `slipway stamp token NAME` or `slipway provisioning token` makes one").At("token")
 	}
@@ -195,10 +209,14 @@ func (m *Membership) redeem(ctx context.Context, tx *sqldb.Tx, secret, key strin
 	if err != nil {
 		return "", err
 	}
-	if r.usedBy != "" && r.usedBy != key {
-		return "", problem.New(problem.Denied, "the join token was used by another process; each needs its own").At("token")
+	used := strings.Fields(r.usedBy)
+	if slices.Contains(used, key) {
+		return r.peer, nil
 	}
-	_, err = tx.Exec(ctx, "UPDATE join_token SET used_by = ? WHERE id = ?", key, r.id)
+	if len(used) >= r.processes {
+		return "", problem.New(problem.Denied, "the join token was used by another process; each needs its own, or one made with --processes").At("token")
+	}
+	_, err = tx.Exec(ctx, "UPDATE join_token SET used_by = ? WHERE id = ?", strings.Join(append(used, key), " "), r.id)
 	return r.peer, err
 }
 

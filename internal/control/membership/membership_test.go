@@ -68,7 +68,7 @@ func (r *rig) pass(d time.Duration) { r.mu.Lock(); defer r.mu.Unlock(); r.now = 
 
 func (r *rig) token(peer string) string {
 	r.t.Helper()
-	token, err := r.NewToken(r.t.Context(), somebody, peer, 0)
+	token, err := r.NewToken(r.t.Context(), somebody, peer, 1, 0)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -114,6 +114,15 @@ func TestATokenLetsOneProcessJoin(t *testing.T) {
 	if _, err := r.join(token); !problem.Is(err, problem.Denied) {
 		t.Errorf("another process joined with it: %v", err)
 	}
+	several, err := r.NewToken(t.Context(), somebody, "stamp.one", 2, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, true, false} {
+		if _, err := r.join(several.Token); (err == nil) != want {
+			t.Errorf("process %d joined by a token for two: %v", i, err)
+		}
+	}
 	for _, wrong := range []string{"", "slj_guess.x", strings.Repeat("x", 5000)} {
 		if _, err := r.join(wrong); !problem.Is(err, problem.Unauthenticated) {
 			t.Errorf("%.20q: %v", wrong, err)
@@ -125,7 +134,7 @@ func TestATokenLetsOneProcessJoin(t *testing.T) {
 		t.Errorf("joined with an expired token: %v", err)
 	}
 	for _, name := range []string{"control", "stamp.", "stamp.A", "stamp.one.two", "everybody"} {
-		if _, err := r.NewToken(t.Context(), somebody, name, 0); !problem.Is(err, problem.Invalid) {
+		if _, err := r.NewToken(t.Context(), somebody, name, 1, 0); !problem.Is(err, problem.Invalid) {
 			t.Errorf("a token for %q: %v", name, err)
 		}
 	}

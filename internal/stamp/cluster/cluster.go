@@ -46,7 +46,12 @@ const (
 	stillAfter = 4 * time.Second
 	claimWait  = 5 * time.Second
 	// awayFor is how long a process may take to find another server.
-	awayFor = time.Second
+	awayFor = 2 * time.Second
+	// reachEvery is how often it is tried whether the log has a leader, and
+	// reachFor how long elections may take: a process on the lesser side of
+	// servers that have lost one another renews no lease.
+	reachEvery = 2 * time.Second
+	reachFor   = 12 * time.Second
 	// noticeWait is how long it takes a process at most to notice that it was
 	// given up: to find out that no server answers, and look at its lease.
 	noticeWait = renewEvery + 2*askWait
@@ -71,6 +76,8 @@ type Options struct {
 
 	DB   *sqldb.DB
 	Conn *bus.Conn // to the stamp's NATS servers
+	// Reach tries whether the stamp's log has a leader.
+	Reach func(ctx context.Context) error
 	// Connections is how many devices the process has.
 	Connections func() int64
 	// Apart and Again are told when the process must not serve devices any
@@ -91,6 +98,7 @@ type Cluster struct {
 
 	contact atomic.Int64 // when the process was last known to be one of them, in ns since born
 	leading atomic.Int64 // until when it leads, in ns since born
+	reached atomic.Int64 // when the log last had a leader, in ns since born
 	renewed atomic.Int64 // when it last renewed its lease, in ns since born
 	pulse   atomic.Int64 // when it last ran, in ns since born
 	apart   atomic.Bool
@@ -174,6 +182,9 @@ func (c *Cluster) renew(ctx context.Context) error {
 		return err
 	}
 	began, mark := c.since(), c.Conn.Mark()
+	if began-c.reached.Load() > int64(reachFor) {
+		return problem.New(problem.NotReady, "the stamp's log has had no leader that can be reached for %s", reachFor)
+	}
 	var held, leads bool
 	var members []Member
 	err := c.DB.CommitOutside(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
@@ -240,6 +251,27 @@ func (c *Cluster) takeLead(ctx context.Context, tx *sqldb.Tx) (leads bool, err e
 		WHERE leader.process = excluded.process OR leader.until < `+c.clock()+` OR leader.process NOT IN (SELECT id FROM process WHERE renewed_at > 0)`,
 		c.id, leaderLease.Microseconds())
 	return n == 1, err
+}
+
+// doubt decides about a process that does not answer. One that renews its lease
+// all the same is but slow, which is no reason to take its devices: whoever
+// asked has to come again.
+func (c *Cluster) doubt(ctx context.Context, id string, away bool) error {
+	members, err := c.look(ctx, c.DB)
+	if err != nil {
+		return err
+	}
+	c.take(members)
+	for _, m := range members {
+		switch {
+		case m.ID != id || m.GivenUp:
+		case away || m.Left < lease-claimWait:
+			return c.giveUp(ctx, id, away)
+		default:
+			return problem.New(problem.NotReady, "process %s of stamp %s is slow to answer; try again", id, c.Stamp).After(askWait)
+		}
+	}
+	return nil
 }
 
 // giveUp takes a process that does not answer off the stamp: from the moment
@@ -380,7 +412,7 @@ func (c *Cluster) Leads() bool { return c.since() < c.leading.Load() }
 // Run keeps the process a member until ctx ends, and then has the others know
 // at once that it is gone. What serves devices must have ended by then.
 func (c *Cluster) Run(ctx context.Context) error {
-	err := tasks.Run(ctx, tasks.Task{Name: "lease", Run: c.keep}, tasks.Task{Name: "contact", Run: c.watch}, tasks.Task{Name: "pulse", Run: c.beat})
+	err := tasks.Run(ctx, tasks.Task{Name: "lease", Run: c.keep}, tasks.Task{Name: "contact", Run: c.watch}, tasks.Task{Name: "pulse", Run: c.beat}, tasks.Task{Name: "reach", Run: c.reach})
 	return errors.Join(err, c.leave())
 }
 
@@ -399,6 +431,28 @@ func (c *Cluster) keep(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			c.Logger.Warn("the process's lease was not renewed", "error", err)
+		}
+	}
+}
+
+// reach keeps trying whether the log has a leader.
+func (c *Cluster) reach(ctx context.Context) error {
+	tick := time.NewTicker(reachEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		began := c.since()
+		try, cancel := context.WithTimeout(ctx, 2*reachEvery)
+		err := c.Reach(try)
+		cancel()
+		if err == nil {
+			c.reached.Store(began)
+		} else if ctx.Err() == nil {
+			c.Logger.Warn("the log has no leader that can be reached", "error", err)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func require[Req, Resp any](ctx context.Context, c *Cluster, id string, call lin
 		case err == nil:
 			return resp, nil
 		case problem.Is(err, problem.TimedOut), away && time.Since(began) > awayFor:
-			return resp, c.giveUp(ctx, id, away)
+			return resp, c.doubt(ctx, id, away)
 		case !away:
 			return resp, err
 		}

@@ -47,6 +47,12 @@ func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, log
 	return &Logs{stamp, telemetry, events, logger}, nil
 }
 
+// Reach tries whether the log of telemetry has a leader.
+func (l *Logs) Reach(ctx context.Context) error {
+	_, err := l.telemetry.State(ctx)
+	return err
+}
+
 // Fence has telemetry that the log has not taken given up once live says no.
 func (l *Logs) Fence(live func() bool) { l.telemetry.Fence(live) }
 
