@@ -149,7 +149,11 @@ func (c *Conn) announce() error {
 	if !c.nc.IsConnected() {
 		return nil
 	}
-	return c.nc.Flush()
+	err := c.nc.Flush()
+	if errors.Is(err, nats.ErrConnectionClosed) && !c.nc.IsClosed() {
+		return nil // it was lost just now, and comes back
+	}
+	return err
 }
 
 // Ask makes a call and waits for its answer, 10 s unless ctx says otherwise.

@@ -20,7 +20,9 @@ func (c *Client) NewJoinToken(ctx context.Context, peer string, processes int, l
 		ExpiresIn string `json:"expiresIn,omitempty"`
 		Processes int    `json:"processes,omitempty"`
 	}
-	body.Processes = processes
+	if processes > 1 { // what an older server does not know is said only where it matters
+		body.Processes = processes
+	}
 	if life != 0 {
 		body.ExpiresIn = life.String()
 	}
