@@ -161,8 +161,7 @@ func (p *planes) keep(one *part) io.Writer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.t.Cleanup(func() { file.Close() })
-	return io.MultiWriter(&one.log, file)
+	return io.MultiWriter(&one.log, file) // open until the test program ends: the process ends after this test
 }
 
 func (one *part) config() string {
