@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +187,90 @@ func writePair(t *testing.T, s site, dir, name string) {
 	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, name + "-key.pem": {Type: "PRIVATE KEY", Bytes: key}} {
 		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestNothingIsAcknowledgedInDoubt has a connection come back while nobody knows
+// whether the process still counts.
+func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
+	t.Parallel()
+	cluster := bustest.StartWith(t, "")
+	conn, err := bus.Join(t.Context(), bus.External{Servers: cluster.URLs(), Namespace: "s-1", Process: "p", Logger: slog.New(slog.DiscardHandler), Gap: func() {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	log, err := conn.OpenLog(t.Context(), bus.LogConfig{Name: "TELEMETRY", Subjects: []string{"t.>"}, MaxBytes: 1 << 24})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var live atomic.Bool
+	live.Store(true)
+	log.Fence(live.Load)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- log.Run(ctx) }()
+	reconnect := func() {
+		t.Helper()
+		before := conn.Mark()
+		cluster.Kill(0)
+		cluster.Resume(0)
+		within10s(t, "the connection is back", func() bool { return conn.Mark() > before })
+	}
+	done := make(chan error, 8)
+	appendOne := func() { log.Append("t.1", []byte("x"), func(_ uint64, err error) { done <- err }) }
+	arrived := func(n int) {
+		t.Helper()
+		within10s(t, "the log has it", func() bool {
+			records, _, err := log.Read(t.Context(), "t.1", 0, 10)
+			return err == nil && len(records) == n
+		})
+	}
+	reconnect()
+	appendOne()
+	arrived(1)
+	select {
+	case err := <-done:
+		t.Fatalf("acknowledged in doubt: %v", err)
+	case <-time.After(time.Second):
+	}
+	conn.Certain(conn.Mark())
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// Given up meanwhile, the process acknowledges nothing, and goes on.
+	reconnect()
+	appendOne()
+	appendOne()
+	arrived(3)
+	live.Store(false)
+	for range 2 {
+		if err := <-done; err == nil {
+			t.Error("a process that was given up acknowledged a message")
+		}
+	}
+	live.Store(true)
+	appendOne()
+	arrived(4)
+	conn.Certain(conn.Mark())
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// within10s waits until something is so.
+func within10s(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !so(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within ten seconds: %s", what)
 		}
 	}
 }

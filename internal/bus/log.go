@@ -174,6 +174,7 @@ func (l *Log) settle(n, sequence uint64, err error) {
 	waiting, ok := l.pending[n]
 	if ok {
 		delete(l.pending, n)
+		delete(l.held, n)
 		full := l.kept > maxKept
 		l.kept -= len(waiting.data)
 		if len(l.pending) == maxPending-1 || full {

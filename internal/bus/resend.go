@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -76,14 +75,9 @@ func (l *Log) resend(now time.Time) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.pending) == len(l.held) || !l.conn.nc.IsConnected() {
+	oldest, found := l.oldest()
+	if !found || !l.conn.nc.IsConnected() {
 		return
-	}
-	oldest := uint64(math.MaxUint64)
-	for n := range l.pending {
-		if _, held := l.held[n]; !held {
-			oldest = min(oldest, n)
-		}
 	}
 	waiting := l.pending[oldest]
 	if now.Sub(waiting.sent) <= resendAfter {
@@ -96,11 +90,22 @@ func (l *Log) resend(now time.Time) {
 	}
 }
 
+// oldest is the first append that the servers have not answered. The caller
+// holds mu.
+func (l *Log) oldest() (first uint64, found bool) {
+	for n := range l.pending {
+		if _, held := l.held[n]; !held && (!found || n < first) {
+			first, found = n, true
+		}
+	}
+	return first, found
+}
+
 // resume sends all appends that wait once the one that was tried is through.
 func (l *Log) resume(through uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.stalled || l.probe != through && len(l.pending) > len(l.held) {
+	if _, more := l.oldest(); !l.stalled || l.probe != through && more {
 		return
 	}
 	l.stalled, l.probe = false, 0
@@ -163,11 +168,14 @@ func (l *Log) fenced() {
 // insist asks for something of a log until the servers answer or ctx ends: one
 // that goes away takes what it was asked along.
 func insist[T any](ctx context.Context, l *Log, get func(context.Context) (T, error)) (T, error) {
+	if !l.conn.elsewhere {
+		return get(ctx)
+	}
 	for {
 		try, cancel := context.WithTimeout(ctx, resendAfter)
 		got, err := get(try)
 		cancel()
-		if err == nil || !l.conn.elsewhere || errors.Is(err, jetstream.ErrMsgNotFound) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, jetstream.ErrMsgNotFound) || ctx.Err() != nil {
 			return got, err
 		}
 		select {
