@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/slipway/slipway/internal/control/access"
@@ -129,7 +130,7 @@ func (c *console) setStamp(w http.ResponseWriter, r *http.Request, s access.Sess
 		return err
 	}
 	if state != link.StampDraining {
-		http.Redirect(w, r, "/stamps/"+name+"?done=The stamp is "+string(state)+" now", http.StatusSeeOther)
+		http.Redirect(w, r, "/stamps/"+name+"?done="+url.QueryEscape("The stamp is "+string(state)+" now"), http.StatusSeeOther)
 		return nil
 	}
 	move, err := c.Fleet.StartMove(r.Context(), s.Actor, link.StartMove{From: name, PerSecond: perSecond, Reason: "stamp " + name + " is drained"})

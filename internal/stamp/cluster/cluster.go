@@ -620,7 +620,11 @@ func (c *Cluster) Lead(ctx context.Context, run func(context.Context) error) err
 		if ctx.Err() != nil || err != nil && !problem.Is(err, problem.NotReady) {
 			return err
 		}
-		c.Logger.Info("this process leads no more", "error", err)
+		if err != nil {
+			c.Logger.Warn("what only one process does for all has stopped; beginning anew", "error", err)
+		} else {
+			c.Logger.Info("this process leads no more")
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(renewEvery): // what it needs may be back by then
