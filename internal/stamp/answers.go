@@ -156,7 +156,7 @@ func (s *Stamp) observe(ctx context.Context) error {
 }
 
 func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
-	devices, err := s.hub.Devices.Count(ctx)
+	devices, err := s.census.count(ctx, s.hub.Devices.Count)
 	if err != nil {
 		return link.Observed{}, err
 	}
@@ -179,6 +179,33 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 		observed.Process, observed.Leads = s.others.cluster.ID(), s.others.cluster.Leads()
 	}
 	return observed, nil
+}
+
+// census is how many devices there are. Counting looks at every one of them,
+// so that the more there are the less often it is done.
+type census struct {
+	mu   sync.Mutex
+	n    int64
+	next time.Time
+}
+
+// countShare bounds how much of the time is spent on counting: one part in so
+// many.
+const countShare = 50
+
+func (c *census) count(ctx context.Context, all func(context.Context) (int64, error)) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := time.Now()
+	if began.Before(c.next) {
+		return c.n, nil
+	}
+	n, err := all(ctx)
+	if err == nil {
+		ended := time.Now()
+		c.n, c.next = n, ended.Add(countShare*ended.Sub(began))
+	}
+	return n, err
 }
 
 // rateMeter turns a counter into a rate, smoothed over some seconds.

@@ -91,6 +91,7 @@ type Stamp struct {
 	hosts          atomic.Pointer[[]string]
 	told           atomic.Pointer[string]
 	rate           rateMeter
+	census         census
 	limits         link.StampLimits
 	version        string
 	started        time.Time
