@@ -84,14 +84,11 @@ func TestALogOutlivesItsServers(t *testing.T) {
 	for i := range 3 {
 		cluster.Kill(i)
 		began, before := time.Now(), progress()
-		for progress() < before+100 {
-			time.Sleep(5 * time.Millisecond)
-		}
+		eventually(t, 40*time.Second, "appends go on", func() bool { return progress() >= before+100 })
 		t.Logf("server %d killed: 100 more messages after %s", i, time.Since(began).Round(time.Millisecond))
 		cluster.Resume(i)
-		for before = progress(); progress() < before+100; {
-			time.Sleep(5 * time.Millisecond)
-		}
+		before = progress()
+		eventually(t, 40*time.Second, "appends go on", func() bool { return progress() >= before+100 })
 	}
 	close(until)
 	writing.Wait()
@@ -216,13 +213,13 @@ func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
 		before := conn.Mark()
 		cluster.Kill(0)
 		cluster.Resume(0)
-		within10s(t, "the connection is back", func() bool { return conn.Mark() > before })
+		eventually(t, 10*time.Second, "the connection is back", func() bool { return conn.Mark() > before })
 	}
 	done := make(chan error, 8)
 	appendOne := func() { log.Append("t.1", []byte("x"), func(_ uint64, err error) { done <- err }) }
 	arrived := func(n int) {
 		t.Helper()
-		within10s(t, "the log has it", func() bool {
+		eventually(t, 10*time.Second, "the log has it", func() bool {
 			records, _, err := log.Read(t.Context(), "t.1", 0, 10)
 			return err == nil && len(records) == n
 		})
@@ -263,14 +260,14 @@ func TestNothingIsAcknowledgedInDoubt(t *testing.T) {
 	}
 }
 
-// within10s waits until something is so.
-func within10s(t *testing.T, what string, so func() bool) {
+// eventually waits until something is so.
+func eventually(t *testing.T, limit time.Duration, what string, so func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); !so(); <-tick.C {
+	for deadline := time.Now().Add(limit); !so(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within ten seconds: %s", what)
+			t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/tasks"
 )
 
 // A process that cannot reach control tries again, ever more slowly.
@@ -129,21 +130,14 @@ const renewEvery = time.Hour
 // keepRenewed renews the certificate in time, until ctx ends.
 func (p *process) keepRenewed(identity *peer.Identity) func(context.Context) error {
 	return func(ctx context.Context) error {
-		tick := time.NewTicker(renewEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
+		return tasks.Every(ctx, renewEvery, func() {
 			if p.now().Before(identity.RenewAt()) {
-				continue
+				return
 			}
 			if err := p.renew(ctx, identity); err != nil {
 				p.Logger.Warn("the certificate was not renewed; trying again", "error", err)
 			}
-		}
+		})
 	}
 }
 

@@ -212,27 +212,21 @@ func (o *others) run(ctx context.Context) error {
 // answerWhileFit has calls of other planes answered here only while the process
 // has what that takes, until ctx ends.
 func (o *others) answerWhileFit(ctx context.Context) error {
-	tick := time.NewTicker(fitEvery)
-	defer tick.Stop()
-	for answers := true; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	answers := true
+	return tasks.Every(ctx, fitEvery, func() {
 		fit, change := o.stamp.Ready() == nil, o.stamp.link.Return
 		if fit == answers {
-			continue
+			return
 		}
 		if !fit {
 			change = o.stamp.link.Withdraw
 		}
 		if err := change(); err != nil {
 			o.logger.Warn("calls of other planes come here although they should not, or do not", "error", err)
-			continue
+			return
 		}
 		answers = fit
-	}
+	})
 }
 
 // Retirement takes the time in which balancers notice that the process is not

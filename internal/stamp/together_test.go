@@ -271,11 +271,11 @@ func (c *client) over() {
 
 func until(t *testing.T, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !so() {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !so(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("not in time")
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }

@@ -168,159 +168,6 @@ func (c *Cluster) clock() string {
 	return "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 }
 
-// renew renews the lease, takes the lead where nobody has it, and looks who is
-// there.
-func (c *Cluster) renew(ctx context.Context) error {
-	ping, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	if err := c.Conn.Ping(ping); err != nil {
-		// Nobody could tell this process anything; the database may.
-		members, failed := c.look(ctx, c.DB)
-		if failed == nil && c.joined && !listed(members, c.id) {
-			c.fall()
-		}
-		return err
-	}
-	began, mark := c.since(), c.Conn.Mark()
-	if began-c.reached.Load() > int64(reachFor) {
-		return problem.New(problem.NotReady, "the stamp's log has had no leader that can be reached for %s", reachFor)
-	}
-	var held, leads bool
-	var members []Member
-	err := c.DB.CommitOutside(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if held, err = c.holdLease(ctx, tx); err != nil || !held {
-			return err
-		}
-		if leads, err = c.takeLead(ctx, tx); err != nil {
-			return err
-		}
-		members, err = c.look(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if !held {
-		c.fall()
-		return errGivenUp
-	}
-	c.joined = true
-	c.Conn.Certain(mark)
-	c.take(members)
-	c.met(began)
-	c.renewed.Store(began)
-	if c.apart.CompareAndSwap(true, false) {
-		c.Logger.Info("one of the stamp's processes again")
-		c.Again()
-	}
-	c.hold(leads, began)
-	return nil
-}
-
-// errGivenUp is what a process hears that did not answer another one for too
-// long.
-var errGivenUp = problem.New(problem.NotReady, "the other processes have given this one up; it begins anew")
-
-// fall has a process that others have given up let go of its devices. It may
-// join again when that is done.
-func (c *Cluster) fall() {
-	c.joined = false
-	c.Logger.Warn("the other processes have given this one up, as it did not answer; it begins anew")
-	if !c.apart.Swap(true) {
-		c.Apart()
-	}
-	c.hold(false, 0)
-}
-
-// holdLease renews the lease. One that was taken away is not renewed, but begun
-// anew by a process that knows.
-func (c *Cluster) holdLease(ctx context.Context, tx *sqldb.Tx) (held bool, err error) {
-	if c.joined {
-		n, err := tx.Exec(ctx, "UPDATE process SET renewed_at = "+c.clock()+", connections = ? WHERE id = ? AND renewed_at > 0", c.Connections(), c.id)
-		return n == 1, err
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO process (id, name, version, started_at, renewed_at, connections) VALUES (?, ?, ?, ?, `+c.clock()+`, ?)
-		ON CONFLICT (id) DO UPDATE SET renewed_at = excluded.renewed_at, connections = excluded.connections`,
-		c.id, c.Name, c.Version, sqldb.Micros(c.started), c.Connections())
-	return true, err
-}
-
-func (c *Cluster) takeLead(ctx context.Context, tx *sqldb.Tx) (leads bool, err error) {
-	n, err := tx.Exec(ctx, `INSERT INTO leader (id, process, until) VALUES (1, ?, `+c.clock()+` + ?)
-		ON CONFLICT (id) DO UPDATE SET process = excluded.process, until = excluded.until
-		WHERE leader.process = excluded.process OR leader.until < `+c.clock()+` OR leader.process NOT IN (SELECT id FROM process WHERE renewed_at > 0)`,
-		c.id, leaderLease.Microseconds())
-	return n == 1, err
-}
-
-// doubt decides about a process that does not answer. One that renews its lease
-// all the same is but slow, which is no reason to take its devices: whoever
-// asked has to come again.
-func (c *Cluster) doubt(ctx context.Context, id string, away bool) error {
-	members, err := c.look(ctx, c.DB)
-	if err != nil {
-		return err
-	}
-	c.take(members)
-	for _, m := range members {
-		switch {
-		case m.ID != id || m.GivenUp:
-		case away || m.Left < lease-claimWait:
-			return c.giveUp(ctx, id, away)
-		default:
-			return problem.New(problem.NotReady, "process %s of stamp %s is slow to answer; try again", id, c.Stamp).After(askWait)
-		}
-	}
-	return nil
-}
-
-// giveUp takes a process that does not answer off the stamp: from the moment
-// this returns it changes nothing in the database. One that the servers know to
-// be away acknowledges nothing either before it has looked at its lease again;
-// another one is given the time to notice. Whoever cannot reach the servers
-// does not know who it is that has lost the others.
-func (c *Cluster) giveUp(ctx context.Context, id string, away bool) error {
-	ping, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	if err := c.Conn.Ping(ping); err != nil {
-		return problem.New(problem.NotReady, "this process cannot reach the others of stamp %s; try again: %w", c.Stamp, err).After(time.Second)
-	}
-	since := "-" + c.clock() // the moment, below zero
-	if away {
-		since = "-1" // long ago
-	}
-	var first int64
-	var members []Member
-	err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		if first, err = tx.Exec(ctx, "UPDATE process SET renewed_at = "+since+" WHERE id = ? AND renewed_at > 0", id); err != nil {
-			return err
-		}
-		members, err = c.look(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if first == 1 {
-		c.Logger.Warn("a process of the stamp does not answer; it is given up", "process", id)
-	}
-	c.take(members)
-	return nil
-}
-
-// unnoticed is how much longer processes that were given up may believe that
-// they are not.
-func (c *Cluster) unnoticed() (longest time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, m := range c.members {
-		if m.GivenUp && m.ID != c.id {
-			longest = max(longest, noticeWait-m.GivenUpFor-time.Since(c.looked))
-		}
-	}
-	return longest
-}
-
 // look reads who is there.
 func (c *Cluster) look(ctx context.Context, q sqldb.Querier) ([]Member, error) {
 	return sqldb.Rows(ctx, q, scanMember, `SELECT p.id, p.name, p.version, p.started_at, p.connections, CASE WHEN p.renewed_at <= 0 THEN `+c.clock()+` + p.renewed_at ELSE -1 END, p.renewed_at + ? - `+c.clock()+`, coalesce(l.process, '') = p.id
@@ -364,33 +211,8 @@ func (c *Cluster) others() []string {
 	return ids
 }
 
-// Leader is the id of the process that leads, empty when nobody does.
-func (c *Cluster) Leader() string {
-	if c.Leads() {
-		return c.id
-	}
-	for _, m := range c.Members() {
-		if m.Leads && m.ID != c.id && m.Left > 0 {
-			return m.ID
-		}
-	}
-	return ""
-}
-
 // met notes that the process was one of them at a moment.
 func (c *Cluster) met(at int64) { c.contact.Store(max(at, c.contact.Load())) }
-
-func (c *Cluster) hold(leads bool, began int64) {
-	before := c.Leads()
-	if leads {
-		c.leading.Store(began + int64(leadsFor))
-	} else {
-		c.leading.Store(0)
-	}
-	if c.Leads() != before {
-		c.lead.Ring()
-	}
-}
 
 // Admits reports whether the process may let devices in: it has what the
 // others have.
@@ -406,9 +228,6 @@ func (c *Cluster) Live() bool {
 	return !c.apart.Load() && now-c.pulse.Load() < int64(stillAfter) && now-c.contact.Load() < int64(apartAfter)
 }
 
-// Leads reports whether the process leads.
-func (c *Cluster) Leads() bool { return c.since() < c.leading.Load() }
-
 // Run keeps the process a member until ctx ends, and then has the others know
 // at once that it is gone. What serves devices must have ended by then.
 func (c *Cluster) Run(ctx context.Context) error {
@@ -417,14 +236,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 }
 
 func (c *Cluster) keep(ctx context.Context) error {
-	tick := time.NewTicker(renewEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return tasks.Every(ctx, renewEvery, func() {
 		err := c.renew(ctx)
 		if err == nil && c.Leads() {
 			err = c.bury(ctx)
@@ -432,48 +244,33 @@ func (c *Cluster) keep(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			c.Logger.Warn("the process's lease was not renewed", "error", err)
 		}
-	}
+	})
 }
 
 // reach keeps trying whether the log has a leader.
 func (c *Cluster) reach(ctx context.Context) error {
-	tick := time.NewTicker(reachEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return tasks.Every(ctx, reachEvery, func() {
 		began := c.since()
 		try, cancel := context.WithTimeout(ctx, 2*reachEvery)
-		err := c.Reach(try)
-		cancel()
-		if err == nil {
+		defer cancel()
+		if err := c.Reach(try); err == nil {
 			c.reached.Store(began)
 		} else if ctx.Err() == nil {
 			c.Logger.Warn("the log has no leader that can be reached", "error", err)
 		}
-	}
+	})
 }
 
 // beat notices that the process stood still: it lets go of its devices before
 // the pulse goes on.
 func (c *Cluster) beat(ctx context.Context) error {
-	tick := time.NewTicker(pulseEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return tasks.Every(ctx, pulseEvery, func() {
 		if still := time.Duration(c.since() - c.pulse.Load()); still >= stillAfter {
 			c.Logger.Warn("the process stood still; its devices may be elsewhere by now", "for", still)
 			c.Stood()
 		}
 		c.pulse.Store(c.since())
-	}
+	})
 }
 
 // watch sets the process apart when nobody has heard of it for too long. While
@@ -481,14 +278,7 @@ func (c *Cluster) beat(ctx context.Context) error {
 // a device off the stamp asks this one too. Once apart, only its lease brings
 // the process back: the others may have buried it.
 func (c *Cluster) watch(ctx context.Context) error {
-	tick := time.NewTicker(renewEvery / 2)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return tasks.Every(ctx, renewEvery/2, func() {
 		switch silent := time.Duration(c.since() - c.contact.Load()); {
 		case c.apart.Load():
 		case silent > apartAfter:
@@ -502,7 +292,7 @@ func (c *Cluster) watch(ctx context.Context) error {
 			c.leading.Store(0)
 			c.lead.Ring()
 		}
-	}
+	})
 }
 
 // hear asks the others whether they are there, and no better off: where one of
@@ -529,42 +319,6 @@ func (c *Cluster) hear(ctx context.Context) {
 	if heard {
 		c.met(began)
 	}
-}
-
-// bury has those forgotten whose lease has ended and who have not answered for
-// as long as it takes them to set themselves apart. One that answers has but
-// lost the database.
-func (c *Cluster) bury(ctx context.Context) error {
-	for _, m := range c.Members() {
-		if m.ID == c.id || m.Left > 0 || !c.silence(ctx, m.ID) {
-			continue
-		}
-		c.Logger.Warn("a process of the stamp is gone", "process", m.ID)
-		if err := c.Gone(ctx, m.ID); err != nil {
-			return err
-		}
-		err := c.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			_, err := tx.Exec(ctx, "DELETE FROM process WHERE id = ? AND renewed_at + ? < "+c.clock(), m.ID, lease.Microseconds())
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		c.answered(m.ID, nil)
-	}
-	return nil
-}
-
-// graveWait is how long a process that has lost the database may go on while
-// nobody can ask it: then it has set itself apart.
-const graveWait = apartAfter + askWait
-
-// silence reports whether a process has not answered for that long.
-func (c *Cluster) silence(ctx context.Context, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	_, err := Ask(ctx, c, id, alive, link.None{})
-	return c.answered(id, err) > graveWait
 }
 
 // answered notes whether a process answered, and returns for how long it has
@@ -600,54 +354,4 @@ func (c *Cluster) leave() error {
 	}
 	AskOthers(ctx, c, hello, link.None{})
 	return err
-}
-
-// Lead runs what only one process may do, each time this one begins to lead,
-// until it does not any more; and returns when ctx ends or run fails.
-func (c *Cluster) Lead(ctx context.Context, run func(context.Context) error) error {
-	for {
-		changed := c.lead.Next()
-		if !c.Leads() {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-changed:
-			}
-			continue
-		}
-		c.Logger.Info("this process leads")
-		err := c.whileLeading(ctx, run)
-		if ctx.Err() != nil || err != nil && !problem.Is(err, problem.NotReady) {
-			return err
-		}
-		if err != nil {
-			c.Logger.Warn("what only one process does for all has stopped; beginning anew", "error", err)
-		} else {
-			c.Logger.Info("this process leads no more")
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(renewEvery): // what it needs may be back by then
-		}
-	}
-}
-
-func (c *Cluster) whileLeading(ctx context.Context, run func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() {
-		defer cancel()
-		for {
-			changed := c.lead.Next()
-			if !c.Leads() {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-changed:
-			}
-		}
-	}()
-	return run(ctx)
 }
