@@ -24,7 +24,6 @@ var (
 	EventRead      = Call[ReadLog, LogPage]{"event.read"}
 	TelemetryWatch = Feed[WatchLog, LogRecord]{"telemetry.watch"}
 	EventWatch     = Feed[WatchLog, LogRecord]{"event.watch"}
-	StampObserve   = Call[None, Observed]{"observe"}
 	UploadList     = Call[ListUploads, Uploads]{"upload.list"}
 	UploadRead     = Feed[ReadUpload, UploadChunk]{"upload.read"}
 	PolicyList     = Call[None, Policies]{"policy.list"}

@@ -53,7 +53,6 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.ConsumerSeek, s.consumers.Seek),
 		bus.Answer(s.link, peer, link.ConsumerList, s.consumers.List),
 		bus.Answer(s.link, peer, link.ConsumerDelete, s.consumers.Delete),
-		bus.Answer(s.link, peer, link.StampObserve, func(ctx context.Context, _ link.None) (link.Observed, error) { return s.observed(ctx) }),
 	)
 }
 

@@ -2,7 +2,6 @@ package stamp_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -103,7 +102,7 @@ func (r *rig) start(server *bus.Server) {
 	}
 	// The stamp answers once Run has begun.
 	for {
-		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.StampObserve, link.None{}); !problem.Is(err, problem.NotReady) {
+		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.PolicyList, link.None{}); !problem.Is(err, problem.NotReady) {
 			return
 		}
 	}
@@ -446,10 +445,17 @@ func TestQueryAndObservation(t *testing.T) {
 	if len(found.Items) != 2 || found.Items[0].DeviceID != "d0" {
 		t.Errorf("found %+v", found)
 	}
-	observed := ask(r, link.StampObserve, link.None{})
-	if observed.Devices != 5 || observed.Connected != 1 {
-		text, err := json.Marshal(observed)
-		t.Errorf("%s, %v", text, err)
+	told := make(chan link.Observed, 100)
+	if err := bus.Hear(r.link, link.ObservedSubject(link.StampPeer("test-1")), func(_ string, o link.Observed) { told <- o }); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.After(time.Minute)
+	for observed := (link.Observed{}); observed.Devices != 5 || observed.Connected != 1; {
+		select {
+		case observed = <-told:
+		case <-deadline:
+			t.Fatalf("%+v", observed)
+		}
 	}
 }
 
