@@ -68,18 +68,20 @@ type StampLimits struct {
 
 // Observed is what a stamp tells of itself, every second or so.
 type Observed struct {
-	Stamp       string      `json:"stamp"`
-	At          time.Time   `json:"at"`
-	Devices     int64       `json:"devices"`
-	Connected   int64       `json:"connected"`
-	Messages    uint64      `json:"messages"`  // telemetry accepted since the stamp was created
-	Rate        float64     `json:"rate"`      // telemetry messages per second, over the last seconds
-	Refused     uint64      `json:"refused"`   // connections refused since start
-	Throttled   uint64      `json:"throttled"` // connections told to come back later since start
-	OverQuota   uint64      `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
-	BytesStored uint64      `json:"bytesStored"`
-	Limits      StampLimits `json:"limits"`
-	Host        string      `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
+	Stamp       string    `json:"stamp"`
+	At          time.Time `json:"at"`
+	Devices     int64     `json:"devices"`
+	Connected   int64     `json:"connected"`
+	Messages    uint64    `json:"messages"`  // telemetry accepted since the stamp was created
+	Rate        float64   `json:"rate"`      // telemetry messages per second, over the last seconds
+	Refused     uint64    `json:"refused"`   // connections refused since start
+	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
+	OverQuota   uint64    `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
+	BytesStored uint64    `json:"bytesStored"`
+	// Releases is what runs on its devices; told by the process that leads.
+	Releases *Progress   `json:"releases,omitempty"`
+	Limits   StampLimits `json:"limits"`
+	Host     string      `json:"host,omitempty"` // what devices are to be told, where the stamp runs by itself
 	// Of the process that tells this; a stamp may be several.
 	Process   string    `json:"process,omitempty"` // empty where it is the only one
 	Leads     bool      `json:"leads,omitempty"`   // it does what one process does for all
