@@ -87,6 +87,61 @@ func TestSDK6ProvisioningSaysWhenToComeBack(t *testing.T) {
 	})
 }
 
+func TestSDK6TheHubSaysWhenToComeBack(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.codes["alpha.test"], w.later["alpha.test"] = mqtt.ServerUnavailable, 100
+		d := w.boot(nil, nil)
+		defer d.stop()
+		pass(90 * time.Second)
+		w.set(func() { delete(w.codes, "alpha.test") })
+		pass(2 * time.Minute)
+		visits := w.to("alpha.test")
+		if len(visits) != 2 || len(d.told(device.Connected)) != 1 {
+			t.Fatalf("%d visits to a hub that asked for one", len(visits))
+		}
+		if gap := visits[1].at.Sub(visits[0].at); gap < 100*time.Second || gap > 130*time.Second {
+			t.Errorf("told to come back after 100 s, it came after %s", gap)
+		}
+	})
+}
+
+// TestSRV7ADeviceThatIsSentAwayComesBackAtItsTime: an announced end is no
+// failure, and nothing that was sent is lost over it.
+func TestSRV7ADeviceThatIsSentAwayComesBackAtItsTime(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		d := w.boot(nil, nil)
+		defer d.stop()
+		pass(5 * time.Minute)
+		w.send("alpha.test", &mqtt.Publish{Topic: "$slipway/retry-after/40"})
+		sent := time.Now()
+		pass(10 * time.Second)
+		if err := d.Enqueue(device.Message{Body: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+		pass(5 * time.Minute)
+		visits := w.to("alpha.test")
+		if len(visits) != 2 {
+			t.Fatalf("%d visits", len(visits))
+		}
+		if gap := visits[1].at.Sub(sent); gap < 40*time.Second || gap > 42*time.Second {
+			t.Errorf("sent away for 40 s, it came back after %s", gap)
+		}
+		if waits := d.told(device.Waiting); len(waits) != 1 || waits[0].Err != nil {
+			t.Errorf("it waited %d times: %v", len(waits), waits)
+		}
+		if len(w.sent("devices/d/messages/events/")) != 1 {
+			t.Error("what was queued meanwhile was not sent")
+		}
+		for i := range 5 { // a hub that does it again and again is a fault like others
+			w.send("alpha.test", &mqtt.Publish{Topic: "$slipway/retry-after/0"})
+			pass(time.Duration(i+1) * 10 * time.Second)
+		}
+		if waits := d.told(device.Waiting); waits[len(waits)-1].Delay > 5*time.Minute {
+			t.Errorf("%v", waits)
+		}
+	})
+}
+
 func TestSDK6ARunningRegistrationIsPolledWhenTheServerSays(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		var asked []time.Time

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
@@ -29,6 +30,9 @@ func (s *session) read(ctx context.Context) error {
 				s.client.logger.Warn("the hub refused a subscription", "codes", p.Codes)
 			}
 		case *mqtt.Publish:
+			if seconds, away := strings.CutPrefix(p.Topic, retryAfterTopic); away {
+				return sentAway{retry.After(seconds, time.Now())}
+			}
 			if !s.received(ctx, p) {
 				return errSlow
 			}

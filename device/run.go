@@ -96,7 +96,11 @@ func (c *Client) stay(ctx context.Context, state *persistent, s *session) {
 		return
 	}
 	var delay time.Duration
-	state.Retry, delay = policy.Down(state.Retry, time.Now(), c.chance)
+	if away, told := err.(sentAway); told {
+		state.Retry, delay = policy.SentAway(state.Retry, time.Now(), away.after, c.chance)
+	} else {
+		state.Retry, delay = policy.Down(state.Retry, time.Now(), c.chance)
+	}
 	c.pause(state, delay, nil)
 }
 

@@ -7,9 +7,11 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/propertybag"
 )
@@ -49,7 +51,7 @@ type sent struct {
 
 // connect opens the hub session and asks for all that devices can listen to.
 func (c *Client) connect(ctx context.Context, a Assignment) (*session, error) {
-	username := a.Hub + "/" + a.DeviceID + "/?api-version=" + hubVersion + "&DeviceClientType=" + url.PathEscape(userAgent)
+	username := a.Hub + "/" + a.DeviceID + "/?api-version=" + hubVersion + "&DeviceClientType=" + url.PathEscape(userAgent) + "&retry-after=1"
 	if c.config.ModelID != "" {
 		username += "&model-id=" + url.QueryEscape(c.config.ModelID)
 	}
@@ -61,8 +63,10 @@ func (c *Client) connect(ctx context.Context, a Assignment) (*session, error) {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
 	if connack.Code != mqtt.Accepted {
+		refusal := refusedConnect(true, connack.Code)
+		refusal.RetryAfter = c.comeBack(conn)
 		c.hangUp(conn)
-		return nil, refusedConnect(true, connack.Code)
+		return nil, refusal
 	}
 	s := &session{client: c, conn: conn, deviceID: a.DeviceID, requests: map[string]chan reply{}, acked: make(chan struct{}, 1), gone: make(chan struct{})}
 	if c.config.Certificate == nil {
@@ -73,6 +77,40 @@ func (c *Client) connect(ctx context.Context, a Assignment) (*session, error) {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
 	return s, nil
+}
+
+// retryAfterTopic ends in the seconds after which a hub wants the device back:
+// it comes after a refusal, or before the hub ends the connection. The user name
+// tells the hub that the device understands.
+const retryAfterTopic = "$slipway/retry-after/"
+
+// wordTimeout is for a hub that refuses to say when to come back, which it
+// does in the same breath or not at all.
+const wordTimeout = time.Second
+
+// comeBack reads when a hub that refuses wants the device back, 0 if it does
+// not say.
+func (c *Client) comeBack(conn *mqtt.ClientConn) time.Duration {
+	if err := conn.SetReadDeadline(time.Now().Add(wordTimeout)); err != nil {
+		return 0
+	}
+	packet, err := conn.Next()
+	if err != nil {
+		return 0
+	}
+	if p, ok := packet.(*mqtt.Publish); ok {
+		if seconds, ok := strings.CutPrefix(p.Topic, retryAfterTopic); ok {
+			return retry.After(seconds, time.Now())
+		}
+	}
+	return 0
+}
+
+// sentAway ends a session whose hub asked the device to come back later.
+type sentAway struct{ after time.Duration }
+
+func (e sentAway) Error() string {
+	return fmt.Sprintf("the hub asked the device to come back after %s", e.after)
 }
 
 func (s *session) subscribe() error {
@@ -113,7 +151,8 @@ func (s *session) run(ctx context.Context, stable time.Duration, held func()) er
 	}
 	<-ctx.Done()
 	cause := context.Cause(ctx)
-	ours := cause == errRenew || errors.Is(cause, context.Canceled)
+	_, away := cause.(sentAway)
+	ours := away || cause == errRenew || errors.Is(cause, context.Canceled)
 	if ours {
 		s.farewell()
 	}

@@ -66,6 +66,7 @@ type world struct {
 	visits   []visit
 	down     map[string]bool                   // hosts nobody reaches
 	codes    map[string]mqtt.ConnackCode       // of hosts that refuse
+	later    map[string]int                    // seconds after which those want the client back
 	register func(rid, topic string) []answers // what provisioning answers
 	publish  func(host string, p *mqtt.Publish) []mqtt.Packet
 	packets  []mqtt.Publish // what hubs were sent
@@ -84,7 +85,7 @@ func assign(host string) func(rid, topic string) []answers {
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, down: map[string]bool{}, codes: map[string]mqtt.ConnackCode{}, register: assign("alpha.test"), open: map[string][]*mqtt.Conn{},
+		t: t, down: map[string]bool{}, codes: map[string]mqtt.ConnackCode{}, later: map[string]int{}, register: assign("alpha.test"), open: map[string][]*mqtt.Conn{},
 		publish: func(_ string, p *mqtt.Publish) []mqtt.Packet { return acknowledge(p) },
 	}
 }
@@ -125,11 +126,15 @@ func (w *world) serve(host string, nc net.Conn) {
 	}
 	w.mu.Lock()
 	w.visits = append(w.visits, visit{host, time.Now(), *connect, len(conn.TLS().PeerCertificates)})
-	code := w.codes[host]
+	code, later := w.codes[host], w.later[host]
 	w.open[host] = append(w.open[host], conn)
 	w.mu.Unlock()
 	if code != mqtt.Accepted {
-		if err := conn.Refuse(code); err != nil {
+		var more []mqtt.Packet
+		if later > 0 && strings.Contains(connect.Username, "&retry-after=1") {
+			more = append(more, &mqtt.Publish{Topic: fmt.Sprint("$slipway/retry-after/", later)})
+		}
+		if err := conn.Refuse(code, more...); err != nil {
 			w.t.Logf("refusal: %v", err)
 		}
 		return

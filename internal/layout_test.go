@@ -67,7 +67,7 @@ stamp/consumer: link problem sqldb stamp/telemetry
 stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
-stamp/hub: link problem stamp/command stamp/device stamp/telemetry stamp/tenant stamp/twin
+stamp/hub: admission link problem stamp/command stamp/device stamp/telemetry stamp/tenant stamp/twin
 stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
 stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/transfer stamp/twin stamp/upload
@@ -81,6 +81,7 @@ stamp/twin: link problem sqldb
 stamp/transfer: problem sqldb
 stamp/upload: link problem sqldb tasks
 
+admission:
 amqp:
 bus: link problem
 bus/bustest:

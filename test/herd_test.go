@@ -5,10 +5,12 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/slipway/slipway/device"
+	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/simfleet"
 )
 
@@ -64,6 +66,59 @@ func TestTheHerdComesBackSpread(t *testing.T) {
 		t.Errorf("%d devices registered again: a cut is no move", s.Provisioned-devices)
 	}
 	spread(t, delays, devices)
+}
+
+// TestSRV7AnAnnouncedRestartBringsEachBackOnce stops a server properly and
+// starts it again: each device was told another time, and needs one attempt.
+func TestSRV7AnAnnouncedRestartBringsEachBackOnce(t *testing.T) {
+	t.Parallel()
+	const devices = 1000
+	in := start(t)
+	in.enrol()
+	var mu sync.Mutex
+	waits := map[string][]time.Duration{}
+	var again atomic.Bool
+	fleet, err := simfleet.New(simfleet.Options{
+		Devices: devices, Pattern: "again-%04d", Provisioning: in.provisioningAddress(), IDScope: in.ready.Provisioning.IDScope, GroupKey: groupKey,
+		CA: in.pool, StartRate: 250, Quiet: true, Policy: retry.Policy{Stable: time.Second},
+		Event: func(id string, e device.Event) {
+			if again.Load() && e.Kind == device.Waiting {
+				mu.Lock()
+				waits[id] = append(waits[id], e.Delay)
+				mu.Unlock()
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- fleet.Run(ctx) }()
+	eventually(t, "the devices are connected", 2*time.Minute, func() bool { return fleet.Stats().Connected == devices })
+	<-time.After(time.Second) // so that every connection has held
+	before := fleet.Stats()
+	again.Store(true)
+	in.kill(syscall.SIGTERM)
+	in.launch()
+	eventually(t, "the devices are back", time.Minute, func() bool { return fleet.Stats().Connected == devices })
+	after := fleet.Stats()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	more := 0
+	for _, all := range waits {
+		if len(all) > 1 {
+			more++
+		}
+	}
+	t.Logf("%d of %d devices needed more than one attempt", more, devices)
+	if more > devices/20 || after.Refusals-before.Refusals > devices/20 {
+		t.Errorf("%d devices needed more than one attempt, %d refusals", more, after.Refusals-before.Refusals)
+	}
 }
 
 // spread checks that the first waits fill their range evenly: no tenth of it

@@ -159,9 +159,10 @@ type twice struct {
 func (g *together) twice(id string) *twice {
 	g.t.Helper()
 	d := &twice{together: g, id: id}
-	if _, err := g.register(id); err != nil {
-		g.t.Fatal(err)
-	}
+	eventually(g.t, id+" is assigned", 30*time.Second, func() bool {
+		hub, err := g.register(id) // which is told to come back while trouble lasts
+		return err == nil && hub != ""
+	})
 	d.first = d.connect()
 	g.t.Cleanup(func() { d.first.Close() })
 	return d
@@ -169,8 +170,13 @@ func (g *together) twice(id string) *twice {
 
 func (d *twice) connect() (conn *raw) {
 	d.t.Helper()
+	var err error
+	defer func() {
+		if conn == nil {
+			d.t.Logf("%s was refused at last: %v", d.id, err)
+		}
+	}()
 	eventually(d.t, d.id+" connects", 30*time.Second, func() (in bool) {
-		var err error
 		conn, err = d.hub(d.id, d.stamp("test-1"), true)
 		return err == nil
 	})

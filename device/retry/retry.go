@@ -165,6 +165,17 @@ func (p Policy) Down(s State, now time.Time, r *rand.Rand) (State, time.Duration
 	return p.Failed(s, now, 0, r)
 }
 
+// SentAway notes that the hub ended the connection and said when to come back,
+// and says how long to wait. That is no failure of a connection that had held,
+// and a little jitter is enough, as each device is told another time.
+func (p Policy) SentAway(s State, now time.Time, asked time.Duration, r *rand.Rand) (State, time.Duration) {
+	if s.Connected.IsZero() || now.Sub(s.Connected) < p.Stable {
+		return p.Failed(s, now, asked, r)
+	}
+	delay := clamp(asked) + jitter(p.Base, r)
+	return State{NotBefore: now.Add(delay), Delay: delay}, delay
+}
+
 // Booted takes up what was stored before a reboot. A device that went down
 // before its connection had held has failed an attempt, so that a boot loop
 // backs off like any other fault.

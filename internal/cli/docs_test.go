@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/resource"
+)
+
+var (
+	declaredTest = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	namedTest    = regexp.MustCompile("`(Test[A-Z]\\w+)`")
 )
 
 var fenced = regexp.MustCompile("(?s)```(\\w+)\n(.*?)\n```")
@@ -42,6 +49,42 @@ func TestDocsSayWhatIsThere(t *testing.T) {
 	}
 	if commands < 30 {
 		t.Errorf("only %d commands were found; does the test still read them?", commands)
+	}
+}
+
+// TestDocsNameTestsThatAreThere looks up the tests that pages refer to.
+func TestDocsNameTestsThatAreThere(t *testing.T) {
+	there := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() && entry.Name() == "node_modules" {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range declaredTest.FindAllStringSubmatch(string(text), -1) {
+			there[found[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("../../docs/*/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range namedTest.FindAllStringSubmatch(string(text), -1) {
+			if !there[found[1]] {
+				t.Errorf("%s names %s, which is not there", page, found[1])
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package link
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Directory is the desired document control gives provisioning: every
 // environment and stamp devices may be sent to. Version only grows.
@@ -32,6 +35,17 @@ type AutoMove struct {
 	Connected bool `json:"connected,omitempty"`
 }
 
+// Admission counts arrivals at a stamp: those let in, those told to come back,
+// the times that were promised to them, and what became of the promises.
+type Admission struct {
+	Admitted uint64 `json:"admitted" doc:"Connections let in"`
+	Refused  uint64 `json:"refused" doc:"Connections told to come back"`
+	Promised uint64 `json:"promised" doc:"Times promised to those"`
+	Kept     uint64 `json:"kept" doc:"Connections let in at their time"`
+	Broken   uint64 `json:"broken" doc:"Connections that came at their time and were told another"`
+	Waiting  int    `json:"waiting" doc:"Promises that are out"`
+}
+
 // StampState says whether a stamp takes new devices.
 type StampState string
 
@@ -57,6 +71,17 @@ type Stamp struct {
 	Local bool `json:"local,omitempty"`
 }
 
+// Plus adds what another process of the stamp counts.
+func (a *Admission) Plus(b *Admission) *Admission {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	return &Admission{
+		Admitted: a.Admitted + b.Admitted, Refused: a.Refused + b.Refused, Promised: a.Promised + b.Promised,
+		Kept: a.Kept + b.Kept, Broken: a.Broken + b.Broken, Waiting: a.Waiting + b.Waiting,
+	}
+}
+
 // StampLimits bound what one process of a stamp takes on, whatever it holds.
 type StampLimits struct {
 	Connections       int     `json:"connections,omitempty" doc:"Open connections of devices and back ends"`
@@ -68,16 +93,18 @@ type StampLimits struct {
 
 // Observed is what a stamp tells of itself, every second or so.
 type Observed struct {
-	Stamp       string    `json:"stamp"`
-	At          time.Time `json:"at"`
-	Devices     int64     `json:"devices"`
-	Connected   int64     `json:"connected"`
-	Messages    uint64    `json:"messages"`  // telemetry accepted since the stamp was created
-	Rate        float64   `json:"rate"`      // telemetry messages per second, over the last seconds
-	Refused     uint64    `json:"refused"`   // connections refused since start
-	Throttled   uint64    `json:"throttled"` // connections told to come back later since start
-	OverQuota   uint64    `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
-	BytesStored uint64    `json:"bytesStored"`
+	Stamp     string    `json:"stamp"`
+	At        time.Time `json:"at"`
+	Devices   int64     `json:"devices"`
+	Connected int64     `json:"connected"`
+	Messages  uint64    `json:"messages"`  // telemetry accepted since the stamp was created
+	Rate      float64   `json:"rate"`      // telemetry messages per second, over the last seconds
+	Refused   uint64    `json:"refused"`   // connections refused since start
+	Throttled uint64    `json:"throttled"` // connections told to come back later since start
+	// Admission is how connections fared at the door since start.
+	Admission   *Admission `json:"admission,omitempty"`
+	OverQuota   uint64     `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
+	BytesStored uint64     `json:"bytesStored"`
 	// Releases is what runs on its devices; told by the process that leads.
 	Releases *Progress   `json:"releases,omitempty"`
 	Limits   StampLimits `json:"limits"`

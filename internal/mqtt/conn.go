@@ -99,11 +99,16 @@ func (c *Conn) Accept(sessionPresent bool, keepAlive uint16) error {
 // refuseTimeout bounds the farewell to a client that is not let in.
 const refuseTimeout = 2 * time.Second
 
-// Refuse tells the client why it is not let in, and closes.
-func (c *Conn) Refuse(code ConnackCode) error {
+// Refuse tells the client why it is not let in, and closes. More is for clients
+// that have asked for it: [MQTT-3.2.2-5] has the server close after CONNACK.
+func (c *Conn) Refuse(code ConnackCode, more ...Packet) error {
 	err := c.nc.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	if err == nil {
-		_, err = c.nc.Write((&Connack{Code: code}).AppendTo(nil))
+		text := (&Connack{Code: code}).AppendTo(nil)
+		for _, p := range more {
+			text = p.AppendTo(text)
+		}
+		_, err = c.nc.Write(text)
 	}
 	return errors.Join(err, c.Close())
 }

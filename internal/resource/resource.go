@@ -94,6 +94,7 @@ type StampStatus struct {
 	Connected int64             `json:"connected"`
 	Rate      float64           `json:"rate" doc:"Telemetry messages per second"`
 	Messages  uint64            `json:"messages" doc:"Telemetry messages since the stamp was created"`
+	Admission *link.Admission   `json:"admission,omitempty" doc:"How connections fared at its door since it started"`
 	OverQuota uint64            `json:"overQuota" doc:"Telemetry messages refused since it started, as their tenant sent too many"`
 	Stored    uint64            `json:"bytesStored" doc:"Bytes of telemetry and events that are kept"`
 	Limits    *link.StampLimits `json:"limits,omitempty" doc:"What it takes on at most, as it tells"`

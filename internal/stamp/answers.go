@@ -171,7 +171,8 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 	observed := link.Observed{
 		Host: host, Limits: s.limits, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
-		Refused: counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,
+		Admission: (*link.Admission)(&counts.Admission),
+		Refused:   counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,
 		Version: s.version, StartedAt: s.started,
 	}
 	if s.others != nil {

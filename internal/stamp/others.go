@@ -240,6 +240,7 @@ const (
 // nobody notices when it stops. It returns at once where there are none.
 func (s *Stamp) Retire() {
 	if s.others == nil || len(s.others.cluster.Members()) < 2 {
+		s.hub.SendAway()
 		return
 	}
 	s.logger.Info("handing over to the other processes of the stamp")

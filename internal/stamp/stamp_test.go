@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,10 +35,17 @@ type rig struct {
 	database string
 	link     *bus.Conn
 	address  string
+	limits   hub.Limits
+	server   *bus.Server
 	stop     func()
 }
 
 func newRig(t *testing.T) *rig {
+	t.Helper()
+	return newRigOf(t, hub.DefaultLimits)
+}
+
+func newRigOf(t *testing.T, limits hub.Limits) *rig {
 	t.Helper()
 	server, err := bus.Start(t.Context(), bus.Options{Name: "link", Logger: quiet})
 	if err != nil {
@@ -48,8 +56,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: t.TempDir(), database: sqldbtest.At(t), link: conn}
-	r.start(server)
+	r := &rig{t: t, dir: t.TempDir(), database: sqldbtest.At(t), link: conn, limits: limits, server: server}
+	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
 }
@@ -58,14 +66,14 @@ var quiet = slog.New(slog.DiscardHandler)
 
 var mqttLimits = mqtt.Limits{MaxPacket: 400000, ConnectTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, MaxKeepAlive: time.Minute, MaxBuffered: 1 << 20}
 
-func (r *rig) start(server *bus.Server) {
+func (r *rig) start() {
 	r.t.Helper()
-	conn, err := server.Connect("stamp")
+	conn, err := r.server.Connect("stamp")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	s, err := stamp.New(r.t.Context(), stamp.Options{
-		Name: "test-1", Dir: r.dir, Database: r.database, Link: conn, Limits: hub.DefaultLimits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: time.Now,
+		Name: "test-1", Dir: r.dir, Database: r.database, Link: conn, Limits: r.limits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: time.Now,
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -299,7 +307,7 @@ func TestPersistentSessionsOutliveTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, dir: t.TempDir(), link: conn}
-	r.start(server)
+	r.start()
 	r.put("d1", 1)
 	c := r.connect("d1", false)
 	c.subscribe(mqtt.Filter{Topic: "devices/d1/messages/devicebound/#", QoS: 1})
@@ -307,7 +315,7 @@ func TestPersistentSessionsOutliveTheServer(t *testing.T) {
 	ask(r, link.MessageSend, link.SendMessage{DeviceID: "d1", Body: []byte("while away")})
 	r.stop()
 
-	r.start(server)
+	r.start()
 	t.Cleanup(func() { r.stop() })
 	c = r.connect("d1", false)
 	if _, body := c.expect("devices/d1/messages/devicebound/"); body != "while away" {
@@ -365,6 +373,76 @@ func TestTakeover(t *testing.T) {
 	}
 	if _, code := r.dial(connectOf("d1", true)); code != mqtt.ServerUnavailable {
 		t.Errorf("a fight goes on: %s", code)
+	}
+}
+
+// TestSRV2ARefusalSaysWhenToComeBack fills a stamp that admits little: clients
+// that understand are told when to come back, and are let in at their time.
+func TestSRV2ARefusalSaysWhenToComeBack(t *testing.T) {
+	t.Parallel()
+	limits := hub.DefaultLimits
+	limits.ConnectRate, limits.ConnectBurst = 2, 2
+	r := newRigOf(t, limits)
+	patient := func(id string) *mqtt.Connect {
+		c := connectOf(id, true)
+		c.Username += "&retry-after=1"
+		return c
+	}
+	for i := range 5 {
+		r.put(fmt.Sprint("d", i), 1)
+		r.put(fmt.Sprint("old", i), 1)
+	}
+	r.stop()
+	r.start() // so that none is fresh
+	r.connect("d0", true)
+	r.connect("old0", true)
+	told := map[string]int{}
+	for i := 1; i < 5; i++ {
+		id := fmt.Sprint("d", i)
+		c, code := r.dial(patient(id))
+		if code != mqtt.ServerUnavailable {
+			t.Fatalf("%s: %s", id, code)
+		}
+		topic, _ := c.expect("$slipway/retry-after/")
+		seconds, err := strconv.Atoi(strings.TrimPrefix(topic, "$slipway/retry-after/"))
+		if err != nil || seconds < 1 || seconds > 10 {
+			t.Fatalf("%s is told %s", id, topic)
+		}
+		told[id] = seconds
+	}
+	c, code := r.dial(connectOf("old1", true))
+	if _, err := c.Next(); code != mqtt.ServerUnavailable || err == nil {
+		t.Errorf("a client that does not ask is told more than %s", code)
+	}
+	begin := time.Now()
+	for i := 1; i < 5; i++ {
+		id := fmt.Sprint("d", i)
+		<-time.After(time.Until(begin.Add(time.Duration(told[id]) * time.Second)))
+		r.connect(id, true)
+	}
+}
+
+// TestSRV8RefusedClientsLeaveNothingBehind has many turned away.
+func TestSRV8RefusedClientsLeaveNothingBehind(t *testing.T) {
+	limits := hub.DefaultLimits
+	limits.ConnectRate, limits.ConnectBurst = 0.01, 1
+	r := newRigOf(t, limits)
+	r.put("d0", 1)
+	r.connect("d0", true)
+	before := runtime.NumGoroutine()
+	for i := range 500 {
+		c, code := r.dial(connectOf(fmt.Sprint("herd-", i), true))
+		if code != mqtt.ServerUnavailable {
+			t.Fatal(code)
+		}
+		c.Close()
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > before+10 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines before, %d after 500 refusals", before, runtime.NumGoroutine())
+		}
+		runtime.Gosched()
 	}
 }
 

@@ -245,6 +245,15 @@ func (ls *localStamps) all() []*localStamp {
 	return all
 }
 
+// retire has every stamp tell its devices when to come back.
+func (ls *localStamps) retire() {
+	var parts sync.WaitGroup
+	for _, local := range ls.all() {
+		parts.Go(local.stamp.Retire)
+	}
+	parts.Wait()
+}
+
 // Run runs the stamps Ensure opens until ctx ends or one of them fails.
 func (ls *localStamps) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -100,8 +100,9 @@ func Run(ctx context.Context, o Options) (err error) {
 // run runs everything until ctx ends. Stamps go last: provisioning and control
 // still ask them while they finish what is under way.
 func (in *installation) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	working, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { in.stamps.retire(); cancel(nil) })()
 	stamps, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -112,7 +113,7 @@ func (in *installation) run(ctx context.Context) error {
 		}
 		ended <- err
 	}()
-	err := tasks.Run(ctx,
+	err := tasks.Run(working,
 		tasks.Task{Name: "entrance", Run: in.entrance.Run},
 		tasks.Task{Name: "http", Run: in.serveHTTP},
 		tasks.Task{Name: "provisioning", Run: in.provisioning.Run},

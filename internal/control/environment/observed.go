@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -56,6 +57,8 @@ func merge(all []link.Observed) (sum link.Observed) {
 		o.Refused += sum.Refused
 		o.Throttled += sum.Throttled
 		o.OverQuota += sum.OverQuota
+		o.Admission = o.Admission.Plus(sum.Admission)
+		o.Releases = cmp.Or(o.Releases, sum.Releases)
 		o.Messages = max(o.Messages, sum.Messages)
 		o.Limits.Connections += sum.Limits.Connections
 		o.Limits.ConnectsPerSecond += sum.Limits.ConnectsPerSecond

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/slipway/slipway/internal/admission"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/command"
@@ -77,7 +78,7 @@ const stripes = 1024
 type Hub struct {
 	Parts
 	locks     [stripes]sync.Mutex
-	admission *rate.Limiter
+	admission *admission.Gate
 	ingest    *rate.Limiter // nil where messages are not limited
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
@@ -87,6 +88,7 @@ type Hub struct {
 	arrival  chan struct{}                    // closed and replaced when a device starts to take methods
 	settled  map[string]device.Activity       // of sessions that ended, for the next flush
 	damp     map[string]takeovers
+	fresh    map[string]time.Time     // identities made lately that were never connected
 	pace     map[string]*rate.Limiter // of devices that come without a connection
 	closing  bool
 	apart    bool // the other processes may believe that this one is gone
@@ -113,13 +115,14 @@ func New(p Parts) *Hub {
 	return &Hub{
 		Parts:     p,
 		ingest:    ingest,
-		admission: rate.NewLimiter(rate.Limit(p.Limits.ConnectRate), p.Limits.ConnectBurst),
+		admission: admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
 		refusals:  rate.NewLimiter(50, 100),
 		sessions:  map[string]*Session{},
 		modules:   map[string]map[*Session]struct{}{},
 		arrival:   make(chan struct{}),
 		settled:   map[string]device.Activity{},
 		damp:      map[string]takeovers{},
+		fresh:     map[string]time.Time{},
 		pace:      map[string]*rate.Limiter{},
 	}
 }
@@ -155,9 +158,9 @@ type Arrival struct {
 // the same identity cut. problem.Busy and problem.NotReady mean "come back
 // later", anything else "not here".
 func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Session, error) {
-	if !h.admission.Allow() {
+	if in, after := h.admission.Arrive(a.DeviceID, h.isFresh(a.DeviceID), h.Now()); !in {
 		h.throttled.Add(1)
-		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; try again later", h.Limits.ConnectRate)
+		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; come back in %s", h.Limits.ConnectRate, after.Round(time.Second)).After(after)
 	}
 	if err := h.Ready(); err != nil {
 		return nil, err
@@ -209,12 +212,13 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 	previous = h.sessions[d.ID]
 	if previous != nil && h.fighting(d.ID, now) {
 		h.throttled.Add(1)
-		return nil, nil, problem.New(problem.Busy, "device %s takes over its own connection again and again; do two clients share its identity?", d.ID)
+		return nil, nil, problem.New(problem.Busy, "device %s takes over its own connection again and again; do two clients share its identity?", d.ID).After(h.Limits.TakeoverWindow)
 	}
 	if h.Others != nil {
 		s.claim = newClaim()
 	}
 	h.sessions[d.ID] = s
+	delete(h.fresh, d.ID)
 	h.kin(s, true)
 	s.watchExpiry(proof.Expires, now)
 	return s, previous, nil
@@ -283,6 +287,7 @@ func (h *Hub) PutIdentity(ctx context.Context, req link.PutIdentity) (link.Ident
 		h.changed(req.DeviceID)
 	}
 	if err == nil && created {
+		h.noteFresh(req.DeviceID)
 		h.Logs.Note(telemetry.Event{DeviceID: req.DeviceID, Kind: "provisioned", Details: map[string]string{"enrollment": req.Enrollment}})
 	}
 	return link.IdentityResult{Created: created}, err
@@ -340,13 +345,14 @@ func (h *Hub) Overlay(d *link.Device) {
 type Counts struct {
 	Connected                    int64
 	Accepted, Refused, Throttled uint64
+	Admission                    admission.Counts
 }
 
 // Counts returns the counters since start.
 func (h *Hub) Counts() Counts {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return Counts{int64(len(h.sessions)), h.accepted.Load(), h.refused.Load(), h.throttled.Load()}
+	return Counts{int64(len(h.sessions)), h.accepted.Load(), h.refused.Load(), h.throttled.Load(), h.admission.Counts()}
 }
 
 // CutAll drops every connection, as a network fault would, and returns how many.
@@ -405,6 +411,11 @@ func (h *Hub) sweep(ctx context.Context) {
 	for id, t := range h.damp {
 		if now.Sub(t.since) > h.Limits.TakeoverWindow {
 			delete(h.damp, id)
+		}
+	}
+	for id, at := range h.fresh {
+		if now.Sub(at) > freshFor {
+			delete(h.fresh, id)
 		}
 	}
 	for id, pace := range h.pace {

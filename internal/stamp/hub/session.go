@@ -21,6 +21,9 @@ type Downlink interface {
 	Method(rid, method string, payload []byte, qos byte)
 	// Message hands over a cloud-to-device message.
 	Message(m command.Message, qos byte)
+	// Later asks the device to leave and to come back after some time. It is
+	// false where the device would not understand.
+	Later(after time.Duration) bool
 	// Cut drops the connection without a word.
 	Cut()
 }

@@ -67,8 +67,8 @@ func (e *Edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if f.status == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", "SharedAccessSignature")
 	}
-	if p.RetryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
+	if p.RetryAfter > 0 || f.status == http.StatusTooManyRequests || f.status == http.StatusServiceUnavailable {
+		header.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.RetryAfter.Seconds())))))
 	}
 	var nested methodFault
 	if errors.As(err, &nested) {

@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -27,6 +29,8 @@ type User struct {
 	DeviceID string
 	ModuleID string
 	ModelID  string
+	// Patient clients read when to come back: see retryAfter.
+	Patient bool
 }
 
 // identity is who the user says it is; clients use it as their client id too.
@@ -66,6 +70,7 @@ func ParseUser(name string) (User, error) {
 			}
 			u.ModelID = text
 		}
+		u.Patient = u.Patient || field == "retry-after=1"
 	}
 	return u, nil
 }
@@ -76,6 +81,13 @@ func isQuery(part string) bool {
 }
 
 const maxModelID = 256
+
+// retryAfter is where a client whose user name says retry-after=1 is told when to
+// come back, in seconds: after a CONNACK that refuses it, or before the server
+// ends the connection. MQTT 3.1.1 itself has no place for that.
+func retryAfter(after time.Duration) *mqtt.Publish {
+	return &mqtt.Publish{Topic: "$slipway/retry-after/" + strconv.FormatInt(int64(math.Ceil(after.Seconds())), 10)}
+}
 
 // Edge serves hub connections.
 type Edge struct {
@@ -89,11 +101,11 @@ func New(h *hub.Hub, logger *slog.Logger) *Edge { return &Edge{h, logger} }
 // Serve speaks with one device until its connection ends. connect is the
 // packet the listener has read to find this hub; user is what its name says.
 func (e *Edge) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user User) {
-	c := &connection{edge: e, conn: conn, topics: topicsOf(user), unacknowledged: map[uint16]int64{}}
+	c := &connection{edge: e, conn: conn, topics: topicsOf(user), patient: user.Patient, unacknowledged: map[uint16]int64{}}
 	session, err := e.arrive(ctx, c, connect, user)
 	if err != nil {
 		e.logger.Debug("connection refused", "device", user.DeviceID, "reason", err)
-		if err := conn.Refuse(refusal(err)); err != nil {
+		if err := e.refuse(conn, user, err); err != nil {
 			e.logger.Debug("refusal not delivered", "error", err)
 		}
 		return
@@ -134,6 +146,15 @@ func (e *Edge) arrive(ctx context.Context, c *connection, connect *mqtt.Connect,
 	return e.hub.Connect(ctx, arrival, c)
 }
 
+// refuse tells a client why it is not let in, and a patient one when it may be.
+func (e *Edge) refuse(conn *mqtt.Conn, user User, why error) error {
+	code := refusal(why)
+	if code != mqtt.ServerUnavailable || !user.Patient {
+		return conn.Refuse(code)
+	}
+	return conn.Refuse(code, retryAfter(max(time.Second, problem.Of(why).RetryAfter)))
+}
+
 // refusal is the CONNACK code of a failure. SDKs come back after "server
 // unavailable" and ask provisioning again after "not authorized".
 func refusal(err error) mqtt.ConnackCode {
@@ -150,6 +171,7 @@ type connection struct {
 	conn    *mqtt.Conn
 	session *hub.Session
 	topics  topics
+	patient bool // it understands retryAfter
 	reason  string
 
 	mu             sync.Mutex
@@ -233,6 +255,14 @@ func (c *connection) transmit(p mqtt.Packet) {
 // Desired tells of new desired properties.
 func (c *connection) Desired(version int64, patch []byte, qos byte) {
 	c.publish(&mqtt.Publish{Topic: "$iothub/twin/PATCH/properties/desired/?$version=" + strconv.FormatInt(version, 10), Payload: patch, QoS: qos}, noCommand)
+}
+
+// Later tells a patient device when to come back.
+func (c *connection) Later(after time.Duration) bool {
+	if c.patient {
+		c.publish(retryAfter(after), noCommand)
+	}
+	return c.patient
 }
 
 // Method asks for a direct method.
