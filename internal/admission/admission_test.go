@@ -114,9 +114,9 @@ func TestSRV6TheUrgentDoNotWaitBehindTheHerd(t *testing.T) {
 	for i := range 6000 {
 		gate.Arrive(fmt.Sprint(i), false, start)
 	}
-	now, late := start, 0
+	late := 0
 	for i := range 100 { // within what is not promised
-		now = start.Add(time.Duration(i) * 200 * time.Millisecond)
+		now := start.Add(time.Duration(i) * 200 * time.Millisecond)
 		if in, after := gate.Arrive(fmt.Sprint("moved-", i), true, now); !in {
 			late++
 			if after > time.Second {
