@@ -297,26 +297,14 @@ func TestADeviceSpeaksWithItsHub(t *testing.T) {
 }
 
 func TestPersistentSessionsOutliveTheServer(t *testing.T) {
-	server, err := bus.Start(t.Context(), bus.Options{Name: "link", Logger: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Stop)
-	conn, err := server.Connect("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, dir: t.TempDir(), link: conn}
-	r.start()
+	r := newRig(t)
 	r.put("d1", 1)
 	c := r.connect("d1", false)
 	c.subscribe(mqtt.Filter{Topic: "devices/d1/messages/devicebound/#", QoS: 1})
 	c.Close()
 	ask(r, link.MessageSend, link.SendMessage{DeviceID: "d1", Body: []byte("while away")})
 	r.stop()
-
 	r.start()
-	t.Cleanup(func() { r.stop() })
 	c = r.connect("d1", false)
 	if _, body := c.expect("devices/d1/messages/devicebound/"); body != "while away" {
 		t.Errorf("got %q", body)
