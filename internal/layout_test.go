@@ -41,7 +41,7 @@ control/api: control/access control/audit control/environment control/fleet cont
 control/audit: problem sqldb
 control/console: control/access control/audit control/environment control/fleet link problem resource
 control/environment: bus control/access control/audit link problem resource sqldb
-control/fleet: bus control/access control/audit control/environment link problem resource sqldb
+control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
 control/migrations:
 

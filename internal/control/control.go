@@ -155,7 +155,8 @@ func (p *Plane) AdminToken() string { return p.adminToken }
 
 // Run looks after stamps and the directory until ctx ends.
 func (p *Plane) Run(ctx context.Context) error {
-	return tasks.Run(ctx, tasks.Task{Name: "environments", Run: p.environments.Run}, tasks.Task{Name: "database", Run: p.db.Watch})
+	return tasks.Run(ctx, tasks.Task{Name: "environments", Run: p.environments.Run}, tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }})
 }
 
 // Close closes the database.

@@ -2,6 +2,7 @@ package environment
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -260,27 +261,51 @@ func (e *Environments) PutStamp(ctx context.Context, actor access.Actor, name st
 		return stored, err
 	}
 	err = e.commit(ctx, dryRun, edit{actor, "stamp.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
-		if _, err := readOne(ctx, tx, selectEnvironments, "environment", spec.Environment); err != nil {
-			return problem.New(problem.Invalid, "%s; create it first", problem.Of(err).Message).At("spec.environment")
-		}
-		if err := e.checkTenants(ctx, tx, "spec.tenants", spec.Tenants); err != nil {
-			return err
-		}
-		r, err := e.put(ctx, tx, selectStamps, record{name: name, spec: text}, ifMatch)
-		if err != nil {
-			return err
-		}
-		if err := sameEnvironment(ctx, tx, name, spec.Environment); err != nil {
-			return err
-		}
-		if stored, err = e.shown(r); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `INSERT INTO stamp (name, environment, spec, version, host, created_at, updated_at) VALUES (?, ?, ?, ?, '', ?, ?)
-			ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
-			name, spec.Environment, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
+		stored, err = e.storeStamp(ctx, tx, name, spec, text, ifMatch)
 		return err
 	}})
+	return stored, err
+}
+
+// AddStamp creates a stamp by a name that none has yet.
+func (e *Environments) AddStamp(ctx context.Context, actor access.Actor, name string, spec resource.StampSpec) error {
+	spec, err := spec.Check()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return err
+	}
+	return e.commit(ctx, false, edit{actor, "stamp.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
+		if _, found, err := sqldb.Row(ctx, tx, scanRecord, selectStamps+" WHERE name = ?", name); err != nil || found {
+			return cmp.Or(err, error(problem.New(problem.Conflict, "there is a stamp %s already", name)))
+		}
+		_, err := e.storeStamp(ctx, tx, name, spec, text, "")
+		return err
+	}})
+}
+
+func (e *Environments) storeStamp(ctx context.Context, tx *sqldb.Tx, name string, spec resource.StampSpec, text []byte, ifMatch string) (stored resource.Stamp, err error) {
+	if _, err := readOne(ctx, tx, selectEnvironments, "environment", spec.Environment); err != nil {
+		return stored, problem.New(problem.Invalid, "%s; create it first", problem.Of(err).Message).At("spec.environment")
+	}
+	if err := e.checkTenants(ctx, tx, "spec.tenants", spec.Tenants); err != nil {
+		return stored, err
+	}
+	r, err := e.put(ctx, tx, selectStamps, record{name: name, spec: text}, ifMatch)
+	if err != nil {
+		return stored, err
+	}
+	if err := sameEnvironment(ctx, tx, name, spec.Environment); err != nil {
+		return stored, err
+	}
+	if stored, err = e.shown(r); err != nil {
+		return stored, err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO stamp (name, environment, spec, version, host, created_at, updated_at) VALUES (?, ?, ?, ?, '', ?, ?)
+		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
+		name, spec.Environment, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
 	return stored, err
 }
 

@@ -93,7 +93,7 @@ func assess(level Level, perDay float64, serious bool) Capacity {
 	advise := func(severity, remedy, format string, args ...any) {
 		c.Advice = append(c.Advice, Advice{severity, fmt.Sprintf(format, args...), remedy})
 	}
-	const add = "declare another stamp with slipway apply, or raise spec.capacity where the machine carries more"
+	const add = "declare another stamp with slipway apply, raise spec.capacity where the machine carries more, or let the environment grow by itself (spec.growth)"
 	switch {
 	case c.Stamps == 0:
 		advise("bad", add, "no stamp takes devices")

@@ -40,3 +40,39 @@ func TestRoomIsAssessed(t *testing.T) {
 		}
 	}
 }
+
+func TestAStampIsAddedWhenRoomGetsScarce(t *testing.T) {
+	stamp := func(region string, state link.StampState, capacity, taken int, joined bool) Place {
+		shown := resource.StateJoining
+		if joined {
+			shown = string(state)
+		}
+		return Place{Stamp: resource.Stamp{Spec: resource.StampSpec{Region: region, State: state, Capacity: capacity}, Status: &resource.StampStatus{Assigned: taken, State: shown}}}
+	}
+	open := link.StampOpen
+	for _, c := range []struct {
+		name   string
+		rule   resource.Growth
+		perDay float64
+		stamps []Place
+		wanted string
+	}{
+		{"room", resource.Growth{Most: 5}, 0, []Place{stamp("eu", open, 100, 79, true)}, ""},
+		{"scarce", resource.Growth{Most: 5}, 0, []Place{stamp("eu", open, 100, 81, true)}, "19 of 100 places are free"},
+		{"as many as there may be", resource.Growth{Most: 1}, 0, []Place{stamp("eu", open, 100, 99, true)}, ""},
+		{"one is on its way", resource.Growth{Most: 5}, 0, []Place{stamp("eu", open, 100, 99, true), stamp("eu", open, 100, 0, false)}, ""},
+		{"room elsewhere is none", resource.Growth{Most: 5}, 0, []Place{stamp("eu", open, 100, 99, true), stamp("us", open, 100, 0, true)}, "1 of 100 places are free"},
+		{"none", resource.Growth{Most: 5}, 0, []Place{stamp("us", open, 100, 0, true)}, "no stamp of this kind takes devices"},
+		{"drained ones have no room", resource.Growth{Most: 5}, 0, []Place{stamp("eu", link.StampDraining, 100, 0, true)}, "no stamp of this kind takes devices"},
+		{"soon full", resource.Growth{Most: 5, Days: 10}, 10, []Place{stamp("eu", open, 100, 50, true), stamp("us", open, 100, 0, true)}, "full in 5.0 days at 10.0 new devices a day"},
+		{"their part of the growth", resource.Growth{Most: 5, Days: 10}, 8, []Place{stamp("eu", open, 100, 25, true), stamp("us", open, 100, 75, true)}, ""},
+	} {
+		c.rule.Stamp.Region = "eu"
+		if got := wanted(c.rule, Level{Stamps: c.stamps}, c.perDay); got != c.wanted {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+	if name := freeName("production", map[string]bool{"production-1": true, "production-3": true}); name != "production-2" {
+		t.Error(name)
+	}
+}
