@@ -407,6 +407,46 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 	hands[0].check(t, p.installation)
 }
 
+// TestAStandbyFollows kills provisioning while another process stands by: that
+// one serves devices within seconds, by the same records.
+func TestAStandbyFollows(t *testing.T) {
+	t.Parallel()
+	server := sqldbtest.Start(t)
+	p := startPlanes(t, server.URL, "test-1")
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(p.must("stamp", "list"), "127.77.") })
+	p.enrol()
+	before, err := p.register("standby-1")
+	if err != nil || before == "" {
+		t.Fatal(before, err)
+	}
+	first := p.parts[serve.Provisioning]
+	at, err := sqldb.InSchema(p.database, serve.Provisioning)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", database: at, join: p.joining("provisioning", "token") + "standby: true\n"}
+	killed := make(chan time.Time, 1)
+	go func() {
+		<-time.After(2 * time.Second) // time enough to start, were it not to wait
+		if _, err := os.Stat(filepath.Join(p.dir, second.key()+".json")); err == nil {
+			t.Error("the standby serves beside the first")
+		}
+		at := time.Now()
+		first.kill(t)
+		killed <- at
+	}()
+	p.begin(second)
+	t.Logf("the standby serves %s after the first was killed", time.Since(<-killed).Round(time.Millisecond))
+	p.ready.Provisioning = up.ReadyProvision{Host: second.ready.Host, MQTTS: second.ready.MQTTS, HTTPS: second.ready.HTTPS, IDScope: second.ready.IDScope}
+	if hub, err := p.register("standby-1"); err != nil || hub != before {
+		t.Errorf("a device that was on %s is sent to %q: %v", before, hub, err)
+	}
+	eventually(t, "a new device is assigned", 20*time.Second, func() bool {
+		hub, err := p.register("standby-2")
+		return err == nil && hub != ""
+	})
+}
+
 // TestAStampKeepsToItsLimits starts a stamp anew with limits, and goes beyond
 // them.
 func TestAStampKeepsToItsLimits(t *testing.T) {

@@ -35,6 +35,9 @@ type Config struct {
 	Data  string `json:"data"`           // directory of everything that must survive a restart
 	// Database is the URL of a PostgreSQL database; empty means SQLite in Data.
 	Database string `json:"database,omitempty"`
+	// Standby has the process wait while another one works on the database, and
+	// follow it once that is gone.
+	Standby bool `json:"standby,omitempty"`
 	// Hosts are the names and addresses by which others reach the process; the
 	// first is what they are told.
 	Hosts  []string `json:"hosts,omitempty"`
@@ -150,6 +153,8 @@ func (c *Config) checkPlane() error {
 		return invalid("name", "must be the stamp's name, 1 to 63 of a-z, 0-9 and '-', not %q", c.Name)
 	case c.Plane != Stamp && c.Name != "":
 		return invalid("name", "only a stamp has one")
+	case c.Standby && (c.Plane == Stamp || c.Database == ""):
+		return invalid("standby", "is for control and provisioning on a PostgreSQL database; a stamp may have several processes that all work")
 	case c.Data == "":
 		return invalid("data", "is missing: the directory of everything that must survive a restart")
 	case c.Plane == Stamp && c.Link != (Link{}):

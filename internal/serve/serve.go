@@ -19,6 +19,7 @@ import (
 
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 // Options are what Run needs beside the configuration.
@@ -66,6 +67,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	p := &process{o, time.Now}
+	if o.Config.Standby {
+		if err := p.standBy(ctx); err != nil {
+			return err
+		}
+	}
 	switch o.Config.Plane {
 	case Control:
 		return p.control(ctx)
@@ -73,6 +79,17 @@ func Run(ctx context.Context, o Options) (err error) {
 		return p.provisioning(ctx)
 	}
 	return p.stamp(ctx)
+}
+
+// standBy waits until nobody works on the database. It listens nowhere
+// meanwhile, so that nobody is sent here.
+func (p *process) standBy(ctx context.Context) error {
+	p.Logger.Info("standing by", "database", sqldb.Shown(p.Config.Database))
+	err := sqldb.Await(ctx, p.Config.Database)
+	if err == nil {
+		p.Logger.Info("nobody works on the database; taking over")
+	}
+	return err
 }
 
 // ready says that the process serves.

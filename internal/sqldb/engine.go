@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -247,6 +248,37 @@ func (db *DB) seizeSoon(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// awaitEvery is how often a process that stands by looks.
+const awaitEvery = 250 * time.Millisecond
+
+// Await returns once no process works on a PostgreSQL database. A database that
+// cannot be reached is waited for.
+func Await(ctx context.Context, at string) error {
+	if err := CheckURL(at); err != nil {
+		return err
+	}
+	config, err := pgx.ParseConfig(at)
+	if err != nil {
+		return errors.New("the URL of the database cannot be read")
+	}
+	lock := lockNumber(cmp.Or(config.RuntimeParams["search_path"], "public"))
+	pool := stdlib.OpenDB(*config)
+	defer pool.Close()
+	pool.SetMaxOpenConns(1)
+	for ctx.Err() == nil {
+		var free bool
+		// What is taken is given back at once, with the end of the transaction.
+		if err := pool.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", lock).Scan(&free); err == nil && free {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(awaitEvery):
+		}
+	}
+	return ctx.Err()
 }
 
 // seize opens the one connection that writes, and takes the lock that says so
