@@ -84,7 +84,7 @@ type metadataRef struct {
 
 // signing registers the signed metadata by which devices know what they may run.
 func (a *api) signing() {
-	route(a, "GET", "/api/v1/signing", "listSigningRoles", "The parts of the signed metadata", func(ctx context.Context, _ *nothing) (*body[list[signing.Role]], error) {
+	route(a, "GET", "/api/v1/signing", "listSigningRoles", "The roles of the signed metadata", func(ctx context.Context, _ *nothing) (*body[list[signing.Role]], error) {
 		all, err := a.Signing.Roles(ctx)
 		return listOf(all, ""), err
 	})
@@ -96,7 +96,7 @@ func (a *api) signing() {
 		text, err := a.Signing.File(ctx, in.File)
 		return signedFile(text), err
 	})
-	route(a, "POST", "/api/v1/signing/{name}/rotate", "rotateSigningKey", "Give a part of the metadata a new key; devices follow by themselves", func(ctx context.Context, in *Named) (*nothing, error) {
+	route(a, "POST", "/api/v1/signing/{name}/rotate", "rotateSigningKey", "Give a role a new key; devices follow by themselves", func(ctx context.Context, in *Named) (*nothing, error) {
 		return &nothing{}, a.Signing.Rotate(ctx, actorOf(ctx), in.Name)
 	})
 	route(a, "GET", "/api/v1/environments/{name}/proposal", "getProposal", "What waits for signatures in an environment", func(ctx context.Context, in *Named) (*body[signing.Proposal], error) {

@@ -115,7 +115,7 @@ func TestWhatIsWrongOfAnArtifact(t *testing.T) {
 }
 
 const releaseBody = `{"metadata":{"name":%q},"spec":{"software":[{"name":"firmware","version":%q,"hardware":["b","a"],"artifacts":[{"file":"fw.bin","sha256":%q}]}],
-	"configuration":{"reportEvery":10},"flags":{"flags":{"fast":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":%q}}},"sbom":[{"file":"bom.json","sha256":%q}]}}`
+	"configuration":{"reportEvery":10},"routes":[{"name":"raw","spec":{"endpoint":{"archive":{"directory":"raw"}}}}],"flags":{"flags":{"fast":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":%q}}},"sbom":[{"file":"bom.json","sha256":%q}]}}`
 
 func TestReleasesAreMadeOnce(t *testing.T) {
 	s := newServer(t)
