@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -26,9 +25,11 @@ const (
 	KindEnrollment      = "Enrollment"
 	KindRoute           = "Route"
 	KindTenant          = "Tenant"
+	KindRelease         = "Release"
 )
 
-// Kinds are all kinds in the order in which they must be applied.
+// Kinds are all kinds that are applied, in the order in which they must be. A
+// release is made once instead, and stays as it is.
 var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
 
 // Plural is a kind's collection in the API's paths.
@@ -59,50 +60,14 @@ type EnvironmentSpec struct {
 	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
 	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
 	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
+	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
 }
 
-// Growth has control add stamps, made from a template, when room gets scarce
-// on those that are like it: of the same region and for the same tenants.
-type Growth struct {
-	Free  float64       `json:"free,omitempty" doc:"Add one when a smaller share of the places is free, 0 to 1; default 0.2"`
-	Days  float64       `json:"days,omitempty" doc:"And when they last for fewer days at the growth of the last week; 0 is never"`
-	Most  int           `json:"most" doc:"How many stamps there may be of this kind, those made by hand among them"`
-	Stamp StampTemplate `json:"stamp"`
+// Signing says whose signatures an environment's metadata needs.
+type Signing struct {
+	Keys      []string `json:"keys" maxItems:"20" doc:"Public keys, PEM: Ed25519 or ECDSA P-256"`
+	Threshold int      `json:"threshold,omitempty" doc:"How many of them must sign; default 1"`
 }
-
-// StampTemplate is what stamps of a kind have in common.
-type StampTemplate struct {
-	Region   string   `json:"region"`
-	Capacity int      `json:"capacity,omitempty" doc:"Devices at most; default 10000"`
-	Weight   int      `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
-	Tenants  []string `json:"tenants,omitempty" doc:"The only tenants whose devices they take; none means all"`
-	Local    bool     `json:"local,omitempty" doc:"Control starts them on its own machine; others are declared, and join"`
-}
-
-// Spec is a stamp of an environment made from the template.
-func (t StampTemplate) Spec(environment string) StampSpec {
-	return StampSpec{Environment: environment, Region: t.Region, Capacity: t.Capacity, Weight: t.Weight, Tenants: t.Tenants, Local: t.Local}
-}
-
-// Check holds a rule of growth of an environment against the rules.
-func (g Growth) Check(environment, at string) error {
-	switch {
-	case g.Free < 0 || g.Free >= 1:
-		return problem.New(problem.Invalid, "the free share is 0 or more and less than 1, not %g", g.Free).At(at + ".free")
-	case g.Days < 0:
-		return problem.New(problem.Invalid, "the days must not be negative").At(at + ".days")
-	case g.Most < 1 || g.Most > MaxGrown:
-		return problem.New(problem.Invalid, "there may be 1 to %d stamps of a kind, not %d", MaxGrown, g.Most).At(at + ".most")
-	}
-	_, err := g.Stamp.Spec(environment).Check()
-	if p := problem.Of(err); err != nil {
-		return p.At(at + ".stamp" + strings.TrimPrefix(p.Field, "spec"))
-	}
-	return nil
-}
-
-// MaxGrown is how many stamps of a kind a rule may make at most.
-const MaxGrown = 1000
 
 // StampSpec declares a stamp.
 type StampSpec struct {
@@ -196,12 +161,22 @@ var (
 	hostName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 )
 
+// roles are those of signed metadata that no environment may be named like.
+var roles = []string{"root", "targets", "snapshot", "timestamp"}
+
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
 	case KindEnvironment, KindStamp, KindRoute, KindTenant:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
+		}
+		if kind == KindEnvironment && slices.Contains(roles, text) {
+			return problem.New(problem.Invalid, "%s is the name of a role of signed metadata, in which each environment has a role of its name; choose another", text).At("metadata.name")
+		}
+	case KindRelease:
+		if !releaseName.MatchString(text) {
+			return problem.New(problem.Invalid, "a release's name has 1 to 63 of letters, digits and '._+-', not '._+-' at its ends, such as v1.4.0, unlike %q", text).At("metadata.name")
 		}
 	default:
 		if !enrollmentName.MatchString(text) {
@@ -221,6 +196,9 @@ func (s EnvironmentSpec) Check(self string) error {
 		if err := rule.Check(self, fmt.Sprintf("spec.growth[%d]", i)); err != nil {
 			return err
 		}
+	}
+	if err := s.Signing.check(); err != nil {
+		return err
 	}
 	rule := s.AutoMove
 	if rule == nil {

@@ -61,8 +61,12 @@ func (p *process) control(ctx context.Context) (err error) {
 	driver := &localStamps{process: p, api: api, started: map[string]time.Time{}, token: func(ctx context.Context, stamp string) (string, error) {
 		return plane.Load().JoinToken(ctx, link.StampPeer(stamp))
 	}, again: func() { plane.Load().Look() }}
+	artifacts, err := p.Config.Artifacts.options()
+	if err != nil {
+		return err
+	}
 	built, err := control.New(ctx, control.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
+		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {
