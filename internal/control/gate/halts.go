@@ -129,15 +129,6 @@ func (g *Gates) PastHalts(ctx context.Context) ([]Halt, error) {
 // ahead is how far calendars show what comes.
 const ahead = 60 * 24 * time.Hour
 
-// Opening says whether an environment takes some work now, and why not.
-func (g *Gates) Opening(ctx context.Context, now time.Time, environment resource.Environment, work string) (Opening, error) {
-	halts, err := g.Halts(ctx, environment.Metadata.Name)
-	if err != nil {
-		return Opening{}, err
-	}
-	return Open(now, freezesOf(environment), halts, work), nil
-}
-
 func freezesOf(environment resource.Environment) []resource.Freeze {
 	if environment.Spec.Promotion == nil {
 		return []resource.Freeze{}
