@@ -95,3 +95,31 @@ func evidence(logs []float64) float64 {
 	}
 	return top + math.Log(sum/float64(len(logs)))
 }
+
+// question is one thing that a comparison asks.
+type question struct {
+	what  string
+	logs  func(Comparison) []float64
+	count func(link.Health) int64
+}
+
+var questions = []question{
+	{"reconnect more often", func(c Comparison) []float64 { return c.Reconnects }, reconnects},
+	{"send more messages", func(c Comparison) []float64 { return c.Louder }, messages},
+	{"send fewer messages", func(c Comparison) []float64 { return c.Quieter }, messages},
+}
+
+func reconnects(h link.Health) int64 { return h.Reconnects }
+func messages(h link.Health) int64   { return h.Messages }
+
+// worst is the question to which the answer is the worst, and the logarithm of
+// its e-value.
+func (c Comparison) worst() (asked question, found float64) {
+	found = math.Inf(-1)
+	for _, q := range questions {
+		if e := evidence(q.logs(c)); e > found {
+			asked, found = q, e
+		}
+	}
+	return asked, found
+}
