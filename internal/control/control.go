@@ -26,11 +26,13 @@ import (
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -50,8 +52,12 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
-	Version      string // of the program
-	Logger       *slog.Logger
+	// Guard says where gates may connect to.
+	Guard *outbound.Guard
+	// Prometheus is what gates ask that name none; may be empty.
+	Prometheus string
+	Version    string // of the program
+	Logger     *slog.Logger
 }
 
 // Artifacts says where the files of releases are, and how much of them there
@@ -86,6 +92,7 @@ type Plane struct {
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
 	signing      *signing.Signing
+	gates        *gate.Gates
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -127,7 +134,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.gates = gate.New(gate.Options{
+		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query,
+		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
+	})
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }

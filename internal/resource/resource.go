@@ -60,6 +60,7 @@ type EnvironmentSpec struct {
 	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
 	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
 	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
+	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
 	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
 }
 
@@ -194,6 +195,11 @@ func (s EnvironmentSpec) Check(self string) error {
 	}
 	for i, rule := range s.Growth {
 		if err := rule.Check(self, fmt.Sprintf("spec.growth[%d]", i)); err != nil {
+			return err
+		}
+	}
+	if s.Promotion != nil {
+		if err := s.Promotion.Check(); err != nil {
 			return err
 		}
 	}
