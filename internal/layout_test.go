@@ -43,6 +43,7 @@ control/console: control/access control/audit control/environment control/fleet 
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb
 control/membership: control/access control/audit link problem sqldb
+control/gate: control/access control/audit control/fleet link outbound problem resource sqldb
 control/migrations:
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
@@ -105,7 +106,7 @@ tasks:
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: policy sqldb control/access control/audit control/environment control/fleet control/membership provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/tenant stamp/transfer stamp/twin stamp/upload
+database/sql: policy sqldb control/access control/audit control/environment control/fleet control/gate control/membership provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/tenant stamp/transfer stamp/twin stamp/upload
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
@@ -123,6 +124,7 @@ github.com/spf13/cobra: cli
 github.com/mochi-mqtt/server/v2: /bench
 github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench
+github.com/teambition/rrule-go: resource
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -255,9 +256,19 @@ func membersOf(n ast.Node) []*ast.MappingValueNode {
 
 func keyOf(m *ast.MappingValueNode) string { return m.Key.GetToken().Value }
 
-// find returns the node at a dotted path, or the nearest one above it.
+// item is the member of a list that has a number, or else the list.
+func item(n ast.Node, index string) ast.Node {
+	list, ok := n.(*ast.SequenceNode)
+	if i, err := strconv.Atoi(index); ok && err == nil && i >= 0 && i < len(list.Values) {
+		return list.Values[i]
+	}
+	return n
+}
+
+// find returns the node at a path such as a.b[2].c, or the nearest one above it.
 func find(n ast.Node, path string) ast.Node {
-	for key := range strings.SplitSeq(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
+		key, index, listed := strings.Cut(strings.TrimSuffix(part, "]"), "[")
 		members := membersOf(n)
 		i := slices.IndexFunc(members, func(m *ast.MappingValueNode) bool { return keyOf(m) == key })
 		if i < 0 {
@@ -266,6 +277,9 @@ func find(n ast.Node, path string) ast.Node {
 		n = members[i].Value
 		if n.GetToken() == nil {
 			n = members[i].Key
+		}
+		if listed {
+			n = item(n, index)
 		}
 	}
 	return n

@@ -56,6 +56,7 @@ type EnvironmentSpec struct {
 	DisplayName  string         `json:"displayName,omitempty" maxLength:"100" doc:"Name shown to people"`
 	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
 	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
+	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
 }
 
 // StampSpec declares a stamp.
@@ -169,6 +170,11 @@ func CheckName(kind, text string) error {
 func (s EnvironmentSpec) Check(self string) error {
 	if s.PromotesFrom == self {
 		return problem.New(problem.Invalid, "an environment cannot promote from itself").At("spec.promotesFrom")
+	}
+	if s.Promotion != nil {
+		if err := s.Promotion.Check(); err != nil {
+			return err
+		}
 	}
 	rule := s.AutoMove
 	if rule == nil {
