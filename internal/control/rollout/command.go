@@ -39,7 +39,7 @@ func Resume(r Rollout, w Word, now time.Time) (Rollout, error) {
 		}
 	}
 	next.State, next.PausedAt, next.Cause = Running, nil, nil
-	next.log(Move{At: now, What: "resumed", By: w.By, Reason: w.Reason})
+	next.log(Event{At: now, What: "resumed", By: w.By, Reason: w.Reason})
 	return next, nil
 }
 
@@ -75,7 +75,7 @@ func Leave(r Rollout, w Word, now time.Time) (Rollout, error) {
 	next := r.clone()
 	next.State, next.EndedAt, next.PausedAt = Left, &now, nil
 	next.Cause = &Cause{By: w.By, Reason: w.Reason, At: now, Failed: r.Cause != nil && r.Cause.Failed}
-	next.log(Move{At: now, What: string(Left), By: w.By, Reason: w.Reason})
+	next.log(Event{At: now, What: string(Left), By: w.By, Reason: w.Reason})
 	return next, nil
 }
 
@@ -127,7 +127,7 @@ func (r *Rollout) open(w Word, now time.Time) bool {
 		return false
 	}
 	r.Opened = ring + 1
-	r.log(Move{At: now, What: "ringOpened", By: w.By, Reason: w.Reason})
+	r.log(Event{At: now, What: "ringOpened", By: w.By, Reason: w.Reason})
 	return true
 }
 
@@ -138,7 +138,7 @@ func Confirm(r Rollout, now time.Time) (Rollout, error) {
 	}
 	next := r.clone()
 	next.State, next.EndedAt = Succeeded, &now
-	next.log(Move{At: now, What: string(Succeeded)})
+	next.log(Event{At: now, What: string(Succeeded)})
 	return next, nil
 }
 
@@ -149,7 +149,7 @@ func Fail(r Rollout, reason string, now time.Time) (Rollout, error) {
 		return r, r.refused("failed")
 	}
 	next := r.clone()
-	next.log(Move{At: now, What: "failed", Reason: reason})
+	next.log(Event{At: now, What: "failed", Reason: reason})
 	next.failed(Cause{By: Robot, Reason: reason, At: now, Failed: true}, now)
 	return next, nil
 }

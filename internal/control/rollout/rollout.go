@@ -65,8 +65,8 @@ type Rollout struct {
 	Cause       *Cause               `json:"cause,omitempty" doc:"Why it pauses, goes back or has ended"`
 	Ends        State                `json:"ends,omitempty" doc:"What it is once every stamp is back"`
 	Opened      int                  `json:"opened,omitempty" doc:"Rings below this one begin without waiting any longer"`
-	Log         []Move               `json:"log" doc:"What happened to it, oldest first"`
-	Moves       int                  `json:"moves" doc:"How many there were, of which log may have fewer"`
+	Log         []Event              `json:"log" doc:"What happened to it, oldest first"`
+	Events      int                  `json:"events" doc:"How many there were, of which log may have fewer"`
 }
 
 // Cause is why a rollout does not go on.
@@ -114,8 +114,8 @@ const (
 	Empty   = "empty"   // it reached no device that the release has something for
 )
 
-// Move is one thing that happened to a rollout.
-type Move struct {
+// Event is one thing that happened to a rollout.
+type Event struct {
 	At     time.Time `json:"at"`
 	What   string    `json:"what"`
 	Stamp  string    `json:"stamp,omitempty"`
@@ -147,7 +147,7 @@ func Begin(p Plan, stamps map[string]StampFacts, now time.Time) Rollout {
 		ID: p.ID, Promotion: p.Promotion, Environment: p.Environment, Release: p.Release.Name, Digest: p.Release.Digest, Kind: kindOf(p.Release), Class: classOf(p.Release),
 		From: p.From, Back: p.Back, State: Running, Policy: p.Policy, CreatedAt: now, Stamps: []Stamp{},
 	}
-	r.log(Move{At: now, What: "begun", By: p.By, Reason: p.Reason})
+	r.log(Event{At: now, What: "begun", By: p.By, Reason: p.Reason})
 	r.adopt(stamps)
 	if p.Back {
 		r.State, r.Ends, r.ReturnedAt = RollingBack, Succeeded, &now
@@ -174,12 +174,12 @@ func classOf(r link.Release) string {
 }
 
 // log notes what happened; of a long history the beginning and the end stay.
-func (r *Rollout) log(m Move) {
+func (r *Rollout) log(m Event) {
 	if len(r.Log) >= maxLog {
 		r.Log = slices.Delete(slices.Clone(r.Log), 1, 2)
 	}
 	r.Log = append(r.Log[:len(r.Log):len(r.Log)], m)
-	r.Moves++
+	r.Events++
 }
 
 // clone is a copy whose stamps can be changed.

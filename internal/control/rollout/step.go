@@ -37,8 +37,7 @@ const silentAfter = 30 * time.Second
 // compareEvery is how often devices with and without the release are compared.
 const compareEvery = 10 * time.Second
 
-// Step is what becomes of a rollout at a moment. Without moves nothing has
-// happened, though the comparison of devices may have gone on.
+// Step is what becomes of a rollout at a moment.
 func Step(r Rollout, f Facts, now time.Time) Rollout {
 	next := r.clone()
 	switch r.State {
@@ -77,7 +76,7 @@ func (r *Rollout) advance(f Facts, now time.Time) {
 	}
 	if !slices.ContainsFunc(r.Stamps, func(s Stamp) bool { return s.State == Waiting || s.State == Moving }) {
 		r.State = Complete
-		r.log(Move{At: now, What: "complete"})
+		r.log(Event{At: now, What: "complete"})
 	}
 }
 
@@ -214,11 +213,11 @@ func (r *Rollout) pass(i int, w weighed, by string, now time.Time) {
 	if s.Wave < len(r.Policy.Waves) {
 		s.Wave++
 		s.WaveAt = &now
-		r.log(Move{At: now, What: "wave", Stamp: s.Name, Wave: s.Wave, By: by, Reason: w.why})
+		r.log(Event{At: now, What: "wave", Stamp: s.Name, Wave: s.Wave, By: by, Reason: w.why})
 		return
 	}
 	s.State, s.DoneAt = Done, &now
-	r.log(Move{At: now, What: "done", Stamp: s.Name, By: by, Reason: w.why})
+	r.log(Event{At: now, What: "done", Stamp: s.Name, By: by, Reason: w.why})
 }
 
 func (r *Rollout) ended(s *Stamp, w weighed, by string, now time.Time) {
@@ -236,7 +235,7 @@ func (r *Rollout) fail(i int, w weighed, now time.Time) {
 		r.ended(s, w, Robot, now)
 	}
 	s.Failed = true
-	r.log(Move{At: now, What: "failed", Stamp: s.Name, Wave: s.Wave, Reason: w.why})
+	r.log(Event{At: now, What: "failed", Stamp: s.Name, Wave: s.Wave, Reason: w.why})
 	r.failed(Cause{Stamp: s.Name, Wave: s.Wave, By: Robot, Reason: w.why, At: now, Failed: true}, now)
 }
 
@@ -255,7 +254,7 @@ func (r *Rollout) failed(c Cause, now time.Time) {
 
 func (r *Rollout) pause(c Cause, now time.Time) {
 	r.State, r.PausedAt, r.Cause = Paused, &now, &c
-	r.log(Move{At: now, What: "paused", Stamp: c.Stamp, Wave: c.Wave, By: c.By, Reason: c.Reason})
+	r.log(Event{At: now, What: "paused", Stamp: c.Stamp, Wave: c.Wave, By: c.By, Reason: c.Reason})
 }
 
 // turnBack has every stamp run what it ran before.
@@ -266,7 +265,7 @@ func (r *Rollout) turnBack(c Cause, ends State, now time.Time) {
 			r.Stamps[i].State = Back
 		}
 	}
-	r.log(Move{At: now, What: "rollingBack", Stamp: c.Stamp, Wave: c.Wave, By: c.By, Reason: c.Reason})
+	r.log(Event{At: now, What: "rollingBack", Stamp: c.Stamp, Wave: c.Wave, By: c.By, Reason: c.Reason})
 }
 
 // comeBack ends a rollout whose stamps are all back, or have had their time:
@@ -279,7 +278,7 @@ func (r *Rollout) comeBack(f Facts, now time.Time) {
 		}
 		if s.State == Back && s.DoneAt == nil && back(*s, f[s.Name], now) {
 			s.DoneAt = &now
-			r.log(Move{At: now, What: "back", Stamp: s.Name})
+			r.log(Event{At: now, What: "back", Stamp: s.Name})
 		}
 	}
 	missing := 0
@@ -296,7 +295,7 @@ func (r *Rollout) comeBack(f Facts, now time.Time) {
 	if missing > 0 {
 		reason = fmt.Sprintf("%d stamps have devices that are still on their way back", missing)
 	}
-	r.log(Move{At: now, What: string(r.State), Reason: reason})
+	r.log(Event{At: now, What: string(r.State), Reason: reason})
 }
 
 // back reports whether a stamp has told all its devices that can be told.
@@ -316,7 +315,7 @@ func (r *Rollout) beginNext(f Facts, now time.Time) bool {
 	}
 	s := &r.Stamps[i]
 	s.State, s.Wave, s.BeganAt, s.WaveAt, s.Base = Moving, 1, &now, &now, f[s.Name].Base
-	r.log(Move{At: now, What: "began", Stamp: s.Name, Wave: 1})
+	r.log(Event{At: now, What: "began", Stamp: s.Name, Wave: 1})
 	return true
 }
 

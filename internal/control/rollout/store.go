@@ -125,7 +125,7 @@ func (rs *Rollouts) settled(ctx context.Context, tx *sqldb.Tx, before, next Roll
 			return err
 		}
 	}
-	for _, m := range newMoves(before, next) {
+	for _, m := range newEvents(before, next) {
 		if err := rs.o.Audit.Record(ctx, tx, entryOf(next, m)); err != nil {
 			return err
 		}
@@ -160,12 +160,12 @@ func (rs *Rollouts) stand(ctx context.Context, tx *sqldb.Tx, old, s Standing, ch
 	return err
 }
 
-func newMoves(before, next Rollout) []Move {
-	n := min(next.Moves-before.Moves, len(next.Log))
+func newEvents(before, next Rollout) []Event {
+	n := min(next.Events-before.Events, len(next.Log))
 	return next.Log[len(next.Log)-n:]
 }
 
-func entryOf(r Rollout, m Move) audit.Entry {
+func entryOf(r Rollout, m Event) audit.Entry {
 	e := audit.Entry{Actor: m.By, Action: "rollout." + m.What, Object: r.ID, Outcome: audit.Done, Detail: m.Reason}
 	if e.Actor == "" {
 		e.Actor = Robot
