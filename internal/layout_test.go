@@ -118,6 +118,8 @@ github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: stamp/endpoint
 github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
+github.com/package-url/packageurl-go: control/gate
+github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
 github.com/spf13/cobra: cli
@@ -126,6 +128,7 @@ github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/twmb/franz-go: stamp/endpoint
+golang.org/x/mod/semver: control/gate
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant

@@ -77,6 +77,7 @@ func (s Span) check(field string, least, most time.Duration) error {
 // TestsGate wants uploaded test results.
 type TestsGate struct {
 	Suites      []string `json:"suites,omitempty" maxItems:"20" doc:"Suites that must each have results, such as unit; none means at least one of any"`
+	Environment string   `json:"environment,omitempty" doc:"Where they must have run; default anywhere"`
 	MaxFailures int      `json:"maxFailures,omitempty" doc:"Failed tests of a suite that are let pass; default 0"`
 	MinTests    int      `json:"minTests,omitempty" doc:"Tests of a suite that must have run; default 1"`
 	MaxAge      Span     `json:"maxAge,omitempty" doc:"How old results may be; default any age"`
@@ -141,6 +142,7 @@ type DevicesGate struct {
 type SBOMGate struct {
 	Severity string `json:"severity,omitempty" enum:"low,medium,high,critical" doc:"The least severity that counts; default high"`
 	Deadline Span   `json:"deadline,omitempty" doc:"How long after it became known one may stay; default 0s"`
+	MaxAge   Span   `json:"maxAge,omitempty" doc:"How long ago the list of vulnerabilities may have been uploaded; default 7d"`
 }
 
 // WebhookGate asks a program. It is sent the release, and answers with a verdict.
@@ -356,6 +358,9 @@ var Severities = []string{"low", "medium", "high", "critical"}
 func (s SBOMGate) check() error {
 	if s.Severity != "" && !slices.Contains(Severities, s.Severity) {
 		return problem.New(problem.Invalid, "must be one of %s, not %q", strings.Join(Severities, ", "), s.Severity).At("sbom.severity")
+	}
+	if err := s.MaxAge.check("sbom.maxAge", time.Minute, maxSpan); err != nil {
+		return err
 	}
 	return s.Deadline.check("sbom.deadline", 0, maxSpan)
 }

@@ -126,11 +126,12 @@ func (c calendar) at(t time.Time) Opening {
 	return Opening{Open: true, Reason: "no freeze is on"}
 }
 
-// edges are the moments after t at which the calendar may change, in order.
+// edges are the moments after t at which the calendar may change, in order, as
+// far as it is known.
 func (c calendar) edges(t time.Time) (all []time.Time) {
 	for _, w := range c.windows {
 		for _, edge := range []time.Time{w.from, w.to} {
-			if edge.After(t) {
+			if edge.After(t) && edge.Before(t.Add(horizon)) {
 				all = append(all, edge)
 			}
 		}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -33,10 +34,13 @@ type Options struct {
 // Gates judges releases, and keeps what it judged them by.
 type Gates struct {
 	Options
+	prometheus, webhooks *http.Client
 }
 
 // New returns the gates kept in a database.
-func New(o Options) *Gates { return &Gates{Options: o} }
+func New(o Options) *Gates {
+	return &Gates{Options: o, prometheus: o.Guard.Client(askTimeout), webhooks: o.Guard.Client(0)}
+}
 
 // evaluation is how long all gates of a promotion may take together.
 const evaluation = 2 * time.Minute
@@ -64,21 +68,25 @@ func (g *Gates) Evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 
 func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate, s Subject) Result {
 	switch gate.Kind() {
+	case resource.GateTests:
+		return g.tests(ctx, now, *gate.Tests, s)
+	case resource.GatePromQL:
+		return g.promQL(ctx, now, *gate.PromQL, s)
+	case resource.GateSLO:
+		return g.slo(ctx, now, *gate.SLO, s)
 	case resource.GateApprovals:
 		return g.approvals(ctx, *gate.Approvals, s)
 	case resource.GateSoak:
 		return soak(now, *gate.Soak, s)
+	case resource.GateDevices:
+		return g.devices(ctx, *gate.Devices, s)
+	case resource.GateSBOM:
+		return g.sbom(ctx, now, *gate.SBOM, s)
+	case resource.GateWebhook:
+		return g.webhook(ctx, now, *gate.Webhook, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }
 
 // failed is the result of a gate that could not be looked at.
 func failed(err error) Result { return Result{Verdict: Error, Reason: reasonOf(err)} }
-
-// Component is a part of what a release is made of, as its bill of materials
-// names it.
-type Component struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	PURL    string `json:"purl,omitempty"`
-}

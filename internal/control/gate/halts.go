@@ -56,17 +56,10 @@ func (g *Gates) Halt(ctx context.Context, actor access.Actor, h Halt, life time.
 
 // mayHalt refuses an environment that is not there, and one halt too many.
 func (g *Gates) mayHalt(ctx context.Context, tx *sqldb.Tx, environment string) error {
-	count := func(rows *sql.Rows) (n int, err error) { return n, rows.Scan(&n) }
-	if environment != "" {
-		n, _, err := sqldb.Row(ctx, tx, count, "SELECT count(*) FROM environment WHERE name = ?", environment)
-		if err == nil && n == 0 {
-			err = problem.New(problem.NotFound, "there is no environment %q", environment).At("environment")
-		}
-		if err != nil {
-			return err
-		}
+	if err := g.mustExist(ctx, tx, environment); err != nil {
+		return err
 	}
-	n, _, err := sqldb.Row(ctx, tx, count, "SELECT count(*) FROM halt WHERE lifted_at IS NULL AND (until IS NULL OR until > ?)", sqldb.Micros(g.Now()))
+	n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM halt WHERE lifted_at IS NULL AND (until IS NULL OR until > ?)", sqldb.Micros(g.Now()))
 	if err == nil && n >= maxHalts {
 		err = problem.New(problem.Conflict, "%d halts are on, the most there may be; lift some", n)
 	}

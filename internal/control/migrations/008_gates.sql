@@ -48,14 +48,22 @@ CREATE TABLE halt (
   lifted_at   INTEGER
 );
 
--- Known vulnerabilities, as OSV documents say them.
+-- Known vulnerabilities, of OSV documents, and the packages they are in.
 CREATE TABLE vulnerability (
   id         TEXT PRIMARY KEY,
-  severity   TEXT    NOT NULL,
+  severity   TEXT    NOT NULL, -- low, medium, high, critical or unrated
+  summary    TEXT    NOT NULL,
   known_at   INTEGER NOT NULL,
-  document   TEXT    NOT NULL, -- JSON: what of the OSV document counts
   updated_at INTEGER NOT NULL
 );
+CREATE INDEX vulnerability_updated ON vulnerability (updated_at);
+CREATE TABLE vulnerable_package (
+  vulnerability TEXT NOT NULL REFERENCES vulnerability (id) ON DELETE CASCADE,
+  package       TEXT NOT NULL, -- type/namespace/name, as in package URLs
+  affected      TEXT NOT NULL  -- JSON: its versions and ranges
+);
+CREATE INDEX vulnerable_package_package ON vulnerable_package (package);
+CREATE INDEX vulnerable_package_vulnerability ON vulnerable_package (vulnerability);
 
 -- One row: what webhooks are signed with.
 CREATE TABLE gate_key (
