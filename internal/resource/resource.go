@@ -24,9 +24,11 @@ const (
 	KindEnrollment      = "Enrollment"
 	KindRoute           = "Route"
 	KindTenant          = "Tenant"
+	KindRelease         = "Release"
 )
 
-// Kinds are all kinds in the order in which they must be applied.
+// Kinds are all kinds that are applied, in the order in which they must be. A
+// release is made once instead, and stays as it is.
 var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
 
 // Plural is a kind's collection in the API's paths.
@@ -57,6 +59,13 @@ type EnvironmentSpec struct {
 	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
 	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
 	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
+	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
+}
+
+// Signing says whose signatures an environment's metadata needs.
+type Signing struct {
+	Keys      []string `json:"keys" maxItems:"20" doc:"Public keys, PEM: Ed25519 or ECDSA P-256"`
+	Threshold int      `json:"threshold,omitempty" doc:"How many of them must sign; default 1"`
 }
 
 // StampSpec declares a stamp.
@@ -152,12 +161,22 @@ var (
 	hostName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 )
 
+// roles are the parts of signed metadata that no environment may be named like.
+var roles = []string{"root", "targets", "snapshot", "timestamp"}
+
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
 	case KindEnvironment, KindStamp, KindRoute, KindTenant:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
+		}
+		if kind == KindEnvironment && slices.Contains(roles, text) {
+			return problem.New(problem.Invalid, "%s is the name of a part of signed metadata, in which environments have parts by their names; choose another", text).At("metadata.name")
+		}
+	case KindRelease:
+		if !releaseName.MatchString(text) {
+			return problem.New(problem.Invalid, "a release's name has 1 to 63 of letters, digits and '._+-', not '._+-' at its ends, such as v1.4.0, unlike %q", text).At("metadata.name")
 		}
 	default:
 		if !enrollmentName.MatchString(text) {
@@ -177,6 +196,9 @@ func (s EnvironmentSpec) Check(self string) error {
 		if err := s.Promotion.Check(); err != nil {
 			return err
 		}
+	}
+	if err := s.Signing.check(); err != nil {
+		return err
 	}
 	rule := s.AutoMove
 	if rule == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
-	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
@@ -49,6 +49,7 @@ type Gates interface {
 	Reject(ctx context.Context, actor access.Actor, s gate.Subject, reason string) error
 	Approvals(ctx context.Context, promotion string) ([]gate.Approval, error)
 	Halts(ctx context.Context, environment string) ([]gate.Halt, error)
+	Sign(ctx context.Context, req *http.Request, id string, body []byte) error
 }
 
 // Options are what promotions work with.

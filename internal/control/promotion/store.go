@@ -237,3 +237,8 @@ func (ps *Promotions) stretch(ctx context.Context, environment, digest string, h
 		return err
 	})
 }
+
+func jsonOf(v any) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
+}
