@@ -26,11 +26,15 @@ import (
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -50,8 +54,13 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
-	Version      string // of the program
-	Logger       *slog.Logger
+	// Guard says where gates and webhooks may be; nil lets out to public
+	// addresses alone.
+	Guard *outbound.Guard
+	// Prometheus is asked by gates that name none; may be empty.
+	Prometheus string
+	Version    string // of the program
+	Logger     *slog.Logger
 }
 
 // Artifacts says where the files of releases are, and how much of them there
@@ -83,6 +92,9 @@ type Plane struct {
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
 	signing      *signing.Signing
+	gates        *gate.Gates
+	rollouts     *rollout.Rollouts
+	promotions   *promotion.Promotions
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -124,7 +136,10 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	if err := p.promoting(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }
@@ -153,6 +168,42 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 		bus.Answer(o.Conn, link.ControlPeer, link.ArtifactRead, p.artifacts.Read),
 		bus.Answer(o.Conn, link.ControlPeer, link.MetadataRead, p.signing.Read),
 	)
+}
+
+// promoting builds what takes releases through environments onto stamps.
+func (p *Plane) promoting(o Options, log *audit.Log) (err error) {
+	if o.Guard == nil {
+		if o.Guard, err = outbound.New(nil); err != nil {
+			return err
+		}
+	}
+	p.gates = gate.New(gate.Options{
+		DB: p.db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query, Release: p.releases.Get,
+		Components: p.components,
+	})
+	p.rollouts = rollout.New(rollout.Options{
+		DB: p.db, Audit: log, Fleet: p.environments, Release: p.releases.Get, Judge: p.gates.Evaluate, Raise: p.environments.Raise, Reroute: p.environments.Kick, Logger: o.Logger, Now: time.Now,
+		Put: func(ctx context.Context, stamp string, doc link.Releases) error {
+			_, err := bus.Ask(ctx, o.Conn, link.StampPeer(stamp), link.ReleasesPut, doc)
+			return err
+		},
+	})
+	p.environments.ReleaseRoutes = p.rollouts.Routes
+	p.promotions = promotion.New(promotion.Options{
+		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
+		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+	})
+	return nil
+}
+
+// components are what a release is made of, as gates judge it.
+func (p *Plane) components(ctx context.Context, r link.Release) ([]gate.Component, error) {
+	found, err := p.releases.Components(ctx, r.Name)
+	all := make([]gate.Component, len(found))
+	for i, c := range found {
+		all[i] = gate.Component(c)
+	}
+	return all, err
 }
 
 // How often artifacts and signatures are looked after.
@@ -224,6 +275,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "environments", Run: p.environments.Run},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
+		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 	)
 }

@@ -280,7 +280,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard,
 	})
 	if err != nil {
 		return err

@@ -56,6 +56,9 @@ func merge(all []link.Observed) (sum link.Observed) {
 		o.Refused += sum.Refused
 		o.Throttled += sum.Throttled
 		o.OverQuota += sum.OverQuota
+		if o.Releases == nil { // one process tells of them for all
+			o.Releases = sum.Releases
+		}
 		o.Messages = max(o.Messages, sum.Messages)
 		o.Limits.Connections += sum.Limits.Connections
 		o.Limits.ConnectsPerSecond += sum.Limits.ConnectsPerSecond
