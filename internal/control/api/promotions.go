@@ -148,9 +148,9 @@ func (a *api) promotions() {
 		}
 		return listOf(all, next), err
 	})
-	route(a, "GET", "/api/v1/promotions/{id}", "getPromotion", "A promotion with everything that is known of it", func(ctx context.Context, in *IDRef) (*body[promotion.Detail], error) {
+	route(a, "GET", "/api/v1/promotions/{id}", "getPromotion", "A promotion with everything that is known of it", func(ctx context.Context, in *IDRef) (*body[promotion.Dossier], error) {
 		d, err := a.Promotions.Show(ctx, in.ID)
-		return &body[promotion.Detail]{d}, err
+		return &body[promotion.Dossier]{d}, err
 	})
 	a.promotionWords()
 	a.environmentWords()
