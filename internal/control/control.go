@@ -66,10 +66,13 @@ type Options struct {
 // Artifacts says where the files of releases are, and how much of them there
 // may be.
 type Artifacts struct {
-	Dir string   // empty means one in Options.Dir
-	S3  *link.S3 // instead of a directory
-	artifact.Limits
+	Dir    string   // empty means one in Options.Dir
+	S3     *link.S3 // instead of a directory
+	Limits ArtifactLimits
 }
+
+// ArtifactLimits bound the files of releases.
+type ArtifactLimits = artifact.Limits
 
 // Joining is what membership needs to know of the installation and of this
 // process.
