@@ -29,7 +29,7 @@ const imports = `
 /device/retry:
 
 cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/membership control/promotion control/release control/rollout control/signing link problem resource
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 simfleet: /device /device/retry
@@ -37,7 +37,7 @@ simscale: link problem provisioning/allocation
 
 control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/membership control/promotion control/release control/rollout control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
 control/console: control/access control/audit control/environment control/fleet link problem resource

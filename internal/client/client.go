@@ -89,11 +89,13 @@ func path(segments ...string) string {
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	var content io.Reader
 	if r.body != nil {
-		text, err := json.Marshal(r.body)
-		if err != nil {
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(false) // a file that is XML would grow sixfold
+		if err := encoder.Encode(r.body); err != nil {
 			return nil, err
 		}
-		content = bytes.NewReader(text)
+		content = &text
 	}
 	target := c.base.String() + r.path
 	if len(r.query) > 0 {

@@ -54,8 +54,7 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
-	// Guard says where gates and webhooks may be; nil lets out to public
-	// addresses alone.
+	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus is asked by gates that name none; may be empty.
 	Prometheus string
@@ -139,10 +138,12 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	if err := p.promoting(o, log); err != nil {
-		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
-	}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.gates = gate.New(gate.Options{
+		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query,
+		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
+	})
+	p.promoting(o, log)
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }
@@ -174,16 +175,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 }
 
 // promoting builds what takes releases through environments onto stamps.
-func (p *Plane) promoting(o Options, log *audit.Log) (err error) {
-	if o.Guard == nil {
-		if o.Guard, err = outbound.New(nil); err != nil {
-			return err
-		}
-	}
-	p.gates = gate.New(gate.Options{
-		DB: p.db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query, Release: p.releases.Get,
-		Components: p.components,
-	})
+func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.rollouts = rollout.New(rollout.Options{
 		DB: p.db, Audit: log, Fleet: p.environments, Release: p.releases.Get, Judge: p.gates.Evaluate, Raise: p.environments.Raise, Reroute: p.environments.Kick, Logger: o.Logger, Now: time.Now,
 		Put: func(ctx context.Context, stamp string, doc link.Releases) error {
@@ -196,17 +188,6 @@ func (p *Plane) promoting(o Options, log *audit.Log) (err error) {
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
 		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
 	})
-	return nil
-}
-
-// components are what a release is made of, as gates judge it.
-func (p *Plane) components(ctx context.Context, r link.Release) ([]gate.Component, error) {
-	found, err := p.releases.Components(ctx, r.Name)
-	all := make([]gate.Component, len(found))
-	for i, c := range found {
-		all[i] = gate.Component(c)
-	}
-	return all, err
 }
 
 // How often artifacts and signatures are looked after.

@@ -44,8 +44,10 @@ type Config struct {
 	TLS    TLS      `json:"tls,omitzero"`
 	Link   Link     `json:"link,omitzero"`
 	Join   Join     `json:"join,omitzero"`
-	// Networks are private networks that routes and webhooks may reach.
+	// Networks are private networks that routes, webhooks and gates may reach.
 	Networks []string `json:"networks,omitempty"`
+	// Prometheus is the URL of what control's gates ask that name none.
+	Prometheus string `json:"prometheus,omitempty"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
@@ -279,6 +281,8 @@ func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
+	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
+		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":

@@ -17,6 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
@@ -36,7 +37,7 @@ type world struct {
 	*gate.Gates
 	log        *audit.Log
 	clock      time.Time
-	components []gate.Component
+	components []release.Component
 	answers    func(query string) []fleet.Answer
 }
 
@@ -68,7 +69,7 @@ func newWorld(t *testing.T) *world {
 			}
 			return v1, nil
 		},
-		Components: func(context.Context, link.Release) ([]gate.Component, error) { return w.components, nil },
+		Components: func(context.Context, string) ([]release.Component, error) { return w.components, nil },
 	})
 	err = db.Commit(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES ('test', '{}', 1, 0, 0)")
@@ -380,10 +381,10 @@ func TestWebhookGate(t *testing.T) {
 		t.Errorf("asked %+v", question)
 	}
 	checkSignature(t, w, signed)
-	release := make(chan struct{})
-	reply = func(http.ResponseWriter) { <-release }
+	answered := make(chan struct{})
+	reply = func(http.ResponseWriter) { <-answered }
 	w.verdict(t, g, s, gate.Error, "did not answer")
-	close(release)
+	close(answered)
 	guard, err := outbound.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +409,7 @@ func TestSBOMGate(t *testing.T) {
 	}
 	w.verdict(t, g, gate.Subject{Release: v1}, gate.Fail, "no bill of materials")
 	w.verdict(t, g, s, gate.Fail, "lists nothing")
-	w.components = []gate.Component{{Name: "openssl", Version: "3.0.1", PURL: "pkg:generic/openssl@3.0.1"}, {Name: "yaml", Version: "1.2.0", PURL: "pkg:golang/example.com/yaml@v1.2.0"}}
+	w.components = []release.Component{{Name: "openssl", Version: "3.0.1", PURL: "pkg:generic/openssl@3.0.1"}, {Name: "yaml", Version: "1.2.0", PURL: "pkg:golang/example.com/yaml@v1.2.0"}}
 	w.verdict(t, g, s, gate.Inconclusive, "no vulnerabilities were uploaded")
 	const old = `{"id":"GO-1","summary":"crash","published":"2026-01-01T00:00:00Z","database_specific":{"severity":"HIGH"},
 		"affected":[{"package":{"ecosystem":"Go","name":"example.com/yaml"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"},{"fixed":"%s"}]}]}]}`
@@ -429,7 +430,7 @@ func TestSBOMGate(t *testing.T) {
 	upload(`[{"id":"X-2","affected":[{"package":{"purl":"pkg:generic/openssl"},"versions":["3.0.1"]}]}]`)
 	w.clock = now.Add(31 * 24 * time.Hour)
 	w.verdict(t, g, s, gate.Fail, "X-2 in openssl 3.0.1 (unrated)")
-	w.components = append(w.components[1:], gate.Component{Name: "vendored"})
+	w.components = append(w.components[1:], release.Component{Name: "vendored"})
 	w.verdict(t, g, s, gate.Warn, "1 have no package URL")
 	if all, err := w.Vulnerabilities(ctx, "", 10); err != nil || len(all) != 1 || all[0].ID != "X-2" || !all[0].KnownAt.Equal(now) {
 		t.Errorf("%+v, %v", all, err)
