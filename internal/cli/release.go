@@ -22,7 +22,7 @@ import (
 
 func (a *app) release() *cobra.Command {
 	group := a.group("release", "Make, compare and sign releases: what runs, as one immutable set", `  slipway release create -f release.yaml --name v1.4.0
-  slipway release diff v1.3.0 v1.4.0`, a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseDiff(), a.releaseComponents(), a.releaseSign(), a.releaseDelete())
+  slipway release diff v1.3.0 v1.4.0`, a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseDiff(), a.releaseWhere(), a.releaseComponents(), a.releaseSign(), a.releaseDelete())
 	group.Aliases = []string{"releases"}
 	return group
 }

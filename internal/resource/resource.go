@@ -78,6 +78,8 @@ type StampSpec struct {
 	Weight      int             `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
 	State       link.StampState `json:"state,omitempty" doc:"open, draining or closed; default open"`
 	Tenants     []string        `json:"tenants,omitempty" doc:"The only tenants whose devices it takes; none means all"`
+	Ring        *int            `json:"ring,omitempty" minimum:"0" maximum:"100" doc:"When releases come to it: 0 first, then 1, and so on; default 1"`
+	Pace        *Pace           `json:"pace,omitempty" doc:"How often it takes releases"`
 	Local       bool            `json:"local,omitempty" doc:"Control starts it on its own machine and looks after it"`
 	Host        string          `json:"host,omitempty" doc:"Public host name; default an address of its own on this machine"`
 }
@@ -235,7 +237,12 @@ func (s StampSpec) Check() (StampSpec, error) {
 	if s.State == "" {
 		s.State = link.StampOpen
 	}
+	if err := s.Pace.Check("spec.pace"); err != nil {
+		return s, err
+	}
 	switch {
+	case s.RingOf() < 0 || s.RingOf() > 100:
+		return s, problem.New(problem.Invalid, "a stamp's ring is 0 to 100, not %d", s.RingOf()).At("spec.ring")
 	case s.Environment == "":
 		return s, problem.New(problem.Invalid, "a stamp belongs to an environment; name it").At("spec.environment")
 	case s.Region == "" || len(s.Region) > 63:
@@ -250,6 +257,14 @@ func (s StampSpec) Check() (StampSpec, error) {
 		return s, problem.New(problem.Invalid, "%q is not a host name; the port is the server's setting", s.Host).At("spec.host")
 	}
 	return s, nil
+}
+
+// RingOf is the stamp's ring.
+func (s StampSpec) RingOf() int {
+	if s.Ring == nil {
+		return 1
+	}
+	return *s.Ring
 }
 
 // SpecOf reads a resource's spec, which Decode has checked, as its kind's form.

@@ -22,7 +22,9 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -38,6 +40,8 @@ type Options struct {
 	Signing      *signing.Signing
 	Gates        *gate.Gates
 	Members      *membership.Membership // nil where all planes are in one process
+	Rollouts     *rollout.Rollouts
+	Promotions   *promotion.Promotions
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -83,6 +87,7 @@ func New(o Options) http.Handler {
 	a.queries()
 	a.peers()
 	a.tenants()
+	a.promotions()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

@@ -58,7 +58,7 @@ func merge(all []link.Observed) (sum link.Observed) {
 		o.Throttled += sum.Throttled
 		o.OverQuota += sum.OverQuota
 		o.Admission = o.Admission.Plus(sum.Admission)
-		o.Releases = cmp.Or(o.Releases, sum.Releases)
+		o.Releases = cmp.Or(o.Releases, sum.Releases) // one process tells of them for all
 		o.Messages = max(o.Messages, sum.Messages)
 		o.Limits.Connections += sum.Limits.Connections
 		o.Limits.ConnectsPerSecond += sum.Limits.ConnectsPerSecond
