@@ -328,7 +328,9 @@ func TestADeviceFetchesItsFiles(t *testing.T) {
 	control := newSource(t, r.link)
 	content := bytes.Repeat([]byte("firmware"), 200_000)
 	fw, other := control.add(content), control.add([]byte("other"))
-	control.set(func() { control.metadata["1.root.json"], control.metadata["timestamp.json"] = []byte("{}"), []byte(`{"v":1}`) })
+	control.set(func() {
+		control.metadata["1.root.json"], control.metadata["timestamp.json"] = []byte("{}"), []byte(`{"v":1}`)
+	})
 	v1 := releaseOf(1, "1.0", fw)
 	r.put("d1", 1)
 	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
