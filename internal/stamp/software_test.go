@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,7 +107,12 @@ func (f *follower) last() (o link.UpdateOrder, n int) {
 func (r *rig) follow(id string, behave func(link.UpdateOrder) []link.UpdateReport) *follower {
 	r.t.Helper()
 	f := &follower{id: id}
-	c := r.connect(id, true)
+	var c *client
+	until(r.t, func() bool { // the stamp admits so many a second
+		dialled, code := r.dial(connectOf(id, true))
+		c = dialled
+		return code == mqtt.Accepted
+	})
 	if err := c.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -198,7 +204,7 @@ func reach(t *testing.T, progress func() link.Progress, so func(link.Progress) b
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !so(progress()); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); !so(progress()); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %+v", progress())
 		}
@@ -408,5 +414,58 @@ func TestADeviceFetchesItsFiles(t *testing.T) {
 	}
 	if !limited {
 		t.Error("a device may ask as often as it likes")
+	}
+}
+
+var fleetSize = flag.Int("fleet", 200, "how many devices are connected while a wave begins")
+
+// TestAWaveIsQuick has a wave reach devices that are connected: the first at
+// once, and all of them in a minute at most, however many a machine holds.
+func TestAWaveIsQuick(t *testing.T) {
+	r := newRig(t)
+	newSource(t, r.link)
+	progress := r.progress()
+	var fleet []*follower
+	for i := range *fleetSize {
+		r.put(fmt.Sprint("d", i), 1)
+	}
+	for i := range *fleetSize {
+		fleet = append(fleet, r.follow(fmt.Sprint("d", i), obey))
+	}
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	ordered := func(since time.Time, name string) (first, last time.Duration) {
+		first = time.Hour
+		for _, f := range fleet {
+			f.mu.Lock()
+			at := f.times[len(f.times)-1].Sub(since)
+			first, last = min(first, at), max(last, at)
+			f.mu.Unlock()
+			if o, _ := f.last(); o.Release != name {
+				t.Fatalf("%s was told of %s last", f.id, o.Release)
+			}
+		}
+		return first, last
+	}
+	began := time.Now()
+	step := func(d link.Releases, so func(link.Progress) bool) {
+		t.Helper()
+		began = time.Now()
+		ask(r, link.ReleasesPut, d)
+		reach(t, progress, func(p link.Progress) bool { return p.Version == d.Version && p.Complete && so(p) })
+	}
+	all := int64(*fleetSize)
+	step(link.Releases{Version: 1, Environment: "test", Base: &v1}, func(p link.Progress) bool { return p.Devices.Updated == all })
+	step(link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{ID: "r", Release: v2, Wave: 1, Reach: link.Reach{Share: 1}}},
+		func(p link.Progress) bool { return p.Reached.Updated == all })
+	first, last := ordered(began, "2.0")
+	t.Logf("a wave reached the first of %d devices after %s and the last after %s", all, first, last)
+	if first > time.Second || last > time.Minute {
+		t.Error("that is too slow")
+	}
+	step(link.Releases{Version: 3, Environment: "test", Base: &v1}, func(p link.Progress) bool { return p.Devices.Updated == all })
+	first, last = ordered(began, "1.0")
+	t.Logf("a rollback reached the first of %d devices after %s and the last after %s", all, first, last)
+	if first > time.Second || last > time.Minute {
+		t.Error("that is too slow")
 	}
 }
