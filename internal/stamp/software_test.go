@@ -469,3 +469,100 @@ func TestAWaveIsQuick(t *testing.T) {
 		t.Error("that is too slow")
 	}
 }
+
+// TestARolloutGoesOnAfterARestart stops the stamp while devices work on their
+// orders, and lets it go on without control.
+func TestARolloutGoesOnAfterARestart(t *testing.T) {
+	const devices = 6
+	r := newRig(t)
+	progress := r.progress()
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	for i := range devices {
+		r.put(fmt.Sprint("d", i), 1)
+		r.follow(fmt.Sprint("d", i), func(o link.UpdateOrder) []link.UpdateReport {
+			if o.Release == "2.0" {
+				return obey(o)[:1] // and then the stamp is gone
+			}
+			return obey(o)
+		})
+	}
+	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Devices.Updated == devices })
+	ask(r, link.ReleasesPut, link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{
+		ID: "r1", Release: v2, Wave: 1, Reach: link.Reach{Share: 0.5}, Parallel: 2, DeadlineSeconds: 3600,
+	}})
+	working := func() (ids []string) {
+		for id, u := range r.updates() {
+			if u.Reason == link.OrderDownloading && u.Progress == 50 {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	until(t, func() bool { return len(working()) == 2 })
+	before := r.updates()
+	r.stop()
+	r.start(r.server)
+	for id, u := range r.updates() {
+		if u.Order != before[id].Order || u.Wave != before[id].Wave {
+			t.Errorf("%s stood at %+v, and stands at %+v", id, before[id], u)
+		}
+	}
+	for i := range devices {
+		r.follow(fmt.Sprint("d", i), obey)
+	}
+	reach(t, progress, func(p link.Progress) bool {
+		return p.Version == 2 && p.Complete && p.Reached.Updated == 3 && p.Devices.Updated == devices
+	})
+	// What was seen begins anew with the process, for both groups.
+	reach(t, progress, func(p link.Progress) bool { return p.Others.DeviceSeconds > 0 || p.Updated.DeviceSeconds > 0 })
+
+	// A device that moves away leaves the census, and one that comes enters it.
+	ask(r, link.IdentityRemove, link.RemoveIdentity{DeviceID: "d0", Epoch: 1, Reason: "move"})
+	r.put("d9", 1)
+	r.follow("d9", obey)
+	until(t, func() bool {
+		all := r.updates()
+		_, there := all["d0"]
+		return !there && len(all) == devices && all["d9"].State == link.UpdateDone
+	})
+	until(t, func() bool {
+		return len(ask(r, link.DeviceQuery, link.QueryDevices{Where: "deviceId = 'd9' AND connectionState = 'Connected'"}).Items) == 1
+	})
+
+	// A device that connects again counts once, in its group.
+	reconnects := progress().Updated.Reconnects + progress().Others.Reconnects
+	r.follow("d9", obey)
+	reach(t, progress, func(p link.Progress) bool { return p.Updated.Reconnects+p.Others.Reconnects == reconnects+1 })
+}
+
+// TestADeviceThatOnlyAsks has a device that never connects follow its orders.
+func TestADeviceThatOnlyAsks(t *testing.T) {
+	r := newRig(t)
+	progress := r.progress()
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	r.put("d1", 1)
+	engine := r.stamp.Software()
+	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Devices.Pending == 1 })
+	follow := func(release string) {
+		t.Helper()
+		o, u, ok, err := engine.Order(t.Context(), "d1")
+		if err != nil || !ok || o.Release != release || u.State != link.UpdatePending {
+			t.Fatalf("%+v, %+v, %v, %v", o, u, ok, err)
+		}
+		for _, report := range append([]link.UpdateReport{{Order: o.Order - 1, Phase: link.OrderFailed}}, obey(o)...) {
+			if err := engine.Report(t.Context(), "d1", report); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reach(t, progress, func(p link.Progress) bool { return p.Devices.Updated == 1 && p.Complete })
+	}
+	follow("1.0")
+	ask(r, link.ReleasesPut, link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{ID: "r1", Release: v2, Wave: 1, Reach: link.Reach{Share: 1}}})
+	reach(t, progress, func(p link.Progress) bool { return p.Version == 2 && p.Complete && p.Reached.Pending == 1 })
+	follow("2.0")
+	if _, _, _, err := engine.Order(t.Context(), "nobody"); !problem.Is(err, problem.NotFound) {
+		t.Errorf("a device that is not here: %v", err)
+	}
+}
