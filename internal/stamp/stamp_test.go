@@ -36,6 +36,7 @@ type rig struct {
 	link     *bus.Conn
 	address  string
 	limits   hub.Limits
+	stamp    *stamp.Stamp
 	server   *bus.Server
 	stop     func()
 }
@@ -79,6 +80,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	s.SetHosts([]string{host})
+	r.stamp = s
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
@@ -110,7 +112,7 @@ func (r *rig) start() {
 	}
 	// The stamp answers once Run has begun.
 	for {
-		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.PolicyList, link.None{}); !problem.Is(err, problem.NotReady) {
+		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.ConsumerList, link.None{}); !problem.Is(err, problem.NotReady) {
 			return
 		}
 	}
