@@ -40,6 +40,17 @@ func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int
 	return t.Reported.Version, err
 }
 
+// ReportAs is Report for a device that keeps no connection.
+func (h *Hub) ReportAs(ctx context.Context, s Sender, patch []byte) error {
+	now := h.Now()
+	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) { return t.PatchReported(patch, now) })
+	if err == nil {
+		h.changed(s.DeviceID)
+		h.noteTwin(s.DeviceID, t.Version, "reported", patch)
+	}
+	return err
+}
+
 // Twin returns the twin as back ends see it.
 func (h *Hub) Twin(ctx context.Context, ref link.DeviceRef) (link.Twin, error) {
 	t, err := h.Twins.Get(ctx, ref.DeviceID)
