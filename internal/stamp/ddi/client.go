@@ -20,7 +20,7 @@ const (
 func clientOf(userAgent string) Client {
 	text := strings.ToLower(userAgent)
 	switch {
-	case strings.HasPrefix(text, "swupdate"):
+	case strings.HasPrefix(text, "swupdate"), strings.HasPrefix(text, "libcurl-agent"): // as it called itself up to 2022
 		return SWUpdate
 	case strings.HasPrefix(text, "rauc-hawkbit"):
 		return RAUC

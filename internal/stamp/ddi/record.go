@@ -134,7 +134,7 @@ func (r Record) Feedback(id int64, f Feedback, offer Offer, offered bool) (Recor
 	case "download", "downloaded":
 		report.Phase = link.OrderDownloading
 	default:
-		a.Written = a.Written || slices.Contains(f.Details, allWritten)
+		a.Written = a.Written || slices.Contains(f.Details, allWritten) || f.Of > 0 && f.Done == f.Of
 		report.Phase, report.Progress = link.OrderInstalling, f.percent()
 		if a.Written {
 			report.Progress = 100

@@ -78,7 +78,7 @@ func (e *engine) order(id string, number int64, version string, content []byte, 
 	long, short, shorter := sha256.Sum256(content), sha1.Sum(content), md5.Sum(content)
 	o := link.UpdateOrder{Order: number, Release: "v" + version, Digest: "d" + version, Environment: "test", Software: []link.Software{{
 		Name: "firmware", Version: version, Metadata: metadata,
-		Artifacts: []link.Artifact{{File: "app " + version + ".bin", Size: int64(len(content)),
+		Artifacts: []link.Artifact{{File: "app " + version + ".swu", Size: int64(len(content)),
 			SHA256: hex.EncodeToString(long[:]), SHA1: hex.EncodeToString(short[:]), MD5: hex.EncodeToString(shorter[:])}},
 	}}}
 	e.mu.Lock()
@@ -129,6 +129,8 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, now: time.Now(), engine: &engine{
 		orders: map[string]link.UpdateOrder{}, states: map[string]link.UpdateState{}, reports: map[string][]link.UpdateReport{}, files: map[string][]byte{},
 	}}
+	settings := ddi.DefaultSettings
+	settings.Poll = time.Second
 	quiet := slog.New(slog.DiscardHandler)
 	limits := hub.DefaultLimits
 	limits.RequestRate, limits.RequestBurst = 1000, 1000
@@ -136,7 +138,7 @@ func newRig(t testing.TB) *rig {
 		Stamp: "test-1", Hosts: func() []string { return []string{"hub"} }, Devices: device.NewDevices(db, twins), Twins: twins,
 		Queues: command.NewQueues(db), Limits: limits, Logger: quiet, Now: r.clock,
 	})
-	r.edge = ddi.New(ddi.Parts{Hub: r.hub, Engine: r.engine, DB: db, Settings: ddi.DefaultSettings, Logger: quiet, Now: r.clock})
+	r.edge = ddi.New(ddi.Parts{Hub: r.hub, Engine: r.engine, DB: db, Settings: settings, Logger: quiet, Now: r.clock})
 	r.server = httptest.NewServer(r.edge)
 	t.Cleanup(r.server.Close)
 	return r
