@@ -27,6 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -346,7 +347,7 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
-	if local := in.stamps.byHost(r.Host); local != nil && within(r.URL.Path, hubPaths) {
+	if local := in.stamps.byHost(r.Host); local != nil && (within(r.URL.Path, hubPaths) || ddi.IsPath(r.URL.Path)) {
 		local.stamp.HTTPHandler().ServeHTTP(w, r)
 		return
 	}

@@ -83,7 +83,8 @@ func (e *Edge) attributes(q *request) error {
 		if s.Told && maps.Equal(after, s.Attributes) {
 			return s.Record, nil, nil
 		}
-		r, report := s.Runs(e.Settings.read(after))
+		hardware, software := e.Settings.read(after)
+		r, report := s.Runs(hardware, software, s.current)
 		r.Told, r.Attributes = true, after
 		e.publish(q, r)
 		return r, &report, nil
@@ -101,7 +102,7 @@ func (e *Edge) runs(q *request) error {
 		return problem.New(problem.Invalid, `what is installed reads {"name":"firmware","version":"1.1.0"}`)
 	}
 	return e.change(q, func(s standing) (Record, *link.UpdateReport, error) {
-		r, report := s.Runs("", map[string]string{bounded(sent.Name): bounded(sent.Version)})
+		r, report := s.Runs("", map[string]string{bounded(sent.Name): bounded(sent.Version)}, s.current)
 		return r, &report, nil
 	})
 }
@@ -119,7 +120,7 @@ func (e *Edge) publish(q *request, r Record) {
 	}
 	patch, err := json.Marshal(map[string]any{reportedProperty: map[string]any{"client": string(r.Client), "attributes": shown}})
 	if err == nil {
-		err = e.Hub.ReportAs(q.ctx, q.sender, patch)
+		err = e.Hub.ReportFor(q.ctx, q.sender.DeviceID, patch)
 	}
 	if err != nil {
 		e.Logger.Warn("attributes were not put into a twin", "device", q.sender.DeviceID, "error", err)

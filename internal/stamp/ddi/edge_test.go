@@ -152,7 +152,7 @@ func TestSuccessBeforeTheRestartIsNotConfirmed(t *testing.T) {
 		t.Errorf("success is reported as %+v", got)
 	}
 	r.as("d1", "PUT", base+"d1/configData", `{"mode":"merge","data":{"version":"1.0"}}`, rauc...)
-	if got := r.engine.last("d1"); got.Phase != "" || got.Software["firmware"] != "1.0" {
+	if got := r.engine.last("d1"); got.Phase != link.OrderInstalling || got.Software["firmware"] != "1.0" {
 		t.Errorf("the old version is reported as %+v", got)
 	}
 	r.as("d1", "PUT", base+"d1/configData", `{"mode":"merge","data":{"version":"2.0"}}`, rauc...)

@@ -59,6 +59,18 @@ func (e *Edge) SetGateway(ctx context.Context, req link.SetUpdateGateway) (link.
 	return link.UpdateGateway{Tenant: req.Tenant, Token: token}, err
 }
 
+// Token answers control; see link.UpdateTokenRead.
+func (e *Edge) Token(ctx context.Context, ref link.DeviceRef) (link.UpdateToken, error) {
+	d, err := e.Hub.Devices.Get(ctx, ref.DeviceID)
+	if err != nil {
+		return link.UpdateToken{}, err
+	}
+	if d.Auth.Type != link.AuthSAS || len(d.Auth.PrimaryKey) == 0 {
+		return link.UpdateToken{}, problem.New(problem.Conflict, "device %s has no key, from which its token would follow; its update client shows the device's certificate instead", d.ID)
+	}
+	return link.UpdateToken{DeviceID: d.ID, Tenant: d.Tenant, Token: device.UpdateToken(d.Auth.PrimaryKey, d.ID)}, nil
+}
+
 // errUnknown is the same for a device that is not here, is another tenant's, or
 // shows a wrong token.
 var errUnknown = problem.New(problem.Unauthenticated, "no such device is known here by these credentials; `slipway device update-token` shows what it needs")

@@ -38,6 +38,8 @@ type Action struct {
 	// Last is a digest of the last feedback: it comes again where the client
 	// did not hear our answer.
 	Last string `json:"last,omitempty"`
+	// Said is what the stamp was told last of the action.
+	Said link.UpdateReport `json:"said,omitzero"`
 }
 
 // Result is how an action ended; empty while it has not.
@@ -140,6 +142,9 @@ func (r Record) Feedback(id int64, f Feedback, offer Offer, offered bool) (Recor
 			report.Progress = 100
 		}
 	}
+	if report != nil {
+		a.Said = *report
+	}
 	r.Action = &a
 	return r, report, nil
 }
@@ -206,9 +211,15 @@ func versionsOf(o link.UpdateOrder) map[string]string {
 }
 
 // Runs takes which software a device says it runs, and returns what that means
-// for the stamp: where it is what an action was to bring, that is confirmed.
-func (r Record) Runs(hardware string, software map[string]string) (Record, link.UpdateReport) {
-	report := link.UpdateReport{Hardware: hardware, Software: software}
+// for the stamp: where it is what an action was to bring, that is confirmed. How
+// the action stands is told again with it, as a report is the whole of what a
+// device says of its order, and the one before may not have been looked at yet.
+func (r Record) Runs(hardware string, software map[string]string, current *link.UpdateOrder) (Record, link.UpdateReport) {
+	report := link.UpdateReport{}
+	if a := r.Action; a != nil && current != nil && current.Order == a.Order.Order {
+		report = a.Said
+	}
+	report.Hardware, report.Software = hardware, software
 	if r.Action == nil || !r.Action.Unconfirmed {
 		return r, report
 	}
@@ -219,8 +230,9 @@ func (r Record) Runs(hardware string, software map[string]string) (Record, link.
 	}
 	a := *r.Action
 	a.Unconfirmed = false
+	a.Said = link.UpdateReport{Order: a.Order.Order, Phase: link.OrderConfirmed}
 	r.Action = &a
-	report.Order, report.Phase = a.Order.Order, link.OrderConfirmed
+	report.Order, report.Phase, report.Progress = a.Order.Order, link.OrderConfirmed, 0
 	return r, report
 }
 

@@ -46,7 +46,7 @@ func (e *engine) Order(_ context.Context, id string) (link.UpdateOrder, link.Upd
 	if state == "" {
 		state = link.UpdatePending
 	}
-	return o, link.Update{DeviceID: id, Order: o.Order, State: state}, found, nil
+	return o, link.Update{DeviceID: id, Release: o.Release, Order: o.Order, State: state}, found, nil
 }
 
 func (e *engine) Report(_ context.Context, id string, r link.UpdateReport) error {

@@ -50,10 +50,10 @@ func (e *Edge) look(q *request) (s standing, err error) {
 	return s, nil
 }
 
-// due reports whether there is something to do about an order, and for a client
-// of this kind.
+// due reports whether there is something to do about an order: it is what the
+// device is to run now, and is not settled.
 func (e *Edge) due(o link.UpdateOrder, u link.Update) bool {
-	if u.State != link.UpdatePending && u.State != link.UpdateUnreachable {
+	if u.Release != o.Release || u.State != link.UpdatePending && u.State != link.UpdateUnreachable {
 		return false
 	}
 	if o.Order < 1 || o.Order > math.MaxInt32 {

@@ -40,13 +40,13 @@ func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int
 	return t.Reported.Version, err
 }
 
-// ReportAs is Report for a device that keeps no connection.
-func (h *Hub) ReportAs(ctx context.Context, s Sender, patch []byte) error {
+// ReportFor is Report for a device that speaks elsewhere than over a connection.
+func (h *Hub) ReportFor(ctx context.Context, id string, patch []byte) error {
 	now := h.Now()
-	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) { return t.PatchReported(patch, now) })
+	t, err := h.Twins.Update(ctx, id, "", func(t twin.Twin) (twin.Twin, error) { return t.PatchReported(patch, now) })
 	if err == nil {
-		h.changed(s.DeviceID)
-		h.noteTwin(s.DeviceID, t.Version, "reported", patch)
+		h.changed(id)
+		h.noteTwin(id, t.Version, "reported", patch)
 	}
 	return err
 }
