@@ -42,6 +42,10 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.JobCancel, s.cancelJob),
 		bus.Answer(s.link, peer, link.ConfigurationList, s.listConfigurations),
 		bus.Answer(s.link, peer, link.RoutesPut, s.deliveries.Put),
+		bus.Answer(s.link, peer, link.ReleasesPut, s.software.Put),
+		bus.Answer(s.link, peer, link.UpdateList, s.software.List),
+		bus.Answer(s.link, peer, link.UpdateTokenRead, s.updates.Token),
+		bus.Answer(s.link, peer, link.UpdateGatewaySet, s.updates.SetGateway),
 		bus.Answer(s.link, peer, link.TenantsPut, s.hub.Quotas.Put),
 		bus.Answer(s.link, peer, link.RouteTry, s.deliveries.Try),
 		bus.Answer(s.link, peer, link.RouteStatuses, atLeader(s, link.RouteStatuses, s.deliveries.States)),
@@ -176,8 +180,14 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 	}
 	if s.others != nil {
 		observed.Process, observed.Leads = s.others.cluster.ID(), s.others.cluster.Leads()
+		seen := s.software.Here()
+		seen.Process = observed.Process
+		tell(s.others, newsSeen, seen)
 	}
-	return observed, nil
+	if s.Leads() {
+		observed.Releases, err = s.software.Progress(ctx)
+	}
+	return observed, err
 }
 
 // census is how many devices there are. Counting looks at every one of them,

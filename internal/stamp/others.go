@@ -44,7 +44,8 @@ type find struct {
 const (
 	newsPump    = "pump"    // a device's id
 	newsDesired = "desired" // a hub.Change
-	newsTouched = "touched" // identities for configurations to look at
+	newsTouched = "touched" // identities for configurations and releases to look at
+	newsSeen    = "seen"    // software.Seen of a process
 	newsChanged = "changed" // one of the subjects below
 )
 
@@ -53,6 +54,7 @@ const (
 	policiesChanged       = "policies"
 	tenantsChanged        = "tenants"
 	routesChanged         = "routes"
+	releasesChanged       = "releases"
 	configurationsChanged = "configurations"
 	feedbackArrived       = "feedback"
 	fileArrived           = "file"
@@ -123,9 +125,10 @@ func (o *others) answer() error {
 		cluster.Hear(c, newsDesired, h.TellHere),
 		cluster.Hear(c, newsTouched, func(ids []string) {
 			for _, id := range ids {
-				s.configurations.Touch(id)
+				s.lookAt(id)
 			}
 		}),
+		cluster.Hear(c, newsSeen, s.software.Hear),
 		cluster.Hear(c, newsChanged, func(subject string) { o.reread(context.Background(), subject) }),
 	)
 }
@@ -137,6 +140,7 @@ func (o *others) announce() {
 	s.hub.Quotas.Changed = o.changed(tenantsChanged)
 	s.deliveries.Changed = o.changed(routesChanged)
 	s.configurations.Changed = o.changed(configurationsChanged)
+	s.software.Changed = o.changed(releasesChanged)
 	s.hub.Queues.Arrived.Also = o.changed(feedbackArrived)
 	s.uploads.Notified.Also = o.changed(fileArrived)
 }
@@ -165,6 +169,8 @@ func (o *others) reread(ctx context.Context, subject string) {
 	case routesChanged:
 		s.deliveries.Wake()
 		err = s.deliveries.Look(ctx)
+	case releasesChanged:
+		err = s.software.Load(ctx)
 	case configurationsChanged:
 		s.configurations.Again()
 	case feedbackArrived:
@@ -200,7 +206,7 @@ func (o *others) run(ctx context.Context) error {
 			}
 		case <-reread.C:
 			o.stamp.hub.Quotas.Divide(len(o.cluster.Members()))
-			for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged} {
+			for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged, releasesChanged} {
 				o.reread(ctx, subject)
 			}
 		case <-touch.C:
@@ -258,17 +264,18 @@ func (s *Stamp) Retire() {
 
 // recover makes up for news that were lost.
 func (o *others) recover(ctx context.Context) error {
-	for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged, configurationsChanged, feedbackArrived, fileArrived} {
+	for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged, releasesChanged, configurationsChanged, feedbackArrived, fileArrived} {
 		o.reread(ctx, subject)
 	}
+	o.stamp.software.Again()
 	return o.stamp.hub.Recheck(ctx)
 }
 
-// touch has the process that leads look whether configurations are for an
-// identity.
+// touch has the process that leads look whether configurations and releases are
+// for an identity.
 func (o *others) touch(id string) {
 	if o.cluster.Leads() {
-		o.stamp.configurations.Touch(id)
+		o.stamp.lookAt(id)
 		return
 	}
 	o.mu.Lock()

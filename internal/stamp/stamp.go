@@ -27,6 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/consumer"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/delivery"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
@@ -36,6 +37,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
+	"github.com/slipway/slipway/internal/stamp/software"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/transfer"
@@ -55,6 +57,8 @@ type Options struct {
 	// Connections is how many the process lets in, for others to know.
 	Connections int
 	Retention   telemetry.Retention
+	// UpdateClients are the settings for those that speak hawkBit's protocol.
+	UpdateClients ddi.Settings
 	// Guard says where routes may connect to, Archive is the directory for
 	// what they write to files.
 	Guard   *outbound.Guard
@@ -79,12 +83,14 @@ type Stamp struct {
 	logs           *telemetry.Logs
 	policies       *policy.Policies
 	configurations *configuration.Engine
+	software       *software.Engine
 	jobs           *job.Runner
 	uploads        *upload.Uploads
 	transfers      *transfer.Runner
 	deliveries     *delivery.Engine
 	consumers      *consumer.Groups
 	service        *hubhttp.Edge
+	updates        *ddi.Edge
 	backEnds       *hubamqp.Edge
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
@@ -133,12 +139,20 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		Stamp:  o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
 		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: s.touch,
+		Turned: s.touchSoftware, Account: func(ctx context.Context, all []device.Activity) error { return s.software.Account(ctx, all) },
 	}
 	if s.others != nil {
 		parts.Others, parts.Process = s.others, s.others.cluster.ID()
 	}
 	s.hub = hub.New(parts)
 	s.configurations = configuration.New(s.db, devices, s.hub, logger)
+	s.software, err = software.Open(ctx, software.Options{
+		Stamp: o.Name, DB: s.db, Devices: devices, Twins: s.hub, Dir: filepath.Join(o.files(), "updates"), Control: control{o.Link},
+		Notify: s.touchSoftware, Logger: logger, Now: o.Now,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	s.jobs = job.New(s.db, devices, s.hub, logger, o.Now)
 	s.uploads, err = upload.Open(ctx, upload.Options{DB: s.db, Dir: filepath.Join(o.files(), "uploads"), Quota: upload.DefaultQuota, Logger: logger, Now: o.Now})
 	if err != nil {
@@ -153,8 +167,9 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
 		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, Transfers: s.transfers,
-		People: s.person, Logger: logger, Now: o.Now,
+		Software: s.software, People: s.person, Logger: logger, Now: o.Now,
 	})
+	s.updates = ddi.New(ddi.Parts{Hub: s.hub, Engine: s.software, DB: s.db, Settings: o.UpdateClients, Logger: logger, Now: o.Now})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	if s.others != nil {
 		s.others.announce()
@@ -171,13 +186,41 @@ func (o Options) files() string {
 	return o.Dir
 }
 
-// touch has configurations look at an identity.
+// touch has configurations and releases look at an identity.
 func (s *Stamp) touch(id string) {
 	if s.others != nil {
 		s.others.touch(id)
 		return
 	}
+	s.lookAt(id)
+}
+
+func (s *Stamp) lookAt(id string) {
 	s.configurations.Touch(id)
+	s.software.Touch(id)
+}
+
+// touchSoftware has releases look at a device that has connected, or asks for
+// its order.
+func (s *Stamp) touchSoftware(id string) {
+	if s.others != nil && !s.others.cluster.Leads() {
+		s.others.touch(id)
+		return
+	}
+	s.software.Touch(id)
+}
+
+// control is where the stamp's software comes from.
+type control struct{ link *bus.Conn }
+
+// Artifact is software.Control's.
+func (c control) Artifact(ctx context.Context, req link.ReadPart) (link.Part, error) {
+	return bus.Ask(ctx, c.link, link.ControlPeer, link.ArtifactRead, req)
+}
+
+// Metadata is software.Control's.
+func (c control) Metadata(ctx context.Context, req link.ReadPart) (link.Part, error) {
+	return bus.Ask(ctx, c.link, link.ControlPeer, link.MetadataRead, req)
 }
 
 // twinDocument looks up twins for the conditions and enrichments of routes.
@@ -254,8 +297,16 @@ func (s *Stamp) ServeAMQP(ctx context.Context, conn *amqp.Conn) { s.backEnds.Ser
 // Ready is nil where devices may be sent to this process.
 func (s *Stamp) Ready() error { return s.hub.Ready() }
 
-// HTTPHandler serves the hub protocol over HTTPS.
-func (s *Stamp) HTTPHandler() http.Handler { return s.service }
+// HTTPHandler serves the hub protocol over HTTPS, and that of update clients.
+func (s *Stamp) HTTPHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ddi.IsPath(r.URL.Path) {
+			s.updates.ServeHTTP(w, r)
+			return
+		}
+		s.service.ServeHTTP(w, r)
+	})
+}
 
 // person asks control whose a bearer token is.
 func (s *Stamp) person(ctx context.Context, token string) (name string, write bool, err error) {
@@ -284,7 +335,7 @@ func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
 		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe},
 		{Name: "background", Run: func(ctx context.Context) error {
-			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
+			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
 				tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
 		}},

@@ -198,33 +198,6 @@ func put(document map[string]any, keys []string, value any) {
 	put(below, keys[1:], value)
 }
 
-// transition is the patch that takes an old content back and sets a new one:
-// null for every leaf of the old that the new does not have.
-func transition(before, after map[string]any) map[string]any {
-	patch := map[string]any{}
-	for key, old := range before {
-		fresh, kept := after[key]
-		oldObject, bothObjects := old.(map[string]any)
-		freshObject, isObject := fresh.(map[string]any)
-		switch {
-		case !kept && bothObjects:
-			patch[key] = transition(oldObject, nil)
-		case !kept:
-			patch[key] = nil
-		case bothObjects && isObject:
-			patch[key] = transition(oldObject, freshObject)
-		default:
-			patch[key] = fresh
-		}
-	}
-	for key, fresh := range after {
-		if _, seen := before[key]; !seen {
-			patch[key] = fresh
-		}
-	}
-	return patch
-}
-
 // winner returns the configuration that an identity follows, and all that
 // target it. all is in order of precedence.
 func winner(all []Configuration, source query.Source, names query.Names) (first *Configuration, targeting []string) {

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/query"
+	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
 // Twins changes twins on behalf of configurations; the hub does, so that
@@ -207,7 +208,7 @@ func (e *Engine) follow(ctx context.Context, all []Configuration, one device.Who
 		return err
 	}
 	if !had || !bytes.Equal(content, before.content) {
-		if err := e.give(ctx, one.ID, transition(old, fresh), first); err != nil {
+		if err := e.give(ctx, one.ID, twin.Transition(old, fresh), first); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@
 package ddi
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -69,8 +70,21 @@ type Edge struct {
 	transfers map[string]int // under way, by device
 }
 
+// or is s with what it leaves out as usual.
+func (s Settings) or(usual Settings) Settings {
+	s.Poll = cmp.Or(s.Poll, usual.Poll)
+	if s.Hardware == nil {
+		s.Hardware = usual.Hardware
+	}
+	if s.Versions == nil {
+		s.Versions = usual.Versions
+	}
+	return s
+}
+
 // New returns the edge of a stamp.
 func New(p Parts) *Edge {
+	p.Settings = p.Settings.or(DefaultSettings)
 	return &Edge{Parts: p, records: store{p.DB}, gateways: gateways{p.DB}, transfers: map[string]int{}}
 }
 

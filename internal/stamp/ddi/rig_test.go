@@ -129,8 +129,6 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, now: time.Now(), engine: &engine{
 		orders: map[string]link.UpdateOrder{}, states: map[string]link.UpdateState{}, reports: map[string][]link.UpdateReport{}, files: map[string][]byte{},
 	}}
-	settings := ddi.DefaultSettings
-	settings.Poll = time.Second
 	quiet := slog.New(slog.DiscardHandler)
 	limits := hub.DefaultLimits
 	limits.RequestRate, limits.RequestBurst = 1000, 1000
@@ -138,7 +136,7 @@ func newRig(t testing.TB) *rig {
 		Stamp: "test-1", Hosts: func() []string { return []string{"hub"} }, Devices: device.NewDevices(db, twins), Twins: twins,
 		Queues: command.NewQueues(db), Limits: limits, Logger: quiet, Now: r.clock,
 	})
-	r.edge = ddi.New(ddi.Parts{Hub: r.hub, Engine: r.engine, DB: db, Settings: settings, Logger: quiet, Now: r.clock})
+	r.edge = ddi.New(ddi.Parts{Hub: r.hub, Engine: r.engine, DB: db, Settings: ddi.Settings{}, Logger: quiet, Now: r.clock})
 	r.server = httptest.NewServer(r.edge)
 	t.Cleanup(r.server.Close)
 	return r

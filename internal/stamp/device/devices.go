@@ -214,7 +214,8 @@ type Activity struct {
 	Connected   bool
 	ConnectedAt time.Time // when Connected last changed
 	Last        time.Time
-	Messages    int64 // to add
+	Messages    int64         // to add
+	Present     time.Duration // for how long it was connected
 	ModelID     string
 	// Passing says that whether the device is connected does not change: it only
 	// looked in, or still is.

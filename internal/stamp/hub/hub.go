@@ -66,6 +66,12 @@ type Parts struct {
 	// Changed is told the identity whose twin or registration has changed; it
 	// must not wait. nil: nobody wants to know.
 	Changed func(id string)
+	// Turned is told the identity that has connected, or does so no more, once
+	// that is written down; it must not wait. nil: nobody wants to know.
+	Turned func(id string)
+	// Account is given what devices did before it is written down; nil where
+	// nobody counts it.
+	Account func(ctx context.Context, all []device.Activity) error
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -371,7 +377,7 @@ func (h *Hub) cutSome(most int, reason string) int {
 const (
 	flushConnections = time.Second     // how long the database may be behind on who is connected
 	flushActivity    = 5 * time.Second // and on the rest
-	flushChunk       = 500
+	flushAtOnce      = 500
 	sweepEvery       = time.Minute
 )
 
@@ -440,6 +446,7 @@ func (h *Hub) flush(ctx context.Context, everything bool) error {
 	for id, s := range h.sessions {
 		if a, ok := s.activity(now, everything); ok {
 			a.Messages += settled[id].Messages
+			a.Present += settled[id].Present
 			delete(settled, id)
 			due = append(due, a)
 		}
@@ -449,11 +456,29 @@ func (h *Hub) flush(ctx context.Context, everything bool) error {
 		due = append(due, a)
 	}
 	for len(due) > 0 {
-		chunk := due[:min(flushChunk, len(due))]
-		if err := h.Devices.Flush(ctx, h.Process, chunk); err != nil {
+		chunk := due[:min(flushAtOnce, len(due))]
+		if err := h.flushChunk(ctx, chunk); err != nil {
 			return err
 		}
 		due = due[len(chunk):]
+	}
+	return nil
+}
+
+// flushChunk writes activities down.
+func (h *Hub) flushChunk(ctx context.Context, chunk []device.Activity) error {
+	if h.Account != nil {
+		if err := h.Account(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	if err := h.Devices.Flush(ctx, h.Process, chunk); err != nil {
+		return err
+	}
+	for _, a := range chunk {
+		if !a.Passing && h.Turned != nil {
+			h.Turned(a.DeviceID)
+		}
 	}
 	return nil
 }

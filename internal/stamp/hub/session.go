@@ -70,6 +70,7 @@ type Session struct {
 
 	flushed   time.Time // guarded by hub.mu
 	flushedAt int64
+	accounted time.Time // until when its presence was counted
 }
 
 func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlink Downlink, now time.Time) *Session {
@@ -79,7 +80,7 @@ func (h *Hub) newSession(d device.Device, a Arrival, proof device.Proof, downlin
 	}
 	owner, module := link.SplitIdentity(d.ID)
 	s := &Session{
-		DeviceID: d.ID, tenant: d.Tenant, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now,
+		DeviceID: d.ID, tenant: d.Tenant, hub: h, downlink: downlink, epoch: d.Epoch, persistent: !a.CleanSession, since: now, accounted: now,
 		origin: telemetry.Origin{DeviceID: owner, ModuleID: module, Generation: d.GenerationID, AuthMethod: proof.Method, ModelID: model},
 		window: make(chan struct{}, h.Limits.Window),
 		ended:  make(chan struct{}),
@@ -141,7 +142,16 @@ func (h *Hub) forget(s *Session) {
 		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,
 		Connected: !current && h.sessions[s.DeviceID] != nil, ConnectedAt: h.Now(),
 		Last: time.UnixMicro(s.last.Load()), Messages: a.Messages + s.messages.Swap(0),
+		Present: a.Present + s.present(h.Now()),
 	}
+}
+
+// present is for how long the session has gone on since it was last asked. The
+// caller holds hub.mu.
+func (s *Session) present(now time.Time) time.Duration {
+	d := now.Sub(s.accounted)
+	s.accounted = now
+	return d
 }
 
 // activity returns what is due to be written down of a live session.
@@ -155,6 +165,7 @@ func (s *Session) activity(now time.Time, everything bool) (device.Activity, boo
 	return device.Activity{
 		DeviceID: s.DeviceID, Generation: s.origin.Generation, ModelID: s.origin.ModelID,
 		Connected: true, Passing: !fresh, ConnectedAt: s.since, Last: time.UnixMicro(last), Messages: s.messages.Swap(0),
+		Present: s.present(now),
 	}, true
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
@@ -68,26 +69,31 @@ func shown(t twin.Twin) (link.Twin, error) {
 // PatchTwin merges a back end's patch of tags and desired properties, and
 // tells the device of the latter.
 func (h *Hub) PatchTwin(ctx context.Context, req link.PatchTwin) (link.Twin, error) {
-	return h.change(ctx, req, twin.Twin.Patch)
+	return h.change(ctx, req, twin.Twin.Patch, nil)
+}
+
+// PatchTwinWith is PatchTwin with what its caller writes down in the same commit.
+func (h *Hub) PatchTwinWith(ctx context.Context, req link.PatchTwin, also func(context.Context, *sqldb.Tx) error) (link.Twin, error) {
+	return h.change(ctx, req, twin.Twin.Patch, also)
 }
 
 // ReplaceTwin replaces tags and desired properties.
 func (h *Hub) ReplaceTwin(ctx context.Context, req link.PatchTwin) (link.Twin, error) {
-	return h.change(ctx, req, twin.Twin.Replace)
+	return h.change(ctx, req, twin.Twin.Replace, nil)
 }
 
 // change applies a back end's change under the device's lock, so that
 // notifications leave in the order of the versions they carry.
-func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change) (link.Twin, error) {
+func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change, also func(context.Context, *sqldb.Tx) error) (link.Twin, error) {
 	defer h.lock(req.DeviceID)()
 	now := h.Now()
 	var notice []byte
 	var before int64
-	t, err := h.Twins.Update(ctx, req.DeviceID, req.IfMatch, func(t twin.Twin) (changed twin.Twin, err error) {
+	t, err := h.Twins.UpdateWith(ctx, req.DeviceID, req.IfMatch, func(t twin.Twin) (changed twin.Twin, err error) {
 		before = t.Desired.Version
 		changed, notice, err = apply(t, req.Patch, now)
 		return changed, err
-	})
+	}, also)
 	if err != nil {
 		return link.Twin{}, err
 	}

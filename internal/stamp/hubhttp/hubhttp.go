@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
+	"github.com/slipway/slipway/internal/stamp/software"
 	"github.com/slipway/slipway/internal/stamp/transfer"
 	"github.com/slipway/slipway/internal/stamp/upload"
 )
@@ -38,6 +39,7 @@ type Parts struct {
 	Jobs           *job.Runner
 	Uploads        *upload.Uploads
 	Transfers      *transfer.Runner
+	Software       *software.Engine
 	People         People
 	Logger         *slog.Logger
 	Now            func() time.Time
@@ -46,7 +48,8 @@ type Parts struct {
 // Edge serves the service API of one hub.
 type Edge struct {
 	Parts
-	routes []route
+	routes    []route
+	downloads downloads
 }
 
 // New returns the edge of a hub.
@@ -88,6 +91,7 @@ type answer struct {
 	raw    []byte // instead of body
 	etag   string
 	header map[string]string
+	file   *file // instead of both
 }
 
 // route leads a method and a path to what serves it. In a pattern {} stands
@@ -147,6 +151,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, err := e.serve(r)
 	if err != nil {
 		e.refuse(w, r, err)
+		return
+	}
+	if a.file != nil {
+		e.serveFile(w, r, a)
 		return
 	}
 	header := w.Header()

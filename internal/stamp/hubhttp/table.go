@@ -17,6 +17,10 @@ func (e *Edge) table() []route {
 		on("POST /devices/{}/files", deviceOnly, e.startUpload),
 		on("POST /devices/{}/files/notifications", deviceOnly, e.endUpload),
 		on("POST /devices/{}/files/notifications/{}", deviceOnly, e.endUpload),
+		on("GET /devices/{}/updates/artifacts/{}", deviceOnly, e.getArtifact),
+		on("HEAD /devices/{}/updates/artifacts/{}", deviceOnly, e.getArtifact),
+		on("GET /devices/{}/updates/metadata/{}", deviceOnly, e.getMetadata),
+		on("HEAD /devices/{}/updates/metadata/{}", deviceOnly, e.getMetadata),
 
 		on("GET /devices", read, e.listDevices),
 		on("POST /devices", write, e.bulk),

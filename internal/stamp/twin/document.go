@@ -109,6 +109,33 @@ func mergeValues(target any, patch Document) Document {
 	return merged
 }
 
+// Transition is the patch that takes an old content back and sets a new one:
+// null for every leaf of the old that the new does not have.
+func Transition(before, after Document) Document {
+	patch := Document{}
+	for key, old := range before {
+		fresh, kept := after[key]
+		oldObject, bothObjects := old.(Document)
+		freshObject, isObject := fresh.(Document)
+		switch {
+		case !kept && bothObjects:
+			patch[key] = Transition(oldObject, nil)
+		case !kept:
+			patch[key] = nil
+		case bothObjects && isObject:
+			patch[key] = Transition(oldObject, freshObject)
+		default:
+			patch[key] = fresh
+		}
+	}
+	for key, fresh := range after {
+		if _, seen := before[key]; !seen {
+			patch[key] = fresh
+		}
+	}
+	return patch
+}
+
 // mergeMeta notes in the mirror of a document where a patch touches it.
 // version 0 leaves versions out, as in reported properties.
 func mergeMeta(target any, patch Document, at string, version int64) Document {

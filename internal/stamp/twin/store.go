@@ -103,6 +103,12 @@ func (s *Store) Create(ctx context.Context, tx *sqldb.Tx, device string, content
 
 // Update changes a twin if it still is the edition the caller names.
 func (s *Store) Update(ctx context.Context, device, ifMatch string, change func(Twin) (Twin, error)) (changed Twin, err error) {
+	return s.UpdateWith(ctx, device, ifMatch, change, nil)
+}
+
+// UpdateWith is Update with what the caller writes down of the change in the
+// same commit; nil is nothing.
+func (s *Store) UpdateWith(ctx context.Context, device, ifMatch string, change func(Twin) (Twin, error), also func(context.Context, *sqldb.Tx) error) (changed Twin, err error) {
 	err = s.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		t, err := read(ctx, tx, device)
 		if err != nil {
@@ -125,7 +131,10 @@ func (s *Store) Update(ctx context.Context, device, ifMatch string, change func(
 		}
 		_, err = tx.Exec(ctx, `UPDATE twin SET version = ?, etag_version = ?, tags = ?, desired = ?, desired_meta = ?, desired_version = ?,
 			reported = ?, reported_meta = ?, reported_version = ? WHERE device_id = ?`, columns...)
-		return err
+		if err != nil || also == nil {
+			return err
+		}
+		return also(ctx, tx)
 	})
 	return changed, err
 }
