@@ -31,7 +31,7 @@ const imports = `
 cli: client control/fleet datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/ddi stamp/hub stamp/hubmqtt stamp/telemetry tasks
-serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
+serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/ddi stamp/hub stamp/hubmqtt stamp/telemetry tasks
 simfleet: /device /device/retry
 simscale: link problem provisioning/allocation
 

@@ -54,6 +54,8 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		stamp + "limits: { connections: -1 }":                                                     "limits.connections: must be 1 to",
 		stamp + "limits: { telemetryBytes: 5 }":                                                   "limits.telemetryBytes: must be",
 		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":                         "limits: only a stamp has them",
+		stamp + "updateClients: { pollSeconds: 90000 }":                                           "updateClients.pollSeconds: must be 1 to",
+		"plane: control\ndata: d\nhosts: [c]\nupdateClients: { pollSeconds: 1 }":                  "updateClients: only a stamp has them",
 		"plane: control\ndata: d\nhosts: [c]\ncluster: { files: f }\n":                            "cluster: only a stamp is several processes",
 		stamp + "cluster: { files: f }":                                                           "database: is missing",
 		shared + "cluster: { files: f }":                                                          "cluster.nats.servers: is missing",

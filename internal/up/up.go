@@ -34,19 +34,22 @@ import (
 
 // Options are the flags of `slipway up`.
 type Options struct {
-	Data      string   // directory of everything that must survive a restart
-	Database  string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
-	Demo      int      // simulated devices
-	Files     []string // resources to apply at start
-	HTTP      string   // console and API without TLS; on loopback unless a host is named
-	HTTPS     string   // console, API and device HTTPS
-	MQTTS     string   // device MQTT
-	AMQPS     string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
-	Networks  []string // private networks that routes and webhooks may reach
-	ReadyFile string   // where to write Ready as JSON
-	Version   string   // of the program
-	Logger    *slog.Logger
-	Ready     func(Ready)
+	Data     string   // directory of everything that must survive a restart
+	Database string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
+	Demo     int      // simulated devices
+	Files    []string // resources to apply at start
+	HTTP     string   // console and API without TLS; on loopback unless a host is named
+	HTTPS    string   // console, API and device HTTPS
+	MQTTS    string   // device MQTT
+	AMQPS    string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
+	Networks []string // private networks that routes and webhooks may reach
+	// UpdatePoll is how long update clients wait before they look again; 0 is as
+	// usual.
+	UpdatePoll time.Duration
+	ReadyFile  string // where to write Ready as JSON
+	Version    string // of the program
+	Logger     *slog.Logger
+	Ready      func(Ready)
 }
 
 // Ready tells where everything is, in the shape scripts rely on.
