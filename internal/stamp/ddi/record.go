@@ -149,10 +149,11 @@ func (r Record) Feedback(id int64, f Feedback, offer Offer, offered bool) (Recor
 	return r, report, nil
 }
 
-// What SWUpdate says once everything is written, and when it was told to skip
-// an update, which it does not and calls a success.
+// What SWUpdate says once everything is written; after a restart with the old
+// software; and when it was told to skip an update, which it calls a success.
 const (
 	allWritten = "All Chunks Installed."
+	fellBack   = "Update Failed."
 	skipped    = "Skipped Update."
 )
 
@@ -161,7 +162,7 @@ func (r *Record) end(a *Action, f Feedback, report *link.UpdateReport) {
 	r.Told = false // what it runs may be something else now
 	if f.Finished == "failure" || slices.Contains(f.Details, skipped) {
 		a.Result, report.Phase, report.Error = Failed, link.OrderFailed, reasonOf(a.Messages)
-		if a.Written {
+		if a.Written || slices.Contains(f.Details, fellBack) {
 			report.Phase = link.OrderRolledBack
 		}
 		return
