@@ -34,6 +34,8 @@ type rig struct {
 	database string
 	link     *bus.Conn
 	address  string
+	stamp    *stamp.Stamp
+	server   *bus.Server
 	stop     func()
 }
 
@@ -71,6 +73,7 @@ func (r *rig) start(server *bus.Server) {
 		r.t.Fatal(err)
 	}
 	s.SetHosts([]string{host})
+	r.stamp, r.server = s, server
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)

@@ -95,7 +95,7 @@ func (e *Edge) serveFile(w http.ResponseWriter, r *http.Request, a answer) {
 	slow := patient{w, http.NewResponseController(w)}
 	http.ServeContent(slow, r, "", time.Time{}, a.file.content)
 	if err := errors.Join(slow.until(time.Time{}), a.file.done()); err != nil {
-		e.Logger.Error("a file could not be closed", "path", r.URL.Path, "error", err)
+		e.Logger.Debug("a file did not end well", "path", r.URL.Path, "error", err)
 	}
 }
 

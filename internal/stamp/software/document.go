@@ -84,7 +84,7 @@ const maxDeadline = 365 * 24 * time.Hour
 func (p *plan) follow(now time.Time) course {
 	c := p.course
 	if id := p.rolloutID(); c.Rollout != id {
-		c = course{Rollout: id, BeganAt: now, Stretch: Stretch{Start: Place(id)}}
+		c = course{Edition: c.Edition, Rollout: id, BeganAt: now, Stretch: Stretch{Start: Place(id)}}
 	}
 	c.Version, c.Halted = p.Version, ""
 	return c

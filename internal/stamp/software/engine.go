@@ -388,8 +388,8 @@ func (e *Engine) tellOne(ctx context.Context, c change) error {
 
 // refused is what becomes of a device whose twin cannot hold its order.
 func (c change) refused(err error) change {
-	given, givenFor, order := c.before.Given, c.before.GivenFor, c.before.Order
-	c.after.Given, c.after.GivenFor, c.after.Order = given, givenFor, order
+	c.after.Given, c.after.GivenFor, c.after.Back = c.before.Given, c.before.GivenFor, c.before.Back
+	c.after.Order, c.after.OrderedAt = c.before.Order, c.before.OrderedAt
 	c.after.rest(link.UpdateFailed, clean("its twin cannot hold the order: "+problem.Of(err).Error(), maxError))
 	return c
 }
