@@ -180,7 +180,8 @@ func TestFailures(t *testing.T) {
 		phase  string
 		reason string
 	}{
-		"refused":     {nil, status("closed", "failure", "[ERROR] wrong hardware", "Error processing update chunk", "bye"), link.OrderFailed, "Error processing update chunk"},
+		"refused":     {nil, status("closed", "failure", "[ERROR] wrong hardware", "Error processing update chunk", "bye"), link.OrderFailed, "[ERROR] wrong hardware; Error processing update chunk"},
+		"said before": {[]string{status("proceeding", "none", "ERROR : HASH mismatch", "x", "ERROR : HASH mismatch")}, status("closed", "failure", "No suitable image"), link.OrderFailed, "ERROR : HASH mismatch"},
 		"fallback":    {[]string{status("proceeding", "none", "All Chunks Installed.")}, status("closed", "failure", "Update Failed."), link.OrderRolledBack, "Update Failed."},
 		"not skipped": {nil, status("closed", "success", "Skipped Update."), link.OrderFailed, "Skipped Update."},
 	} {

@@ -269,15 +269,21 @@ func bounded(text string) string {
 	return strings.ToValidUTF8(text[:maxMessage], "")
 }
 
-// reasonOf is the message that says most about a failure: the last that speaks
-// of an error, or else the last.
+// reasonOf is what messages say about a failure: those that speak of errors, the
+// first of which is mostly the cause of the others, or else the last one.
 func reasonOf(messages []string) string {
-	reason := ""
+	var errors []string
+	last := ""
 	for _, text := range messages {
-		text = bounded(text)
-		if text != "" && (strings.Contains(strings.ToLower(text), "error") || !strings.Contains(strings.ToLower(reason), "error")) {
-			reason = text
+		if text = bounded(text); text != "" {
+			last = text
+		}
+		if strings.Contains(strings.ToLower(text), "error") && !slices.Contains(errors, text) {
+			errors = append(errors, text)
 		}
 	}
-	return reason
+	if len(errors) == 0 {
+		return last
+	}
+	return bounded(strings.Join(errors, "; "))
 }
