@@ -50,7 +50,7 @@ func (a *app) stamp() *cobra.Command {
 			}, err
 		},
 	})
-	group.AddCommand(a.policy(), a.stampCreate(), a.stampToken(), a.stampDrain())
+	group.AddCommand(a.policy(), a.stampCreate(), a.stampToken(), a.stampDrain(), a.stampUpdateGateway())
 	return group
 }
 

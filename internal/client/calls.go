@@ -326,6 +326,18 @@ func (c *Client) RotatePolicy(ctx context.Context, stamp, policy, key string) (f
 	return do[fleet.Policy](ctx, c, request{method: "POST", path: path("stamps", stamp, "policies", policy, "rotate"), body: map[string]string{"key": key}})
 }
 
+// UpdateClient returns what a device's update client is set up with; the audit
+// log records that it was read.
+func (c *Client) UpdateClient(ctx context.Context, device string) (fleet.UpdateClient, error) {
+	return do[fleet.UpdateClient](ctx, c, request{method: "GET", path: path("devices", device, "update-token")})
+}
+
+// SetUpdateGateway gives the update clients of a tenant on a stamp one token for
+// all its devices, or takes it away.
+func (c *Client) SetUpdateGateway(ctx context.Context, stamp, tenant string, on bool) (link.UpdateGateway, error) {
+	return do[link.UpdateGateway](ctx, c, request{method: "POST", path: path("stamps", stamp, "update-gateway"), body: link.SetUpdateGateway{Tenant: tenant, On: on}})
+}
+
 // Uploads returns the newest files that devices of a stamp have sent.
 func (c *Client) Uploads(ctx context.Context, stamp, device string, limit int) ([]link.Upload, error) {
 	query := url.Values{}

@@ -58,6 +58,8 @@ type Config struct {
 	Artifacts Artifacts `json:"artifacts,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
+	// UpdateClients are those of a stamp that speak hawkBit's protocol.
+	UpdateClients UpdateClients `json:"updateClients,omitzero"`
 	// Cluster makes the process one of several that are one stamp.
 	Cluster Cluster `json:"cluster,omitzero"`
 	Log     Log     `json:"log,omitzero"`
@@ -85,6 +87,14 @@ type S3 struct {
 // Local says where stamps are that control starts on its own machine.
 type Local struct {
 	Network string `json:"network,omitempty"` // the first three numbers of their loopback addresses
+}
+
+// UpdateClients says what a stamp tells its update clients, and how it reads
+// what they say; what is left out is as usual.
+type UpdateClients struct {
+	PollSeconds int               `json:"pollSeconds,omitempty"` // how long a client waits before it looks again
+	Hardware    []string          `json:"hardware,omitempty"`    // attributes that name a device's kind of hardware
+	Versions    map[string]string `json:"versions,omitempty"`    // software by the attribute that says its version
 }
 
 // Cluster is what the processes of a stamp share, beside a PostgreSQL database.
@@ -188,6 +198,10 @@ func (c *Config) checkPlane() error {
 		return invalid("listen.http", "only control serves people")
 	case c.Plane != Stamp && c.Limits != (link.StampLimits{}):
 		return invalid("limits", "only a stamp has them")
+	case c.Plane != Stamp && !reflect.DeepEqual(c.UpdateClients, UpdateClients{}):
+		return invalid("updateClients", "only a stamp has them")
+	case c.UpdateClients.PollSeconds < 0 || c.UpdateClients.PollSeconds > maxPoll:
+		return invalid("updateClients.pollSeconds", "must be 1 to %d, not %d", maxPoll, c.UpdateClients.PollSeconds)
 	case c.Plane != Control && c.Local != (Local{}):
 		return invalid("local", "only control starts stamps")
 	case c.Plane != Control && c.Artifacts != (Artifacts{}):
@@ -432,6 +446,7 @@ func (c *Config) checkLimits() error {
 }
 
 const (
+	maxPoll        = 21 * 3600 // so that it is less than a day with what it is spread by
 	maxConnections = 2_000_000
 	minTelemetry   = 16 << 20
 )

@@ -60,6 +60,8 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		"plane: control\ndata: d\nhosts: [c]\nartifacts: { s3: { endpoint: \"https://s\", bucket: b, accessKey: a, secretKeyFile: f } }": "artifacts.s3.secretKeyFile: cannot be read",
 		"plane: control\ndata: d\nhosts: [c]\nartifacts: { fileBytes: -1 }":                                                              "artifacts: a number of bytes",
 		stamp + "artifacts: { directory: a }":                                                     "artifacts: only control keeps them",
+		stamp + "updateClients: { pollSeconds: 90000 }":                                           "updateClients.pollSeconds: must be 1 to",
+		"plane: control\ndata: d\nhosts: [c]\nupdateClients: { pollSeconds: 1 }":                  "updateClients: only a stamp has them",
 		"plane: control\ndata: d\nhosts: [c]\ncluster: { files: f }\n":                            "cluster: only a stamp is several processes",
 		stamp + "cluster: { files: f }":                                                           "database: is missing",
 		shared + "cluster: { files: f }":                                                          "cluster.nats.servers: is missing",

@@ -15,6 +15,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
@@ -56,6 +57,9 @@ func (p *process) stamp(ctx context.Context) (err error) {
 		Connections: entrance.Connections(p.Config.Limits.Connections),
 		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
+		UpdateClients: ddi.Settings{
+			Poll: time.Duration(p.Config.UpdateClients.PollSeconds) * time.Second, Hardware: p.Config.UpdateClients.Hardware, Versions: p.Config.UpdateClients.Versions,
+		},
 	})
 	if err != nil {
 		return err

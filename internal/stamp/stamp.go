@@ -27,6 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/configuration"
 	"github.com/slipway/slipway/internal/stamp/consumer"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/delivery"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
@@ -56,6 +57,8 @@ type Options struct {
 	// Connections is how many the process lets in, for others to know.
 	Connections int
 	Retention   telemetry.Retention
+	// UpdateClients are the settings for those that speak hawkBit's protocol.
+	UpdateClients ddi.Settings
 	// Guard says where routes may connect to, Archive is the directory for
 	// what they write to files.
 	Guard   *outbound.Guard
@@ -87,6 +90,7 @@ type Stamp struct {
 	deliveries     *delivery.Engine
 	consumers      *consumer.Groups
 	service        *hubhttp.Edge
+	updates        *ddi.Edge
 	backEnds       *hubamqp.Edge
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
@@ -165,6 +169,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		Hub: s.hub, Policies: s.policies, Configurations: s.configurations, Jobs: s.jobs, Uploads: s.uploads, Transfers: s.transfers,
 		Software: s.software, People: s.person, Logger: logger, Now: o.Now,
 	})
+	s.updates = ddi.New(ddi.Parts{Hub: s.hub, Engine: s.software, DB: s.db, Settings: o.UpdateClients, Logger: logger, Now: o.Now})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	if s.others != nil {
 		s.others.announce()
@@ -292,12 +297,16 @@ func (s *Stamp) ServeAMQP(ctx context.Context, conn *amqp.Conn) { s.backEnds.Ser
 // Ready is nil where devices may be sent to this process.
 func (s *Stamp) Ready() error { return s.hub.Ready() }
 
-// Software is what devices of the stamp are to run, for the edges of update
-// protocols.
-func (s *Stamp) Software() *software.Engine { return s.software }
-
-// HTTPHandler serves the hub protocol over HTTPS.
-func (s *Stamp) HTTPHandler() http.Handler { return s.service }
+// HTTPHandler serves the hub protocol over HTTPS, and that of update clients.
+func (s *Stamp) HTTPHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ddi.IsPath(r.URL.Path) {
+			s.updates.ServeHTTP(w, r)
+			return
+		}
+		s.service.ServeHTTP(w, r)
+	})
+}
 
 // person asks control whose a bearer token is.
 func (s *Stamp) person(ctx context.Context, token string) (name string, write bool, err error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 )
@@ -121,6 +122,7 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 		Name:    spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Database: at, Link: conn,
 		Limits: hub.DefaultLimits, Connections: entrance.Connections(0), Retention: telemetry.DefaultRetention,
 		Guard: ls.in.guard, Archive: filepath.Join(ls.in.Data, "archive"), Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,
+		UpdateClients: ddi.Settings{Poll: ls.in.UpdatePoll},
 	})
 	if err != nil {
 		return nil, err

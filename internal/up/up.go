@@ -28,24 +28,28 @@ import (
 	"github.com/slipway/slipway/internal/provisioning"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
 )
 
 // Options are the flags of `slipway up`.
 type Options struct {
-	Data       string   // directory of everything that must survive a restart
-	Database   string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
-	Demo       int      // simulated devices
-	Files      []string // resources to apply at start
-	HTTP       string   // console and API without TLS; on loopback unless a host is named
-	HTTPS      string   // console, API and device HTTPS
-	MQTTS      string   // device MQTT
-	AMQPS      string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
-	Networks   []string // private networks that routes, webhooks and gates may reach
-	Prometheus string   // URL of what gates ask that name none; may be empty
-	ReadyFile  string   // where to write Ready as JSON
-	Version    string   // of the program
+	Data     string   // directory of everything that must survive a restart
+	Database string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
+	Demo     int      // simulated devices
+	Files    []string // resources to apply at start
+	HTTP     string   // console and API without TLS; on loopback unless a host is named
+	HTTPS    string   // console, API and device HTTPS
+	MQTTS    string   // device MQTT
+	AMQPS    string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
+	Networks []string // private networks that routes, webhooks and gates may reach
+	// UpdatePoll is how long update clients wait before they look again; 0 is as
+	// usual.
+	UpdatePoll time.Duration
+	Prometheus string // URL of what gates ask that name none; may be empty
+	ReadyFile  string // where to write Ready as JSON
+	Version    string // of the program
 	Logger     *slog.Logger
 	Ready      func(Ready)
 }
@@ -354,7 +358,7 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
-	if local := in.stamps.byHost(r.Host); local != nil && within(r.URL.Path, hubPaths) {
+	if local := in.stamps.byHost(r.Host); local != nil && (within(r.URL.Path, hubPaths) || ddi.IsPath(r.URL.Path)) {
 		local.stamp.HTTPHandler().ServeHTTP(w, r)
 		return
 	}

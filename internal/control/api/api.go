@@ -80,6 +80,7 @@ func New(o Options) http.Handler {
 	a.moves()
 	a.admin()
 	a.policies()
+	a.updateClients()
 	a.uploads()
 	a.routes()
 	a.certificates()

@@ -3,6 +3,7 @@
 package device
 
 import (
+	"crypto/hmac"
 	"crypto/sha1" // thumbprints of the hub protocol may be SHA-1; they name a certificate, the TLS layer proves it
 	"crypto/sha256"
 	"crypto/subtle"
@@ -59,6 +60,11 @@ type Credentials struct {
 	Hosts    []string // the names this hub answers to, for the scope of a token
 	Token    string   // shared access signature, empty with a certificate
 	Chain    []*x509.Certificate
+	// UpdateToken is shown instead by update clients that know plain tokens
+	// only; see UpdateToken.
+	UpdateToken string
+	// Vouched says that one who may speak for the device speaks for it.
+	Vouched bool
 }
 
 // Proof is how a device proved itself, and until when that holds.
@@ -75,6 +81,10 @@ func (d Device) Authenticate(c Credentials, policies Policies, now time.Time) (P
 		}
 	}
 	switch {
+	case c.Vouched:
+		return Proof{Method: method("hub", "gateway")}, nil
+	case c.UpdateToken != "":
+		return d.authenticateUpdateToken(c.UpdateToken)
 	case c.Token != "":
 		return d.authenticateToken(c, policies, now)
 	case len(c.Chain) == 0:
@@ -172,6 +182,30 @@ func (d Device) verify(token sastoken.Token, now time.Time) error {
 		}
 	}
 	return failure
+}
+
+// UpdateToken is what an update client shows for a device whose key this is:
+// it follows from the key, so that it is kept nowhere, is void with the key, and
+// goes along where the device is moved.
+func UpdateToken(key []byte, id string) string {
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("ddi/" + id))
+	return hex.EncodeToString(mac.Sum(nil)[:updateTokenBytes])
+}
+
+// updateTokenBytes make 32 characters, which is what some clients have room for.
+const updateTokenBytes = 16
+
+// authenticateUpdateToken takes the token of either key.
+func (d Device) authenticateUpdateToken(token string) (Proof, error) {
+	if d.Auth.Type == link.AuthSAS {
+		for _, key := range [][]byte{d.Auth.PrimaryKey, d.Auth.SecondaryKey} {
+			if len(key) > 0 && hmac.Equal([]byte(token), []byte(UpdateToken(key, d.ID))) {
+				return Proof{Method: method(d.scope(), "sas")}, nil
+			}
+		}
+	}
+	return Proof{}, d.unproven()
 }
 
 func (d Device) scope() string {

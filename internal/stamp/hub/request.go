@@ -21,6 +21,9 @@ type Sender struct {
 	tenant     string
 }
 
+// Tenant is whose device it is.
+func (s Sender) Tenant() string { return s.tenant }
+
 // Authenticate says who makes a request. Every request proves itself anew, so
 // that a device disabled or gone gets nothing any more.
 func (h *Hub) Authenticate(ctx context.Context, c device.Credentials) (Sender, error) {
@@ -28,6 +31,15 @@ func (h *Hub) Authenticate(ctx context.Context, c device.Credentials) (Sender, e
 		return Sender{}, err
 	}
 	if err := h.paced(c.DeviceID); err != nil {
+		return Sender{}, err
+	}
+	return h.Identify(ctx, c)
+}
+
+// Identify is Authenticate for requests that are held to no pace, such as those
+// for the many small parts of a file.
+func (h *Hub) Identify(ctx context.Context, c device.Credentials) (Sender, error) {
+	if err := device.CheckID(c.DeviceID); err != nil {
 		return Sender{}, err
 	}
 	d, err := h.Devices.Get(ctx, c.DeviceID)
@@ -121,6 +133,9 @@ func (h *Hub) passed(s Sender, messages int64) {
 	a.Last, a.Messages = h.Now(), a.Messages+messages
 	h.settled[s.DeviceID] = a
 }
+
+// LookedIn notes that a device was there, for the next flush.
+func (h *Hub) LookedIn(s Sender) { h.passed(s, 0) }
 
 // Receive lends the oldest message that waits for a device.
 func (h *Hub) Receive(ctx context.Context, s Sender) (m command.Message, lock string, found bool, err error) {
