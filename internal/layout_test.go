@@ -25,14 +25,17 @@ const module = "github.com/slipway/slipway/"
 const imports = `
 /bench: /device ca client mqtt sastoken up
 /cmd/slipway: cli
+/cmd/slipway-agent: agent
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
+/device/update: /device/retry
 
+agent: /device /device/retry /device/update datadir problem resource
 cli: client control/fleet datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/audit control/fleet control/membership link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
-simfleet: /device /device/retry
+simfleet: /device /device/retry /device/update
 simscale: link problem provisioning/allocation
 
 control: bus control/access control/api control/audit control/console control/environment control/fleet control/membership control/migrations link problem resource sqldb tasks
@@ -100,6 +103,7 @@ sastoken:
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
+updatetest: link mqtt sastoken
 `
 
 // homes says which packages may import something from outside, by the longest
@@ -119,7 +123,9 @@ github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
+github.com/sigstore/sigstore/pkg/signature: updatetest
 github.com/spf13/cobra: cli
+github.com/theupdateframework/go-tuf/v2/metadata: /device/update updatetest
 github.com/mochi-mqtt/server/v2: /bench
 github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench
