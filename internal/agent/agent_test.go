@@ -81,7 +81,7 @@ software:
     directory: %[1]s/firmware
     run: [./app, %[1]s]
 trial: { selfTest: [%[1]s/selftest], settle: 50ms, deadline: 20s }
-retry: { base: 10ms, cap: 50ms }
+retry: { base: 10ms, cap: 50ms, dormant: 50ms } # it is restarted more often than a device in the field
 desiredFile: %[1]s/desired.json
 `, f.dir, f.hub.Host(), f.hub.HTTPSPort)
 	if change != nil {

@@ -89,8 +89,9 @@ type Trial struct {
 
 // Retry bounds how the agent tries again.
 type Retry struct {
-	Base string `json:"base,omitempty"`
-	Cap  string `json:"cap,omitempty"`
+	Base    string `json:"base,omitempty"`    // the first wait is drawn from up to this
+	Cap     string `json:"cap,omitempty"`     // and none is longer
+	Dormant string `json:"dormant,omitempty"` // the quiet after a campaign in vain
 }
 
 const maxConfig = 1 << 20
@@ -142,7 +143,7 @@ func (c Config) check() (Config, error) {
 	if _, err := time.LoadLocation(c.Zone); err != nil {
 		return c, wrong("zone", "%q is no time zone that this system knows", c.Zone)
 	}
-	durations := map[string]string{"trial.settle": c.Trial.Settle, "trial.deadline": c.Trial.Deadline, "retry.base": c.Retry.Base, "retry.cap": c.Retry.Cap}
+	durations := map[string]string{"trial.settle": c.Trial.Settle, "trial.deadline": c.Trial.Deadline, "retry.base": c.Retry.Base, "retry.cap": c.Retry.Cap, "retry.dormant": c.Retry.Dormant}
 	if c.Veto != nil {
 		if durations["veto.atMost"] = c.Veto.AtMost; c.Veto.File == "" {
 			return c, wrong("veto.file", "is missing")
@@ -190,7 +191,7 @@ func duration(text string) time.Duration {
 }
 
 func (c Config) policy() retry.Policy {
-	return retry.Policy{Base: duration(c.Retry.Base), Cap: duration(c.Retry.Cap)}.Complete()
+	return retry.Policy{Base: duration(c.Retry.Base), Cap: duration(c.Retry.Cap), Dormant: duration(c.Retry.Dormant)}.Complete()
 }
 
 // own is the software that is the agent itself; empty: it does not update itself.
