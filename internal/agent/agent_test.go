@@ -407,3 +407,46 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestDocsAndUnitsSayWhatIsThere holds the page for people and the systemd
+// unit to the commands and the configuration that there are.
+func TestDocsAndUnitsSayWhatIsThere(t *testing.T) {
+	f := newField(t, nil)
+	page, err := os.ReadFile("../../docs/how-to/update-devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := os.ReadFile("../../deploy/systemd/slipway-agent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, found := strings.Cut(string(page), "```yaml\n")
+	example, _, closed := strings.Cut(example, "```")
+	if !found || !closed {
+		t.Fatal("the page has no configuration")
+	}
+	f.write("example.yaml", example, 0o600)
+	if out, err := exec.Command(f.binary, "check", "--config", filepath.Join(f.dir, "example.yaml")).CombinedOutput(); err != nil {
+		t.Errorf("the page's configuration: %s", out)
+	}
+	usage, err := exec.Command(f.binary, "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for line := range strings.Lines(string(page) + string(unit)) {
+		_, rest, called := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "ExecStart=/usr/local/bin/"), "slipway-agent ")
+		if !called || !strings.HasPrefix(strings.TrimPrefix(strings.TrimSpace(line), "ExecStart=/usr/local/bin/"), "slipway-agent ") {
+			continue
+		}
+		for _, word := range strings.Fields(rest) {
+			if !strings.HasPrefix(word, "/") && !strings.Contains(string(usage), word) {
+				t.Errorf("%s: %s is not in --help", strings.TrimSpace(line), word)
+			}
+		}
+		commands++
+	}
+	if commands < 4 {
+		t.Errorf("only %d commands were found", commands)
+	}
+}
