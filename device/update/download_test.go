@@ -134,10 +134,12 @@ func TestDownloadsThatAreGivenUp(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}, "too slowly"},
-		"not there":  {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "no", http.StatusNotFound) }, "404"},
-		"416 always": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "no", 416) }, "416"},
+		"not there": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "no", http.StatusNotFound) }, "404"},
+		"416 always": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			http.Error(w, "no", http.StatusRequestedRangeNotSatisfiable)
+		}, "416"},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
-			http.Redirect(w, r, "http://127.0.0.1:1/", 302)
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
 		}, "302"},
 		"always cut at 4 KiB": {func(w http.ResponseWriter, r *http.Request, h http.Handler) {
 			r.Header.Del("Range")

@@ -84,6 +84,7 @@ const (
 	onNothing    kind = iota
 	onConnected       // to hub
 	onOffer           // of order by hub; reason says why it cannot be followed
+	onWithdrawn       // there is no order any more
 	onChecked         // signed metadata names all of it; counter
 	onDownloaded      // all artifacts are here
 	onHeld            // it is not the time to install
@@ -129,6 +130,8 @@ func step(s State, e event, now time.Time, f facts) State {
 		return s.connected(e.hub, f)
 	case onOffer:
 		return s.offered(e, f)
+	case onWithdrawn:
+		return s.withdrawn(f)
 	case onBooted:
 		return s.boot(e, f)
 	case onDelivered:
@@ -307,6 +310,17 @@ func (s State) offered(e event, f facts) State {
 		return s.ended(ReportConfirmed, f)
 	}
 	return s.tell(ReportAccepted, f)
+}
+
+// withdrawn gives up an order that has not begun. One that has ended is still
+// how things stand.
+func (s State) withdrawn(f facts) State {
+	if s.Phase == Idle || s.Phase.begun() {
+		return s
+	}
+	s = s.to(Idle)
+	s.Order, s.Outcome, s.Job = Order{}, Report{}, s.Job+1 // what is done for it means nothing
+	return s.push(s.report("", f))
 }
 
 // Changes are those of the order's software that the device does not run.

@@ -27,6 +27,8 @@ type model struct {
 	told    []Report
 	orders  map[int64]Order
 	highest int64
+
+	withdrawn map[int64]bool
 }
 
 func (m *model) names() []string { return []string{"firmware", "app"} }
@@ -170,13 +172,13 @@ func TestTheMachineAlwaysEndsInWhatWasConfirmed(t *testing.T) {
 		m := &model{
 			t: t, facts: facts{"gw", 3, time.Hour}, restart: Restart(rapid.IntRange(0, 2).Draw(t, "restart")), now: time.Unix(1_700_000_000, 0),
 			slots: map[string]string{"firmware": "factory", "app": "factory"}, runs: map[string]string{"firmware": "factory", "app": "factory"},
-			good: map[string]bool{}, orders: map[int64]Order{}, saved: []byte("{}"),
+			good: map[string]bool{}, withdrawn: map[int64]bool{}, orders: map[int64]Order{}, saved: []byte("{}"),
 		}
 		m.state.Running = map[string]Installed{"firmware": {Version: "factory"}, "app": {Version: "factory"}}
 		m.apply(event{kind: onConnected, hub: "hub"})
 		steps := rapid.IntRange(20, 300).Draw(t, "steps")
 		for range steps {
-			switch rapid.SampledFrom([]string{"work", "work", "work", "work", "work", "work", "work", "work", "cut", "fail", "crash", "fall back", "fall back", "order", "order", "deliver", "connect", "stale"}).Draw(t, "next") {
+			switch rapid.SampledFrom([]string{"work", "work", "work", "work", "work", "work", "work", "work", "cut", "fail", "crash", "fall back", "fall back", "order", "order", "deliver", "connect", "stale", "withdraw"}).Draw(t, "next") {
 			case "work":
 				m.work(false, false)
 			case "cut":
@@ -194,6 +196,11 @@ func TestTheMachineAlwaysEndsInWhatWasConfirmed(t *testing.T) {
 				m.deliver()
 			case "connect":
 				m.apply(event{kind: onConnected, hub: "hub"})
+			case "withdraw":
+				if p := m.state.Phase; p != Idle && !p.begun() {
+					m.withdrawn[m.state.Last] = true
+				}
+				m.apply(event{kind: onWithdrawn})
 			case "stale":
 				m.apply(event{kind: kind(rapid.IntRange(0, int(onReturned)).Draw(t, "kind")), job: m.state.Job - 1, hub: "another"}.staled())
 			}
@@ -215,7 +222,7 @@ func TestTheMachineAlwaysEndsInWhatWasConfirmed(t *testing.T) {
 
 // staled keeps to events that come of work on an order.
 func (e event) staled() event {
-	if e.kind <= onOffer {
+	if e.kind <= onWithdrawn {
 		e.kind = onChecked
 	}
 	return e
@@ -250,7 +257,7 @@ func (m *model) truthful() {
 			m.t.Fatalf("told %+v of release %s, good: %v", r, release, m.good[release])
 		}
 	}
-	if last := m.state.Last; last > 0 && ended[last] == "" {
+	if last := m.state.Last; last > 0 && (ended[last] == "") != m.withdrawn[last] {
 		m.t.Fatalf("nobody was told how order %d ended: %+v", last, m.told)
 	}
 	if len(m.told) > 0 {

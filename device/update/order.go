@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Property is the property of the twin that is the updates': an Order in
@@ -91,9 +92,14 @@ const (
 // Names become parts of paths of signed metadata and names of files.
 var (
 	name    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
-	file    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+~@=,-]{0,199}$`)
 	content = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
+
+// fileName reports whether a text can be the name of a file in a directory.
+func fileName(text string) bool {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) || r == '/' || r == '\\' }
+	return text != "" && len(text) <= 200 && text != "." && text != ".." && !strings.ContainsFunc(text, odd)
+}
 
 // ParseOrder reads an order. With an error it returns the order's number as
 // far as that can be read, so that who sent it can be told.
@@ -147,7 +153,7 @@ func (s Software) check() error {
 	seen := map[string]bool{}
 	for _, a := range s.Artifacts {
 		switch {
-		case !file.MatchString(a.File):
+		case !fileName(a.File):
 			return fmt.Errorf("artifact %q: is no file name", clip(a.File))
 		case seen[a.File]:
 			return fmt.Errorf("artifact %q: is named twice", a.File)

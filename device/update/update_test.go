@@ -198,6 +198,39 @@ func TestAHigherOrderTakesTheFirstOnesPlace(t *testing.T) {
 	w.runs("v2")
 }
 
+func TestAnOrderThatIsWithdrawnIsNotInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.config.Veto = filepath.Join(w.dir, "hold")
+	if err := os.WriteFile(w.config.Veto, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	u, _ := w.boot()
+	for name, withdraw := range map[string]func(){
+		"by a change":              func() { u.Desired([]byte(`{"slipway":null}`)) },
+		"while it was not there":   func() { u.Connected("hub", []byte(`{"other":1}`)) },
+		"with the device it is on": func() { u.Connected("another hub", []byte(`{}`)); u.Connected("hub", []byte(`{}`)) },
+	} {
+		u.Desired(desired(w.release("v1", 100, nil)))
+		w.until(func() bool { return u.State().Phase == Waiting })
+		u.Desired([]byte(`{"other":2}`))
+		if u.State().Phase != Waiting {
+			t.Fatal("a change of something else withdrew it")
+		}
+		withdraw()
+		if s := u.State(); s.Phase != Idle {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	if err := os.Remove(w.config.Veto); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.follow(w.release("a name (2)", 100, func(c *updatetest.Custom, o *Order) {
+		c.Release, c.Version, o.Release, o.Software[0].Version = "v2", "v2", "v2", "v2"
+	})); r.Phase != ReportConfirmed {
+		t.Errorf("the next ended with %+v", r)
+	}
+}
+
 func TestAnOrderThatComesWhileAnotherIsInstalledWaits(t *testing.T) {
 	w := newWorld(t)
 	let, trying := make(chan struct{}), make(chan struct{})

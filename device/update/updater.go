@@ -202,16 +202,31 @@ func (u *Updater) Connected(hub string, desired []byte) {
 	u.told = true
 	u.mu.Unlock()
 	signal(u.report)
-	u.Desired(desired)
+	u.desired(desired, true)
 }
 
-// Desired hands the updater desired properties, or a change of them.
-func (u *Updater) Desired(desired []byte) {
+// Desired hands the updater a change of desired properties.
+func (u *Updater) Desired(patch []byte) { u.desired(patch, false) }
+
+func (u *Updater) desired(text []byte, whole bool) {
 	var properties map[string]json.RawMessage
-	if json.Unmarshal(desired, &properties) != nil || len(properties[Property]) == 0 || string(properties[Property]) == "null" {
+	if err := json.Unmarshal(text, &properties); err != nil {
 		return
 	}
-	order, err := ParseOrder(properties[Property])
+	order, named := properties[Property]
+	switch {
+	case named && string(order) != "null":
+		u.offered(order)
+	case named || whole:
+		u.mu.Lock()
+		u.offer = event{}
+		u.mu.Unlock()
+		u.hear(event{kind: onWithdrawn})
+	}
+}
+
+func (u *Updater) offered(text []byte) {
+	order, err := ParseOrder(text)
 	if err == nil {
 		err = u.follows(order)
 	}

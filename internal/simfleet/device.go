@@ -239,7 +239,7 @@ func (d *Device) desired(document []byte) {
 	if wanted.ReportEvery >= 0.1 && wanted.ReportEvery <= 86400 {
 		d.every.Store(int64(wanted.ReportEvery * float64(time.Second)))
 	}
-	if len(wanted.Slipway) > 0 && string(wanted.Slipway) != "null" {
+	if len(wanted.Slipway) > 0 {
 		d.offer(wanted.Slipway)
 	}
 }

@@ -74,12 +74,15 @@ type updating struct {
 	breaks   <-chan time.Time
 }
 
-// offer notes the order in desired properties.
+// offer notes the order in desired properties; null withdraws it.
 func (d *Device) offer(text json.RawMessage) {
-	order, err := update.ParseOrder(text)
-	if err != nil {
-		d.failed("read an order", err)
-		return
+	var order update.Order
+	if string(text) != "null" {
+		var err error
+		if order, err = update.ParseOrder(text); err != nil {
+			d.failed("read an order", err)
+			return
+		}
 	}
 	d.mu.Lock()
 	d.offered = order
@@ -95,6 +98,11 @@ func (d *Device) take(ctx context.Context) {
 	u := &d.update
 	if hub := d.Client.Assignment().Hub; hub != u.hub { // which counts its own
 		u.hub, u.last, u.phase, u.step = hub, 0, "", nil
+	}
+	if begun := u.phase == update.ReportInstalling || u.phase == update.ReportTrial; order.Order == 0 && u.step != nil && !begun {
+		u.phase, u.step = "", nil
+		d.tell(ctx)
+		return
 	}
 	if order.Order <= u.last {
 		return
