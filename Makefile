@@ -5,12 +5,13 @@ GO       ?= go
 FUZZTIME ?= 20s
 DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
-LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION)
+LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION) -X github.com/slipway/slipway/internal/agent.release=$(VERSION)
 
 .PHONY: build run check setup-test test race postgres fuzz growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway-agent ./cmd/slipway-agent
 
 run: build
 	./slipway up --demo $(DEMO)
@@ -60,4 +61,4 @@ compatibility: setup-test
 	SLIPWAY_COMPATIBILITY=1 $(GO) test -count=1 ./test -run 'Unmodified|UnmodifiedSDKs|DevicesWorkOver|BackEndsWorkOver|ATPMProves'
 
 clean:
-	rm -rf slipway dist
+	rm -rf slipway slipway-agent dist

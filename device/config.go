@@ -25,13 +25,15 @@ type Config struct {
 	Key         []byte           // symmetric key, of the device itself; see DeriveKey
 	Certificate *tls.Certificate // or an X.509 certificate with its key
 
-	CA      *x509.CertPool // whom to trust; nil is the system's
-	Port    int            // of hosts that bear none; default 8883
-	ModelID string         // digital twin model, told to the hub
-	Store   Store          // keeps the assignment and the retry state; default in memory
-	Policy  retry.Policy   // what is zero is taken from retry.Default
-	Queue   int            // telemetry messages kept while offline, oldest dropped first; default 1000
-	Logger  *slog.Logger   // default none
+	CA   *x509.CertPool // whom to trust; nil is the system's
+	Port int            // of hosts that bear none; default 8883
+	// HTTPSPort is the port of the hub's HTTPS API, which Fetch asks; default 443.
+	HTTPSPort int
+	ModelID   string       // digital twin model, told to the hub
+	Store     Store        // keeps the assignment and the retry state; default in memory
+	Policy    retry.Policy // what is zero is taken from retry.Default
+	Queue     int          // telemetry messages kept while offline, oldest dropped first; default 1000
+	Logger    *slog.Logger // default none
 
 	// Dial opens connections; default net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -67,8 +69,8 @@ func (c *Config) complete() error {
 		return fmt.Errorf("device: KeepAlive is %s, not between 1s and %s", c.KeepAlive, maxKeepAlive)
 	case c.Queue < 1:
 		return fmt.Errorf("device: Queue is %d, which keeps nothing", c.Queue)
-	case c.Port < 1 || c.Port > 65535:
-		return fmt.Errorf("device: Port is %d, which is none", c.Port)
+	case c.Port < 1 || c.Port > 65535 || c.HTTPSPort < 1 || c.HTTPSPort > 65535:
+		return fmt.Errorf("device: Port is %d and HTTPSPort %d: a port is between 1 and 65535", c.Port, c.HTTPSPort)
 	}
 	return nil
 }
@@ -80,6 +82,9 @@ func (c *Config) defaults() {
 	c.Policy = c.Policy.Complete()
 	if c.Port == 0 {
 		c.Port = 8883
+	}
+	if c.HTTPSPort == 0 {
+		c.HTTPSPort = 443
 	}
 	if c.Store == nil {
 		c.Store = &MemoryStore{}

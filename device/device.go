@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -71,12 +72,14 @@ type Client struct {
 	inbox    *inbox
 	slots    chan struct{}  // direct methods that may run at once
 	running  sync.WaitGroup // direct methods
+	https    func() *http.Client
 
-	mu      sync.Mutex
-	started bool
-	ended   chan struct{} // closed when Run is over
-	session *session      // nil while not connected
-	ready   chan struct{} // closed while connected
+	mu         sync.Mutex
+	started    bool
+	ended      chan struct{} // closed when Run is over
+	session    *session      // nil while not connected
+	assignment Assignment    // of the last session
+	ready      chan struct{} // closed while connected
 
 	methods   map[string]MethodHandler
 	onDesired func(version int64, patch []byte)
@@ -91,12 +94,14 @@ func New(config Config) (*Client, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
-	return &Client{
+	c := &Client{
 		config: config, queue: newQueue(config.Queue), logger: config.Logger.With("device", config.RegistrationID),
 		sessions: tls.NewLRUClientSessionCache(2), budget: retry.NewBudget(time.Now()),
 		inbox: newInbox(), slots: make(chan struct{}, maxMethods),
 		ended: make(chan struct{}), ready: make(chan struct{}), methods: map[string]MethodHandler{},
-	}, nil
+	}
+	c.https = sync.OnceValue(c.newHTTPS)
+	return c, nil
 }
 
 // OnMethod handles a direct method by name; "*" handles those without a

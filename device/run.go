@@ -24,6 +24,7 @@ func (c *Client) Run(ctx context.Context) error {
 		c.running.Wait()
 		c.inbox.close()
 		handlers.Wait()
+		c.https().CloseIdleConnections()
 	}()
 	state := c.load()
 	c.chance = c.config.Chance(c.config.RegistrationID, state.Boot)
@@ -146,7 +147,7 @@ func (c *Client) pause(state *persistent, delay time.Duration, err error) {
 func (c *Client) enter(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.session = s
+	c.session, c.assignment = s, Assignment{Hub: s.hub, DeviceID: s.deviceID}
 	close(c.ready)
 }
 

@@ -30,6 +30,7 @@ const (
 type session struct {
 	client   *Client
 	conn     *mqtt.ClientConn
+	hub      string
 	deviceID string
 	renew    time.Time     // when the token is nearly over; zero: never
 	gone     chan struct{} // closed when the client has no session any more
@@ -68,7 +69,7 @@ func (c *Client) connect(ctx context.Context, a Assignment) (*session, error) {
 		c.hangUp(conn)
 		return nil, refusal
 	}
-	s := &session{client: c, conn: conn, deviceID: a.DeviceID, requests: map[string]chan reply{}, acked: make(chan struct{}, 1), gone: make(chan struct{})}
+	s := &session{client: c, conn: conn, hub: a.Hub, deviceID: a.DeviceID, requests: map[string]chan reply{}, acked: make(chan struct{}, 1), gone: make(chan struct{})}
 	if c.config.Certificate == nil {
 		s.renew = time.Now().Add(c.config.TokenLife * 4 / 5)
 	}

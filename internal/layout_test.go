@@ -25,14 +25,17 @@ const module = "github.com/slipway/slipway/"
 const imports = `
 /bench: /device ca client mqtt sastoken up
 /cmd/slipway: cli
+/cmd/slipway-agent: agent
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
+/device/update: /device/retry
 
 cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi
-simfleet: /device /device/retry
+simfleet: /device /device/retry /device/update
+agent: /device /device/retry /device/update datadir problem resource
 simscale: link problem provisioning/allocation
 
 control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks
@@ -110,6 +113,7 @@ sastoken:
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
+updatetest: link mqtt sastoken
 `
 
 // homes says which packages may import something from outside, by the longest
@@ -134,7 +138,8 @@ github.com/pressly/goose/v3: sqldb
 github.com/secure-systems-lab/go-securesystemslib: control/signing
 github.com/sigstore/sigstore: control/signing
 github.com/spf13/cobra: cli
-github.com/theupdateframework/go-tuf/v2/metadata: control/signing
+github.com/theupdateframework/go-tuf/v2/metadata: control/signing /device/update updatetest
+github.com/sigstore/sigstore/pkg/signature: control/signing updatetest
 github.com/mochi-mqtt/server/v2: /bench
 github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench

@@ -15,7 +15,7 @@ import (
 // TestDeployFilesRunWhatIsThere holds the files under deploy/ to the commands
 // and to the configuration that slipway serve takes.
 func TestDeployFilesRunWhatIsThere(t *testing.T) {
-	units, err := filepath.Glob("../../deploy/systemd/*.service")
+	units, err := filepath.Glob("../../deploy/systemd/slipway-[^a]*.service") // the agent has its own test
 	if err != nil || len(units) != 3 {
 		t.Fatalf("%v, %v", units, err)
 	}

@@ -209,6 +209,14 @@ func (d decoder) check(n ast.Node, form reflect.Type, at string) error {
 		return nil
 	}
 	members := membersOf(n)
+	if form.Kind() == reflect.Map {
+		for _, m := range members {
+			if err := d.check(m.Value, form.Elem(), strings.TrimPrefix(at+"."+keyOf(m), ".")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if form.Kind() != reflect.Struct || members == nil {
 		return nil
 	}

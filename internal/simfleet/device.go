@@ -9,12 +9,14 @@ import (
 
 	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/device/retry"
+	"github.com/slipway/slipway/device/update"
 )
 
 // Device is one simulated device.
 type Device struct {
-	ID     string
-	Client *device.Client
+	ID       string
+	Hardware string
+	Client   *device.Client
 
 	fleet       *Fleet
 	every       atomic.Int64 // ns between messages
@@ -22,9 +24,12 @@ type Device struct {
 	provisioned atomic.Int64
 	sync        chan struct{} // a connection is new: read and report
 	reboot      chan struct{}
+	ordered     chan struct{}
+	update      updating // of the goroutine that obeys alone
 
-	mu     sync.Mutex
-	sensor *sensor
+	mu      sync.Mutex
+	sensor  *sensor
+	offered update.Order // the newest
 }
 
 func (f *Fleet) newDevice(id string) (*Device, error) {
@@ -37,12 +42,16 @@ func (f *Fleet) newDevice(id string) (*Device, error) {
 	client, err := device.New(device.Config{
 		Clock:        clock,
 		Provisioning: o.Provisioning, IDScope: o.IDScope, RegistrationID: id, Key: device.DeriveKey(o.GroupKey, id), Queue: offline,
-		CA: o.CA, Policy: o.Policy, Logger: o.Logger, Dial: dial, ModelID: "dtmi:slipway:demo:sensor;1",
+		CA: o.CA, HTTPSPort: o.HTTPSPort, Policy: o.Policy, Logger: o.Logger, Dial: dial, ModelID: "dtmi:slipway:demo:sensor;1",
 	})
 	if err != nil {
 		return nil, err
 	}
-	d := &Device{ID: id, Client: client, fleet: f, sensor: newSensor(retry.Seed(id, 7)), sync: make(chan struct{}, 1), reboot: make(chan struct{}, 1)}
+	d := &Device{
+		ID: id, Hardware: o.Hardware[int(share(id, "hardware")*float64(len(o.Hardware)))], Client: client, fleet: f, sensor: newSensor(retry.Seed(id, 7)),
+		sync: make(chan struct{}, 1), reboot: make(chan struct{}, 1), ordered: make(chan struct{}, 1),
+		update: updating{running: map[string]string{"firmware": o.Firmware}},
+	}
 	d.every.Store(int64(o.ReportEvery))
 	client.OnEvent(d.happened)
 	client.OnDesired(func(_ int64, patch []byte) { d.desired(patch) })
@@ -134,10 +143,18 @@ func (d *Device) run(ctx context.Context) {
 
 // obey does what takes longer than a handler should.
 func (d *Device) obey(ctx context.Context) {
+	d.plan()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.ordered:
+			d.take(ctx)
+		case <-d.update.step:
+			d.advance(ctx)
+		case <-d.update.breaks:
+			d.Client.Disconnect()
+			d.plan()
 		case <-d.sync:
 			if !d.fleet.options.Quiet {
 				d.introduce(ctx)
@@ -171,6 +188,8 @@ type report struct {
 	StartedAt   string  `json:"startedAt"`
 	Uptime      float64 `json:"uptime"`      // seconds
 	ReportEvery float64 `json:"reportEvery"` // seconds
+
+	Slipway update.Report `json:"slipway"`
 }
 
 // introduce reads what is desired, which may have changed meanwhile or be
@@ -193,7 +212,7 @@ func (d *Device) introduce(ctx context.Context) {
 	d.desired(document.Desired)
 	booted := time.Unix(0, d.booted.Load()).UTC()
 	r := report{SelfTest: "ok", StartedAt: booted.Format(time.RFC3339), Uptime: time.Since(booted).Round(time.Second).Seconds(), ReportEvery: time.Duration(d.every.Load()).Seconds()}
-	r.Firmware.Version = d.fleet.options.Firmware
+	r.Firmware.Version, r.Slipway = d.update.running["firmware"], d.standing()
 	text, err := json.Marshal(r)
 	if err == nil {
 		_, err = d.Client.Report(ctx, text)
@@ -208,13 +227,20 @@ func (d *Device) unless(ctx context.Context, to string, err error) {
 	}
 }
 
-// desired takes up what back ends want: how often to report.
+// desired takes up what back ends want: how often to report, and what to run.
 func (d *Device) desired(document []byte) {
 	var wanted struct {
-		ReportEvery float64 `json:"reportEvery"` // seconds
+		ReportEvery float64         `json:"reportEvery"` // seconds
+		Slipway     json.RawMessage `json:"slipway"`
 	}
-	if json.Unmarshal(document, &wanted) == nil && wanted.ReportEvery >= 0.1 && wanted.ReportEvery <= 86400 {
+	if json.Unmarshal(document, &wanted) != nil {
+		return
+	}
+	if wanted.ReportEvery >= 0.1 && wanted.ReportEvery <= 86400 {
 		d.every.Store(int64(wanted.ReportEvery * float64(time.Second)))
+	}
+	if len(wanted.Slipway) > 0 {
+		d.offer(wanted.Slipway)
 	}
 }
 

@@ -23,6 +23,8 @@ type Scenario struct {
 	link func(id string, nc net.Conn) net.Conn
 	// refuses is the share of dials that fail.
 	refuses float64
+	// reconnects is after how long a connection breaks by itself, on average.
+	reconnects time.Duration
 	// clock is how far a device's clock is off.
 	clock func(id string) time.Duration
 	// at once: all devices start together.
@@ -37,6 +39,7 @@ var Scenarios = []Scenario{
 	{Name: "boot-storm", Says: "all devices start at once, and lose power together halfway", atOnce: true, run: blackout},
 	{Name: "diurnal", Says: "a day in the time the run lasts: devices send eight times as often at noon as at midnight", run: day},
 	{Name: "flaky-links", Says: "one dial in ten fails, and connections break after half a minute on average", refuses: 0.1, link: flaky},
+	{Name: "restless", Says: "connections break after a minute on average, and more often where a release makes them", reconnects: time.Minute},
 	{Name: "slow-links", Says: "each packet takes a third of a second, and a kilobyte another eighth", link: slow},
 	{Name: "bad-clocks", Says: "one device in ten has a clock that is a day to years off", clock: badClock},
 	{Name: "crash-loop", Says: "one device in five crashes every ten seconds, as after a bad firmware", run: crashLoop},

@@ -31,8 +31,19 @@ type Options struct {
 	StartRate    float64       // devices started per second; default 50
 	Policy       retry.Policy
 	Quiet        bool // connect and answer, send nothing by itself
-	Logger       *slog.Logger
-	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
+	// Hardware are the kinds of hardware, in equal shares; default gw-100, gw-200.
+	Hardware []string
+	// UpdateTime is how long devices take to follow an order, about; default 3 s.
+	UpdateTime time.Duration
+	// Download is the share of devices that fetch what an order names, from
+	// HTTPSPort of their hub; the others imagine it.
+	Download  float64
+	HTTPSPort int
+	// ReconnectEvery is after how long a connection breaks by itself, on
+	// average; 0: it does not. Releases may make it more often.
+	ReconnectEvery time.Duration
+	Logger         *slog.Logger
+	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	// Event is called with what happens to each device's connection.
 	Event func(registration string, e device.Event)
 
@@ -46,6 +57,7 @@ type Stats struct {
 	Connected                         int64 // now
 	Sent, Acked, Dropped              int64 // telemetry messages
 	Methods, Messages, Errors, Alerts int64
+	Downloads                         int64 // artifacts fetched, and as they should be
 }
 
 // Fleet is a number of simulated devices.
@@ -55,6 +67,7 @@ type Fleet struct {
 
 	provisioned, reprovisioned, connects, disconnects, refusals atomic.Int64
 	connected, sent, methods, messages, failures, alerts        atomic.Int64
+	downloads                                                   atomic.Int64
 
 	mu      sync.Mutex
 	cut     time.Time
@@ -77,6 +90,15 @@ func New(o Options) (*Fleet, error) {
 	}
 	if o.StartRate <= 0 {
 		o.StartRate = 50
+	}
+	if len(o.Hardware) == 0 {
+		o.Hardware = []string{"gw-100", "gw-200"}
+	}
+	if o.UpdateTime <= 0 {
+		o.UpdateTime = 3 * time.Second
+	}
+	if o.ReconnectEvery == 0 {
+		o.ReconnectEvery = o.scenario.reconnects
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -117,7 +139,7 @@ func (f *Fleet) Stats() Stats {
 	s := Stats{
 		Provisioned: f.provisioned.Load(), Reprovisioned: f.reprovisioned.Load(), Connects: f.connects.Load(), Disconnects: f.disconnects.Load(),
 		Refusals: f.refusals.Load(), Connected: f.connected.Load(), Sent: f.sent.Load(), Methods: f.methods.Load(), Messages: f.messages.Load(),
-		Errors: f.failures.Load(), Alerts: f.alerts.Load(),
+		Errors: f.failures.Load(), Alerts: f.alerts.Load(), Downloads: f.downloads.Load(),
 	}
 	for _, d := range f.devices {
 		counters := d.Client.Counters()

@@ -152,9 +152,15 @@ func (c *cloud) say(id, topic, payload string) {
 // everybody waits; a goroutine left behind fails it.
 func run(t *testing.T, devices int, test func(t *testing.T, c *cloud, f *Fleet)) {
 	t.Helper()
+	runWith(t, Options{Devices: devices}, test)
+}
+
+func runWith(t *testing.T, o Options, test func(t *testing.T, c *cloud, f *Fleet)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCloud()
-		f, err := New(Options{Devices: devices, Provisioning: "cloud.test", IDScope: "0ne1", GroupKey: []byte("0123456789abcdef"), CA: trusted, Dial: c.dial})
+		o.Provisioning, o.IDScope, o.GroupKey, o.CA, o.Dial = "cloud.test", "0ne1", []byte("0123456789abcdef"), trusted, c.dial
+		f, err := New(o)
 		if err != nil {
 			t.Fatal(err)
 		}
