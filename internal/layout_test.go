@@ -73,6 +73,7 @@ stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hu
 stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/transfer stamp/twin stamp/upload
 stamp/job: link problem sqldb stamp/query
 stamp/migrations:
+stamp/processor: problem
 stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
 stamp/telemetry: bus link problem propertybag tasks
@@ -124,6 +125,7 @@ github.com/spf13/cobra: cli
 github.com/mochi-mqtt/server/v2: /bench
 github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench
+github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
