@@ -68,7 +68,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
-stamp: amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
@@ -83,6 +83,7 @@ stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hu
 stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/software stamp/transfer stamp/twin stamp/upload
 stamp/job: link problem sqldb stamp/query
 stamp/migrations:
+stamp/processor: problem
 stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
 stamp/software: link problem sqldb stamp/device stamp/query stamp/twin
@@ -144,6 +145,7 @@ github.com/mochi-mqtt/server/v2: /bench
 github.com/mochi-mqtt/server/v2/hooks/auth: /bench
 github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
+github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench

@@ -41,10 +41,21 @@ type RouteSpec struct {
 	Source      string            `json:"source,omitempty" enum:"telemetry,events,deviceConnection,deviceLifecycle,twinChanges,commands,uploads,jobs" doc:"What it takes; default telemetry"`
 	Where       string            `json:"where,omitempty" doc:"Condition over the message, such as $body.temperature > 40; empty takes all"`
 	Enrich      map[string]string `json:"enrich,omitempty" doc:"Properties to add: text, $stamp, $environment, $twin.tags.… or $twin.properties.desired.…"`
+	Processor   *Processor        `json:"processor,omitempty" doc:"A program that works on the messages before they go"`
 	Endpoint    Endpoint          `json:"endpoint" doc:"Where messages go; exactly one of its members"`
 	Batch       *Batch            `json:"batch,omitempty" doc:"How many go at once"`
 	MaxAge      int64             `json:"maxAgeSeconds,omitempty" doc:"How old a message may become while its endpoint fails, before it goes to the dead letters; default a day"`
 	Disabled    bool              `json:"disabled,omitempty" doc:"Take nothing; what comes meanwhile waits in the log as long as that keeps it"`
+}
+
+// Processor is a WebAssembly module for WASI preview 1. It reads one message a
+// line, as JSON, and writes one line for each: what the message becomes, or
+// nothing to drop it. It may change the message's body, properties and content
+// type.
+type Processor struct {
+	Artifact      Artifact `json:"artifact" doc:"The module"`
+	MemoryMiB     int      `json:"memoryMiB,omitempty" doc:"How much memory it may use; default 64"`
+	TimeoutMillis int      `json:"timeoutMillis,omitempty" doc:"How long it may take for a batch; default 5000"`
 }
 
 // Batch bounds what goes to an endpoint at once.

@@ -34,7 +34,26 @@ const (
 type ReleaseSpec struct {
 	link.ReleaseSpec
 	Software []ReleaseSoftware `json:"software,omitempty"`
+	Routes   []ReleaseRoute    `json:"routes,omitempty"`
 	SBOM     []ReleaseArtifact `json:"sbom,omitempty"`
+}
+
+// ReleaseRoute is a link.ReleaseRoute whose processor may be a file.
+type ReleaseRoute struct {
+	Name string           `json:"name"`
+	Spec ReleaseRouteSpec `json:"spec"`
+}
+
+// ReleaseRouteSpec is the spec of one.
+type ReleaseRouteSpec struct {
+	link.RouteSpec
+	Processor *ReleaseProcessor `json:"processor,omitempty"`
+}
+
+// ReleaseProcessor is a link.Processor that may be a file.
+type ReleaseProcessor struct {
+	link.Processor
+	Artifact ReleaseArtifact `json:"artifact"`
 }
 
 // ReleaseSoftware is a link.Software whose artifacts may be files.
@@ -85,13 +104,25 @@ func (s ReleaseSpec) Linked(send func(at string, a ReleaseArtifact) (link.Artifa
 		}
 		return sent, nil
 	}
-	spec.Software, spec.SBOM = nil, nil
+	spec.Software, spec.Routes, spec.SBOM = nil, nil, nil
 	for i, software := range s.Software {
 		var err error
 		if software.Software.Artifacts, err = all(fmt.Sprintf("spec.software[%d].artifacts", i), software.Artifacts); err != nil {
 			return spec, err
 		}
 		spec.Software = append(spec.Software, software.Software)
+	}
+	for i, route := range s.Routes {
+		linked := link.ReleaseRoute{Name: route.Name, Spec: route.Spec.RouteSpec}
+		if p := route.Spec.Processor; p != nil {
+			sent, err := send(fmt.Sprintf("spec.routes[%d].spec.processor.artifact", i), p.Artifact)
+			if err != nil {
+				return spec, err
+			}
+			processor := p.Processor
+			processor.Artifact, linked.Spec.Processor = sent, &processor
+		}
+		spec.Routes = append(spec.Routes, linked)
 	}
 	var err error
 	if spec.SBOM, err = all("spec.sbom", s.SBOM); err != nil {

@@ -96,7 +96,31 @@ func CheckRoute(s link.RouteSpec) (link.RouteSpec, error) {
 	case batch.Wait < 0 || s.Batch.Wait > maxWait:
 		return s, problem.New(problem.Invalid, "a message waits at most %d seconds for others, not %d", maxWait, s.Batch.Wait).At("spec.batch.maxWaitSeconds")
 	}
+	if err := checkProcessor(s.Processor); err != nil {
+		return s, err
+	}
 	return s, checkEndpoint(&s.Endpoint)
+}
+
+// What a processor may be allowed at most.
+const (
+	maxMemory  = 512    // MiB
+	maxRunning = 60_000 // ms
+)
+
+var hexDigest = regexp.MustCompile("^[0-9a-f]{64}$")
+
+func checkProcessor(p *link.Processor) error {
+	switch {
+	case p == nil:
+	case !hexDigest.MatchString(p.Artifact.SHA256):
+		return problem.New(problem.Invalid, "a processor is an artifact by the hex SHA-256 of its content; slipway artifact put FILE stores it and tells").At("spec.processor.artifact.sha256")
+	case p.MemoryMiB < 0 || p.MemoryMiB > maxMemory:
+		return problem.New(problem.Invalid, "a processor has 1 to %d MiB of memory, not %d", maxMemory, p.MemoryMiB).At("spec.processor.memoryMiB")
+	case p.TimeoutMillis < 0 || p.TimeoutMillis > maxRunning:
+		return problem.New(problem.Invalid, "a processor has 1 to %d milliseconds for a batch, not %d", maxRunning, p.TimeoutMillis).At("spec.processor.timeoutMillis")
+	}
+	return nil
 }
 
 func fillBatch(b *link.Batch, archive bool) {

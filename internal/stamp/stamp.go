@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -23,6 +24,7 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/configuration"
@@ -37,6 +39,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/migrations"
+	"github.com/slipway/slipway/internal/stamp/processor"
 	"github.com/slipway/slipway/internal/stamp/software"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
@@ -148,7 +151,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.configurations = configuration.New(s.db, devices, s.hub, logger)
 	s.software, err = software.Open(ctx, software.Options{
 		Stamp: o.Name, DB: s.db, Devices: devices, Twins: s.hub, Dir: filepath.Join(o.files(), "updates"), Control: control{o.Link},
-		Notify: s.touchSoftware, Logger: logger, Now: o.Now,
+		Notify: s.touchSoftware, Fetched: func() { s.deliveries.Wake() }, Logger: logger, Now: o.Now,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
@@ -160,7 +163,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	}
 	s.deliveries = delivery.New(delivery.Options{
 		DB: s.db, Logs: s.logs, Twin: s.twinDocument(twins), Open: endpoint.Open, Wanted: s.hub.WantTwinChanges, Logger: logger, Now: o.Now,
-		Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
+		Program: s.program, Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
 	})
 	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.files(), "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
@@ -237,6 +240,26 @@ func (s *Stamp) twinDocument(twins *twin.Store) func(context.Context, string) (a
 		}
 		return document, json.Unmarshal(view, &document) == nil
 	}
+}
+
+// program prepares the processor of a route, whose file a release has brought.
+func (s *Stamp) program(ctx context.Context, p link.Processor) (_ delivery.Program, err error) {
+	file, size, err := s.software.Artifact(ctx, p.Artifact.SHA256)
+	if problem.Is(err, problem.NotFound) {
+		return nil, problem.New(problem.NotReady, "the stamp does not have the processor %s yet", p.Artifact.SHA256)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if size > processor.MaxModule {
+		return nil, problem.New(problem.TooLarge, "a processor has at most %d bytes, not %d", processor.MaxModule, size)
+	}
+	module, err := io.ReadAll(file)
+	if err != nil {
+		return nil, err
+	}
+	return processor.Compile(ctx, module, processor.Limits{Memory: p.MemoryMiB, Time: time.Duration(p.TimeoutMillis) * time.Millisecond})
 }
 
 // ampleStore bounds nothing: each log bounds itself, and one whose bound is

@@ -158,6 +158,18 @@ func (r *Releases) use(ctx context.Context, tx *sqldb.Tx, spec link.ReleaseSpec)
 		}
 		u.spec.Software = append(u.spec.Software, s)
 	}
+	u.spec.Routes = nil
+	for i, route := range spec.Routes {
+		if p := route.Spec.Processor; p != nil {
+			filled, err := fill(fmt.Sprintf("spec.routes[%d].spec.processor.artifact", i), []link.Artifact{p.Artifact})
+			if err != nil {
+				return u, err
+			}
+			processor := *p
+			processor.Artifact, route.Spec.Processor = filled[0], &processor
+		}
+		u.spec.Routes = append(u.spec.Routes, route)
+	}
 	var err error
 	u.spec.SBOM, err = fill("spec.sbom", spec.SBOM)
 	return u, err

@@ -73,6 +73,7 @@ type world struct {
 	db        *sqldb.DB
 	logs      *telemetry.Logs
 	receivers map[string]*receiver // by the URL of the webhook
+	program   func(context.Context, link.Processor) (Program, error)
 	engine    *Engine
 	stop      func()
 	version   int64
@@ -112,7 +113,7 @@ func newWorld(t *testing.T, keep telemetry.Retention) *world {
 func (w *world) start() {
 	w.engine = New(Options{
 		DB: w.db, Logs: w.logs, Logger: slog.New(slog.DiscardHandler), Now: time.Now, Wanted: func(bool) {},
-		Outside: endpoint.Options{Stamp: "test-1"},
+		Outside: endpoint.Options{Stamp: "test-1"}, Program: func(ctx context.Context, p link.Processor) (Program, error) { return w.program(ctx, p) },
 		Twin: func(_ context.Context, id string) (any, bool) {
 			return map[string]any{"tags": map[string]any{"site": "north"}}, id == "d1"
 		},

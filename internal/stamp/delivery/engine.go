@@ -7,6 +7,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -28,6 +29,9 @@ type Options struct {
 	Twin func(ctx context.Context, id string) (document any, ok bool)
 	// Open prepares an endpoint; endpoint.Open but in tests.
 	Open func(spec link.Endpoint, o endpoint.Options) (endpoint.Endpoint, error)
+	// Program prepares a route's processor; its kind of failure is
+	// problem.NotReady while the stamp does not have it yet.
+	Program func(ctx context.Context, p link.Processor) (Program, error)
 	// Outside is what endpoints are opened with.
 	Outside endpoint.Options
 	// Wanted is told whether a route wants the changes of twins.
@@ -39,6 +43,13 @@ type Options struct {
 	Now     func() time.Time
 }
 
+// Program works on messages: one comes back for each, nil where it is dropped.
+// A failure of kind problem.Invalid would come again.
+type Program interface {
+	Run(ctx context.Context, messages [][]byte) ([][]byte, error)
+	Close() error
+}
+
 // Engine runs the routes of one stamp.
 type Engine struct {
 	Options
@@ -47,11 +58,12 @@ type Engine struct {
 
 	mu      sync.Mutex
 	workers map[string]*worker
+	faults  map[string]error // why a route that is on does not run
 }
 
 // New returns an engine; nothing is delivered before Run.
 func New(o Options) *Engine {
-	return &Engine{Options: o, store: store{o.DB}, kick: make(chan struct{}, 1), workers: map[string]*worker{}}
+	return &Engine{Options: o, store: store{o.DB}, kick: make(chan struct{}, 1), workers: map[string]*worker{}, faults: map[string]error{}}
 }
 
 // Put takes the routes control wants. A route that is new begins with what
@@ -136,12 +148,14 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			delete(e.workers, name)
 		}
 	}
+	clear(e.faults)
 	for name, r := range wanted {
 		if e.workers[name] != nil {
 			continue
 		}
-		w, err := e.newWorker(r)
+		w, err := e.newWorker(ctx, r)
 		if err != nil {
+			e.faults[name] = err
 			e.Logger.Error("a route cannot run", "route", name, "error", err)
 			continue
 		}
@@ -166,19 +180,28 @@ func (e *Engine) Look(ctx context.Context) error {
 	return err
 }
 
-func (e *Engine) newWorker(r row) (*worker, error) {
+func (e *Engine) newWorker(ctx context.Context, r row) (*worker, error) {
 	rule, err := route.Compile(r.spec)
 	if err != nil {
 		return nil, err
+	}
+	var program Program
+	if r.spec.Processor != nil {
+		if program, err = e.Program(ctx, *r.spec.Processor); err != nil {
+			return nil, err
+		}
 	}
 	outside := e.Outside
 	outside.Route, outside.Environment = r.name, r.spec.Environment
 	target, err := e.Open(r.spec.Endpoint, outside)
 	if err != nil {
+		if program != nil {
+			err = errors.Join(err, program.Close())
+		}
 		return nil, err
 	}
 	return &worker{
-		engine: e, name: r.name, spec: r.spec, text: r.text, rule: rule, target: target, reader: e.Logs.Reader(r.spec.Source),
+		engine: e, name: r.name, spec: r.spec, text: r.text, rule: rule, program: program, target: target, reader: e.Logs.Reader(r.spec.Source),
 		position: r.position, replay: make(chan struct{}, 1), ended: make(chan struct{}), logger: e.Logger.With("route", r.name),
 	}, nil
 }
@@ -201,6 +224,12 @@ func (e *Engine) worker(name string) *worker {
 	return e.workers[name]
 }
 
+func (e *Engine) fault(name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.faults[name]
+}
+
 // States returns how every route is.
 func (e *Engine) States(ctx context.Context, _ link.None) (link.RouteStates, error) {
 	rows, err := e.store.all(ctx)
@@ -221,6 +250,8 @@ func (e *Engine) States(ctx context.Context, _ link.None) (link.RouteStates, err
 		s.State = "disabled"
 		if w := e.worker(r.name); w != nil {
 			w.health.show(&s)
+		} else if fault := e.fault(r.name); fault != nil {
+			s.State, s.Error = "failing", problem.Of(fault).Error()
 		}
 		states.Items[i] = s
 	}
@@ -239,7 +270,33 @@ func (e *Engine) Try(ctx context.Context, req link.TryRoute) (link.RouteTrial, e
 	if !taken {
 		return link.RouteTrial{}, nil
 	}
+	if req.Spec.Processor != nil {
+		return e.tryProcessor(ctx, *req.Spec.Processor, out)
+	}
 	return link.RouteTrial{Taken: true, Message: &out}, nil
+}
+
+// tryProcessor says what a route's program would make of a message.
+func (e *Engine) tryProcessor(ctx context.Context, p link.Processor, m link.LogRecord) (trial link.RouteTrial, err error) {
+	program, err := e.Program(ctx, p)
+	if err != nil {
+		return trial, err
+	}
+	defer func() { err = errors.Join(err, program.Close()) }()
+	sealed, err := endpoint.Seal(m)
+	if err != nil {
+		return trial, err
+	}
+	made, err := program.Run(ctx, [][]byte{sealed.JSON})
+	if err != nil {
+		return trial, err
+	}
+	out, err := rebuild([]endpoint.Message{sealed}, made)
+	if err != nil || len(out) == 0 {
+		return trial, err
+	}
+	trial.Taken, trial.Message = true, &link.LogRecord{}
+	return trial, json.Unmarshal(out[0].JSON, trial.Message)
 }
 
 // DeadLetters returns a page of those of a route.

@@ -139,7 +139,7 @@ func (s store) settle(ctx context.Context, name, text string, o outcome, now tim
 	return s.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var bytes int
 		for _, l := range o.letters {
-			bytes += len(l.JSON)
+			bytes += len(l.Original())
 		}
 		var at any
 		if o.delivered > 0 {
@@ -156,7 +156,7 @@ func (s store) settle(ctx context.Context, name, text string, o outcome, now tim
 		}
 		for _, l := range o.letters {
 			if _, err := tx.Exec(ctx, "INSERT INTO dead_letter (route, message, sequence, reason, attempts, at) VALUES (?, ?, ?, ?, ?, ?)",
-				name, l.JSON, l.Sequence, l.reason, l.attempts, sqldb.Micros(now)); err != nil {
+				name, l.Original(), l.Sequence, l.reason, l.attempts, sqldb.Micros(now)); err != nil {
 				return err
 			}
 		}

@@ -17,14 +17,15 @@ import (
 
 // worker delivers for one route as it was declared.
 type worker struct {
-	engine *Engine
-	name   string
-	spec   link.RouteSpec
-	text   string
-	rule   *route.Rule
-	target endpoint.Endpoint
-	reader telemetry.Reader
-	logger *slog.Logger
+	engine  *Engine
+	name    string
+	spec    link.RouteSpec
+	text    string
+	rule    *route.Rule
+	program Program // nil where messages go as they are
+	target  endpoint.Endpoint
+	reader  telemetry.Reader
+	logger  *slog.Logger
 
 	position uint64 // what is settled
 	health   health
@@ -41,6 +42,11 @@ func (w *worker) start(ctx context.Context) {
 		w.run(ctx)
 		if err := w.target.Close(); err != nil {
 			w.logger.Debug("endpoint not closed", "error", err)
+		}
+		if w.program != nil {
+			if err := w.program.Close(); err != nil {
+				w.logger.Debug("processor not closed", "error", err)
+			}
 		}
 	}()
 }
@@ -190,12 +196,16 @@ func (w *worker) add(ctx context.Context, b *batch, r link.LogRecord) (taken boo
 // does the position move on.
 func (w *worker) deliver(ctx context.Context, b batch) error {
 	o := outcome{position: b.upTo, counts: counts{passed: b.passed, lost: b.lost}}
-	if err := w.send(ctx, b.messages, &o); err != nil {
+	messages, err := w.process(ctx, b.messages, &o)
+	if err == nil {
+		err = w.send(ctx, messages, &o)
+	}
+	if err != nil {
 		return err
 	}
 	o.dead = uint64(len(o.letters))
 	// What was delivered is noted even while the stamp stops.
-	err := w.engine.store.settle(context.WithoutCancel(ctx), w.name, w.text, o, w.engine.Now())
+	err = w.engine.store.settle(context.WithoutCancel(ctx), w.name, w.text, o, w.engine.Now())
 	if err == nil {
 		w.position = b.upTo
 	}
@@ -285,6 +295,14 @@ func (w *worker) resend(ctx context.Context) error {
 }
 
 func (w *worker) resendBatch(ctx context.Context, letters []link.DeadLetter) error {
+	if w.program != nil && len(letters) > 1 {
+		for i := range letters {
+			if err := w.resendBatch(ctx, letters[i:i+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	messages := make([]endpoint.Message, len(letters))
 	for i, l := range letters {
 		var r link.LogRecord
@@ -293,9 +311,15 @@ func (w *worker) resendBatch(ctx context.Context, letters []link.DeadLetter) err
 		}
 		messages[i] = endpoint.Message{DeviceID: r.DeviceID, Sequence: r.Sequence, EnqueuedTime: r.EnqueuedTime, JSON: l.Message}
 	}
-	err := w.target.Send(ctx, messages)
 	settled := context.WithoutCancel(ctx)
+	var o outcome
+	messages, err := w.process(ctx, messages, &o)
+	if err == nil && len(messages) > 0 {
+		err = w.target.Send(ctx, messages)
+	}
 	switch {
+	case len(o.letters) > 0:
+		return w.engine.store.stillDead(settled, letters, o.letters[0].reason, w.engine.Now())
 	case err == nil:
 		w.health.fine()
 		return w.engine.store.revived(settled, w.name, letters)

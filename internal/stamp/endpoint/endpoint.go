@@ -21,12 +21,23 @@ type Message struct {
 	Sequence     uint64
 	EnqueuedTime time.Time
 	JSON         []byte // the whole record
+	// Taken is the record as the route took it, where a processor has made it
+	// another.
+	Taken []byte
+}
+
+// Original is the record as the route took it.
+func (m Message) Original() []byte {
+	if m.Taken != nil {
+		return m.Taken
+	}
+	return m.JSON
 }
 
 // Seal makes a record a message.
 func Seal(r link.LogRecord) (Message, error) {
 	text, err := json.Marshal(r)
-	return Message{r.DeviceID, r.Sequence, r.EnqueuedTime, text}, err
+	return Message{DeviceID: r.DeviceID, Sequence: r.Sequence, EnqueuedTime: r.EnqueuedTime, JSON: text}, err
 }
 
 // Endpoint takes batches. An error of kind problem.Invalid or problem.TooLarge

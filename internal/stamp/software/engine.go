@@ -48,6 +48,8 @@ type Options struct {
 	Control Control
 	// Space bounds the bytes of the artifacts kept; 0 is DefaultSpace.
 	Space int64
+	// Fetched is told that artifacts have come; nil: nobody wants to know.
+	Fetched func()
 	// Notify has the process that leads look at a device.
 	Notify func(id string)
 	Logger *slog.Logger

@@ -68,9 +68,16 @@ func (f *files) ready(r *link.Release) bool {
 	return true
 }
 
+// artifactsOf are the files of a release that a stamp needs: what devices
+// install, and what works on their messages.
 func artifactsOf(r *link.Release) (all []link.Artifact) {
 	for _, one := range r.Spec.Software {
 		all = append(all, one.Artifacts...)
+	}
+	for _, route := range r.Spec.Routes {
+		if route.Spec.Processor != nil {
+			all = append(all, route.Spec.Processor.Artifact)
+		}
 	}
 	return all
 }
@@ -242,6 +249,9 @@ func (e *Engine) mirrorRelease(ctx context.Context, r *link.Release) error {
 	if fetched {
 		e.Logger.Info("the artifacts of a release are here", "release", r.Name)
 		e.hurry()
+		if e.Fetched != nil {
+			e.Fetched()
+		}
 	}
 	return nil
 }
