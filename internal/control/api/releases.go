@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -116,17 +115,4 @@ func signedFile(text []byte) *huma.StreamResponse {
 		w.Header().Set("Content-Type", "application/json")
 		reply(w, r, string(text))
 	}}
-}
-
-// limited bounds what a request may bring: parts of files may be larger than
-// other requests.
-func limited(mux http.Handler) http.Handler {
-	usual, parts := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut && isContent(r.URL.Path) {
-			parts.ServeHTTP(w, r)
-			return
-		}
-		usual.ServeHTTP(w, r)
-	})
 }
