@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -116,20 +115,4 @@ func signedFile(text []byte) *huma.StreamResponse {
 		w.Header().Set("Content-Type", "application/json")
 		reply(w, r, string(text))
 	}}
-}
-
-// limited bounds what a request may bring: parts of files, and what gates are
-// given to read, may be larger than other requests.
-func limited(mux http.Handler) http.Handler {
-	usual, parts, uploads := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody), http.MaxBytesHandler(mux, maxUpload)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodPut && isContent(r.URL.Path):
-			parts.ServeHTTP(w, r)
-		case isUpload(r):
-			uploads.ServeHTTP(w, r)
-		default:
-			usual.ServeHTTP(w, r)
-		}
-	})
 }
