@@ -105,8 +105,8 @@ type inEnvironment struct {
 }
 
 type listWaivers struct {
-	inEnvironment
-	Owed bool `query:"owed" doc:"Only those that somebody must still review"`
+	Environment string `query:"environment" maxLength:"63"`
+	Owed        bool   `query:"owed" doc:"Only those that somebody must still review"`
 }
 
 type whereRuns struct {
