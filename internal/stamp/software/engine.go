@@ -267,9 +267,6 @@ type change struct {
 	patch         twin.Document // of its desired properties
 }
 
-// pollTrust is how long a device that asks without a connection counts as there.
-const pollTrust = 15 * time.Minute
-
 func (e *Engine) decide(ctx context.Context, p *plan, v view, room int64) (c change, err error) {
 	now := e.Now().UTC()
 	reached := p.reaches(v.Standing)
@@ -284,7 +281,7 @@ func (e *Engine) decide(ctx context.Context, p *plan, v view, room int64) (c cha
 	if err != nil {
 		return c, err
 	}
-	facts := Facts{Report: ParseReport(v.report), Contact: v.connected || v.SeenAt != nil && now.Sub(*v.SeenAt) < pollTrust, Given: given, Seen: seen(v.desired, now)}
+	facts := Facts{Report: ParseReport(v.report), Contact: v.connected || v.polls(now), Given: given, Seen: seen(v.desired, now)}
 	c.before = v.Standing
 	c.after, _ = Next(v.Standing, facts, t, now)
 	told := given
