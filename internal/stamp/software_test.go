@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,7 +107,12 @@ func (f *follower) last() (o link.UpdateOrder, n int) {
 func (r *rig) follow(id string, behave func(link.UpdateOrder) []link.UpdateReport) *follower {
 	r.t.Helper()
 	f := &follower{id: id}
-	c := r.connect(id, true)
+	var c *client
+	until(r.t, func() bool { // the stamp admits so many a second
+		dialled, code := r.dial(connectOf(id, true))
+		c = dialled
+		return code == mqtt.Accepted
+	})
 	if err := c.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -198,7 +204,7 @@ func reach(t *testing.T, progress func() link.Progress, so func(link.Progress) b
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !so(progress()); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); !so(progress()); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in time: %+v", progress())
 		}
@@ -328,7 +334,9 @@ func TestADeviceFetchesItsFiles(t *testing.T) {
 	control := newSource(t, r.link)
 	content := bytes.Repeat([]byte("firmware"), 200_000)
 	fw, other := control.add(content), control.add([]byte("other"))
-	control.set(func() { control.metadata["1.root.json"], control.metadata["timestamp.json"] = []byte("{}"), []byte(`{"v":1}`) })
+	control.set(func() {
+		control.metadata["1.root.json"], control.metadata["timestamp.json"] = []byte("{}"), []byte(`{"v":1}`)
+	})
 	v1 := releaseOf(1, "1.0", fw)
 	r.put("d1", 1)
 	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
@@ -406,5 +414,155 @@ func TestADeviceFetchesItsFiles(t *testing.T) {
 	}
 	if !limited {
 		t.Error("a device may ask as often as it likes")
+	}
+}
+
+var fleetSize = flag.Int("fleet", 200, "how many devices are connected while a wave begins")
+
+// TestAWaveIsQuick has a wave reach devices that are connected: the first at
+// once, and all of them in a minute at most, however many a machine holds.
+func TestAWaveIsQuick(t *testing.T) {
+	r := newRig(t)
+	newSource(t, r.link)
+	progress := r.progress()
+	var fleet []*follower
+	for i := range *fleetSize {
+		r.put(fmt.Sprint("d", i), 1)
+	}
+	for i := range *fleetSize {
+		fleet = append(fleet, r.follow(fmt.Sprint("d", i), obey))
+	}
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	ordered := func(since time.Time, name string) (first, last time.Duration) {
+		first = time.Hour
+		for _, f := range fleet {
+			f.mu.Lock()
+			at := f.times[len(f.times)-1].Sub(since)
+			first, last = min(first, at), max(last, at)
+			f.mu.Unlock()
+			if o, _ := f.last(); o.Release != name {
+				t.Fatalf("%s was told of %s last", f.id, o.Release)
+			}
+		}
+		return first, last
+	}
+	began := time.Now()
+	step := func(d link.Releases, so func(link.Progress) bool) {
+		t.Helper()
+		began = time.Now()
+		ask(r, link.ReleasesPut, d)
+		reach(t, progress, func(p link.Progress) bool { return p.Version == d.Version && p.Complete && so(p) })
+	}
+	all := int64(*fleetSize)
+	step(link.Releases{Version: 1, Environment: "test", Base: &v1}, func(p link.Progress) bool { return p.Devices.Updated == all })
+	step(link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{ID: "r", Release: v2, Wave: 1, Reach: link.Reach{Share: 1}}},
+		func(p link.Progress) bool { return p.Reached.Updated == all })
+	first, last := ordered(began, "2.0")
+	t.Logf("a wave reached the first of %d devices after %s and the last after %s", all, first, last)
+	if first > time.Second || last > time.Minute {
+		t.Error("that is too slow")
+	}
+	step(link.Releases{Version: 3, Environment: "test", Base: &v1}, func(p link.Progress) bool { return p.Devices.Updated == all })
+	first, last = ordered(began, "1.0")
+	t.Logf("a rollback reached the first of %d devices after %s and the last after %s", all, first, last)
+	if first > time.Second || last > time.Minute {
+		t.Error("that is too slow")
+	}
+}
+
+// TestARolloutGoesOnAfterARestart stops the stamp while devices work on their
+// orders, and lets it go on without control.
+func TestARolloutGoesOnAfterARestart(t *testing.T) {
+	const devices = 6
+	r := newRig(t)
+	progress := r.progress()
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	for i := range devices {
+		r.put(fmt.Sprint("d", i), 1)
+		r.follow(fmt.Sprint("d", i), func(o link.UpdateOrder) []link.UpdateReport {
+			if o.Release == "2.0" {
+				return obey(o)[:1] // and then the stamp is gone
+			}
+			return obey(o)
+		})
+	}
+	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Devices.Updated == devices })
+	ask(r, link.ReleasesPut, link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{
+		ID: "r1", Release: v2, Wave: 1, Reach: link.Reach{Share: 0.5}, Parallel: 2, DeadlineSeconds: 3600,
+	}})
+	working := func() (ids []string) {
+		for id, u := range r.updates() {
+			if u.Reason == link.OrderDownloading && u.Progress == 50 {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	until(t, func() bool { return len(working()) == 2 })
+	before := r.updates()
+	r.stop()
+	r.start(r.server)
+	for id, u := range r.updates() {
+		if u.Order != before[id].Order || u.Wave != before[id].Wave {
+			t.Errorf("%s stood at %+v, and stands at %+v", id, before[id], u)
+		}
+	}
+	for i := range devices {
+		r.follow(fmt.Sprint("d", i), obey)
+	}
+	reach(t, progress, func(p link.Progress) bool {
+		return p.Version == 2 && p.Complete && p.Reached.Updated == 3 && p.Devices.Updated == devices
+	})
+	// What was seen begins anew with the process, for both groups.
+	reach(t, progress, func(p link.Progress) bool { return p.Others.DeviceSeconds > 0 || p.Updated.DeviceSeconds > 0 })
+
+	// A device that moves away leaves the census, and one that comes enters it.
+	ask(r, link.IdentityRemove, link.RemoveIdentity{DeviceID: "d0", Epoch: 1, Reason: "move"})
+	r.put("d9", 1)
+	r.follow("d9", obey)
+	until(t, func() bool {
+		all := r.updates()
+		_, there := all["d0"]
+		return !there && len(all) == devices && all["d9"].State == link.UpdateDone
+	})
+	until(t, func() bool {
+		return len(ask(r, link.DeviceQuery, link.QueryDevices{Where: "deviceId = 'd9' AND connectionState = 'Connected'"}).Items) == 1
+	})
+
+	// A device that connects again counts once, in its group.
+	reconnects := progress().Updated.Reconnects + progress().Others.Reconnects
+	r.follow("d9", obey)
+	reach(t, progress, func(p link.Progress) bool { return p.Updated.Reconnects+p.Others.Reconnects == reconnects+1 })
+}
+
+// TestADeviceThatOnlyAsks has a device that never connects follow its orders.
+func TestADeviceThatOnlyAsks(t *testing.T) {
+	r := newRig(t)
+	progress := r.progress()
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0")
+	r.put("d1", 1)
+	engine := r.stamp.Software()
+	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Devices.Pending == 1 })
+	follow := func(release string) {
+		t.Helper()
+		o, u, ok, err := engine.Order(t.Context(), "d1")
+		if err != nil || !ok || o.Release != release || u.State != link.UpdatePending {
+			t.Fatalf("%+v, %+v, %v, %v", o, u, ok, err)
+		}
+		for _, report := range append([]link.UpdateReport{{Order: o.Order - 1, Phase: link.OrderFailed}}, obey(o)...) {
+			if err := engine.Report(t.Context(), "d1", report); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reach(t, progress, func(p link.Progress) bool { return p.Devices.Updated == 1 && p.Complete })
+	}
+	follow("1.0")
+	ask(r, link.ReleasesPut, link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{ID: "r1", Release: v2, Wave: 1, Reach: link.Reach{Share: 1}}})
+	reach(t, progress, func(p link.Progress) bool { return p.Version == 2 && p.Complete && p.Reached.Pending == 1 })
+	follow("2.0")
+	if _, _, _, err := engine.Order(t.Context(), "nobody"); !problem.Is(err, problem.NotFound) {
+		t.Errorf("a device that is not here: %v", err)
 	}
 }

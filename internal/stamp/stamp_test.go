@@ -105,7 +105,7 @@ func (r *rig) start(server *bus.Server) {
 	}
 	// The stamp answers once Run has begun.
 	for {
-		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.PolicyList, link.None{}); !problem.Is(err, problem.NotReady) {
+		if _, err := bus.Ask(r.t.Context(), r.link, link.StampPeer("test-1"), link.ConsumerList, link.None{}); !problem.Is(err, problem.NotReady) {
 			return
 		}
 	}

@@ -3,7 +3,11 @@ package stamp_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +16,7 @@ import (
 	"github.com/slipway/slipway/internal/bus/bustest"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
+	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp"
 	"github.com/slipway/slipway/internal/stamp/hub"
@@ -277,5 +282,71 @@ func until(t *testing.T, so func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal("not in time")
 		}
+	}
+}
+
+// TestAReleaseGoesOutOverSeveralProcesses has a rollout go on while the process
+// that leads stops, and devices are at any of them.
+func TestAReleaseGoesOutOverSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	const devices = 12
+	g := newTogether(t, 3)
+	control := newSource(t, g.link)
+	progress := g.progress()
+	v1, v2 := releaseOf(1, "1.0"), releaseOf(2, "2.0", control.add([]byte("two")))
+	gate := make(chan struct{})
+	for i := range devices {
+		g.put(fmt.Sprint("d", i), 1)
+	}
+	connect := func(i, at int) {
+		first := true
+		g.at(at).follow(fmt.Sprint("d", i), func(o link.UpdateOrder) []link.UpdateReport {
+			if o.Release == "2.0" && first {
+				first = false
+				<-gate
+			}
+			return obey(o)
+		})
+	}
+	for i := range devices {
+		connect(i, i%3)
+	}
+	ask(g.rig, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Devices.Updated == devices })
+	ask(g.rig, link.ReleasesPut, link.Releases{Version: 2, Environment: "test", Base: &v1, Rollout: &link.Rollout{
+		ID: "r1", Release: v2, Wave: 1, Reach: link.Reach{Share: 1}, Parallel: 3, Attempts: 3,
+	}})
+	reach(t, progress, func(p link.Progress) bool { return p.Version == 2 && p.Complete && p.Reached.Pending == devices })
+	leader := -1
+	for i, m := range g.members {
+		if m.Leads() {
+			leader = i
+		}
+	}
+	g.members[leader].stop()
+	close(gate)
+	for i := range devices {
+		if i%3 == leader {
+			connect(i, (leader+1)%3)
+		}
+	}
+	reach(t, progress, func(p link.Progress) bool { return p.Complete && p.Reached.Updated == devices })
+	if p := progress(); p.Others.DeviceSeconds == 0 {
+		t.Errorf("nothing was seen of the devices: %+v", p)
+	}
+	edge := httptest.NewServer(g.members[(leader+2)%3].HTTPHandler())
+	t.Cleanup(edge.Close)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, edge.URL+link.UpdatePath("d0")+"artifacts/"+v2.Spec.Software[0].Artifacts[0].SHA256, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", sastoken.Sign(key, url.QueryEscape(host+"/devices/d0"), time.Now().Add(time.Hour), ""))
+	resp, err := edge.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); string(body) != "two" {
+		t.Errorf("%s: %s, %v", resp.Status, body, err)
 	}
 }

@@ -207,7 +207,7 @@ func (e *Engine) look(ctx context.Context, p *plan, ids []string) error {
 			return err
 		}
 	}
-	room, err := e.room(ctx, p)
+	room, err := e.room(ctx, p, all)
 	if err != nil {
 		return err
 	}
@@ -228,13 +228,35 @@ func (e *Engine) look(ctx context.Context, p *plan, ids []string) error {
 	return e.carryOut(ctx, p, changes)
 }
 
-// room is how many more devices may work on the rollout's orders.
-func (e *Engine) room(ctx context.Context, p *plan) (int64, error) {
+// room is how many more devices may work on the rollout's orders, besides those
+// that are there already and some that are looked at: these may go on with an
+// order they had before.
+func (e *Engine) room(ctx context.Context, p *plan, all []view) (int64, error) {
 	if p.Rollout == nil || p.Rollout.Parallel <= 0 {
 		return math.MaxInt64, nil
 	}
 	working, err := e.working(ctx, p.Rollout.ID)
-	return max(0, int64(p.Rollout.Parallel)-working), err
+	if err != nil {
+		return 0, err
+	}
+	for _, v := range all {
+		if !v.enrolled {
+			continue
+		}
+		c, err := e.decide(ctx, p, v, 0)
+		if err != nil {
+			return 0, err
+		}
+		if c.after.works(p.Rollout.ID) && !c.before.works(p.Rollout.ID) {
+			working++
+		}
+	}
+	return max(0, int64(p.Rollout.Parallel)-working), nil
+}
+
+// works reports whether the device works on an order of a rollout.
+func (s Standing) works(rollout string) bool {
+	return s.Step == Working && s.State == link.UpdatePending && s.Rollout == rollout
 }
 
 // change is what comes of a look at a device.
@@ -242,9 +264,6 @@ type change struct {
 	before, after Standing
 	patch         twin.Document // of its desired properties
 }
-
-// pollTrust is how long a device that asks without a connection counts as there.
-const pollTrust = 15 * time.Minute
 
 func (e *Engine) decide(ctx context.Context, p *plan, v view, room int64) (c change, err error) {
 	now := e.Now().UTC()
@@ -260,7 +279,7 @@ func (e *Engine) decide(ctx context.Context, p *plan, v view, room int64) (c cha
 	if err != nil {
 		return c, err
 	}
-	facts := Facts{Report: ParseReport(v.report), Contact: v.connected || v.SeenAt != nil && now.Sub(*v.SeenAt) < pollTrust, Given: given, Seen: seen(v.desired, now)}
+	facts := Facts{Report: ParseReport(v.report), Contact: v.connected || v.polls(now), Given: given, Seen: seen(v.desired, now)}
 	c.before = v.Standing
 	c.after, _ = Next(v.Standing, facts, t, now)
 	told := given

@@ -224,7 +224,7 @@ func (e *Engine) giveOrders(ctx context.Context, p *plan) (bool, error) {
 		ids = waiting
 	}
 	if p.Rollout != nil && !p.Rollout.Paused && p.course.Halted == "" && e.files.ready(&p.Rollout.Release) {
-		room, err := e.room(ctx, p)
+		room, err := e.room(ctx, p, nil)
 		if err != nil {
 			return false, err
 		}

@@ -257,6 +257,25 @@ func (s *Standing) give(f Facts, t Target, now time.Time) {
 	s.OrderedAt, s.Since, s.Left, s.DueAt = &now, nil, t.Deadline, nil
 }
 
+// pollTrust is how long a device that asks without a connection counts as there.
+const pollTrust = 15 * time.Minute
+
+// polls reports whether the device has asked lately.
+func (s Standing) polls(now time.Time) bool {
+	return s.SeenAt != nil && now.Sub(*s.SeenAt) < pollTrust
+}
+
+// gone is when a device whose clock has run was there last.
+func (s Standing) gone(now time.Time) time.Time {
+	if s.SeenAt == nil {
+		return now
+	}
+	if last := s.SeenAt.Add(pollTrust); last.After(*s.Since) && last.Before(now) {
+		return last
+	}
+	return now
+}
+
 // tick runs the device's clock while it is there, and ends its time.
 func (s *Standing) tick(contact bool, t Target, now time.Time) {
 	if s.Step != Working && s.Step != Away {
@@ -272,7 +291,7 @@ func (s *Standing) tick(contact bool, t Target, now time.Time) {
 			s.State, s.Reason = link.UpdatePending, "ordered"
 		}
 	case !counts && s.Since != nil:
-		s.Left -= now.Sub(*s.Since)
+		s.Left -= s.gone(now).Sub(*s.Since)
 		s.Since = nil
 		due := now.Add(t.Deadline)
 		s.DueAt = &due
