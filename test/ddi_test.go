@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -704,6 +705,56 @@ func TestSWUpdateLosesTheNetwork(t *testing.T) {
 		if id := fmt.Sprintf("lost-%d-%d", n, n%2); seen[id] < n {
 			t.Errorf("%s made %d requests only", id, seen[id])
 		}
+	}
+}
+
+// An installation leads update clients to the stamp their address names, with
+// the token that its commands show.
+func TestAnInstallationServesUpdateClients(t *testing.T) {
+	t.Parallel()
+	in := start(t, "--update-poll", "7s")
+	in.enrol()
+	at := in.stamp("test-1")
+	eventually(t, "the device is assigned", 20*time.Second, func() bool {
+		host, err := in.register("pump-1")
+		return err == nil && host != ""
+	})
+	var shown struct{ Stamp, Host, Tenant, Token string }
+	if err := json.Unmarshal([]byte(in.must("device", "update-token", "pump-1", "--json")), &shown); err != nil || shown.Stamp != at.Name || shown.Host != at.Host {
+		t.Fatalf("%+v, %v", shown, err)
+	}
+	get := func(path, authorization string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequest("GET", fmt.Sprintf("https://%s:%d%s", at.Host, at.HTTPS, path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", authorization)
+		resp, err := in.https().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	path := "/" + shown.Tenant + "/controller/v1/pump-1"
+	status, text := get(path, "TargetToken "+shown.Token)
+	if status != http.StatusOK || !strings.Contains(text, `"sleep":"00:00:0`) || !strings.Contains(text, fmt.Sprintf("https://%s:%d%s/configData", at.Host, at.HTTPS, path)) {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := get(path, "TargetToken "+shown.Token[1:]+"0"); status != http.StatusUnauthorized {
+		t.Errorf("%d %s", status, text)
+	}
+	var gateway struct{ Token string }
+	if err := json.Unmarshal([]byte(in.must("stamp", "update-gateway", at.Name, "on", "--json")), &gateway); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := get(path, "GatewayToken "+gateway.Token); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
 	}
 }
 

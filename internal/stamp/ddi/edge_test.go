@@ -1,15 +1,26 @@
 package ddi_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/device"
 )
 
@@ -525,4 +536,69 @@ func TestConditionalPolls(t *testing.T) {
 	if got := r.as("d1", "GET", base+"d1", "", "If-None-Match", first.header.Get("ETag")); got.status != 200 {
 		t.Errorf("something new: %d", got.status)
 	}
+}
+
+// A device that is enrolled with a certificate shows that, and no token.
+func TestDevicesWithCertificates(t *testing.T) {
+	r := newRig(t)
+	certificate, thumbprint := selfSigned(t, "d1")
+	_, err := r.hub.Devices.Put(t.Context(), link.PutIdentity{
+		DeviceID: "d1", Epoch: 1, Auth: link.Auth{Type: link.AuthSelfSigned, PrimaryThumbprint: thumbprint}, Enrollment: "e",
+	}, r.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.edge.Token(t.Context(), link.DeviceRef{DeviceID: "d1"}); !problem.Is(err, problem.Conflict) {
+		t.Errorf("a token without a key: %v", err)
+	}
+	server := httptest.NewUnstartedServer(r.edge)
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	defer server.Close()
+	other, _ := selfSigned(t, "d1")
+	for name, c := range map[string]struct {
+		shown  []tls.Certificate
+		header string
+		want   int
+	}{
+		"its own":            {[]tls.Certificate{certificate}, "", 200},
+		"another":            {[]tls.Certificate{other}, "", 401},
+		"none":               {nil, "", 401},
+		"beside a bad token": {[]tls.Certificate{certificate}, "TargetToken x", 401},
+	} {
+		transport := server.Client().Transport.(*http.Transport).Clone()
+		transport.TLSClientConfig.Certificates = c.shown
+		req, err := http.NewRequest("GET", server.URL+base+"d1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.header != "" {
+			req.Header.Set("Authorization", c.header)
+		}
+		resp, err := (&http.Client{Transport: transport}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.want {
+			t.Errorf("%s: %d", name, resp.StatusCode)
+		}
+		transport.CloseIdleConnections()
+	}
+}
+
+// selfSigned makes a certificate for a device, and its SHA-256.
+func selfSigned(t *testing.T, name string) (tls.Certificate, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, hex.EncodeToString(digest[:])
 }
