@@ -378,6 +378,9 @@ func (s State) report(phase string, f facts) Report {
 	if s.Order.Order > 0 && phase != "" {
 		r.Order, r.Phase, r.Error = s.Order.Order, phase, s.Error
 	}
+	for _, wanted := range s.Order.Software { // it may have been on trial, and told
+		r.Software[wanted.Name] = ""
+	}
 	for name, running := range s.Running {
 		r.Software[name] = running.Version
 	}

@@ -56,7 +56,7 @@ const (
 // Report is what a device says of itself.
 type Report struct {
 	Hardware string            `json:"hardware,omitempty"`
-	Software map[string]string `json:"software,omitempty"` // version by name, of what runs
+	Software map[string]string `json:"software,omitempty"` // version by name, of what runs; empty: none
 	Order    int64             `json:"order,omitempty"`
 	Phase    string            `json:"phase,omitempty"`
 	Progress int               `json:"progress,omitempty"` // of 100
@@ -68,18 +68,24 @@ func (r Report) final() bool {
 	return r.Phase == ReportConfirmed || r.Phase == ReportFailed || r.Phase == ReportRolledBack
 }
 
-// patch is the report as a patch of reported properties. A merge keeps what is
-// not named, so what is empty is taken away by name.
-func (r Report) patch() ([]byte, error) {
-	fields := map[string]any{"hardware": nil, "order": nil, "phase": nil, "progress": nil, "error": nil}
-	text, err := json.Marshal(r)
-	if err == nil {
-		err = json.Unmarshal(text, &fields)
+// Patch is the report as a change of reported properties. A merge keeps what
+// is not named, so what is empty is taken away by name.
+func (r Report) Patch() map[string]any {
+	software := map[string]any{}
+	for name, version := range r.Software {
+		software[name] = orNull(version)
 	}
-	if err != nil {
-		return nil, err
+	return map[string]any{Property: map[string]any{
+		"hardware": orNull(r.Hardware), "software": software, "order": orNull(r.Order), "phase": orNull(r.Phase), "progress": orNull(r.Progress), "error": orNull(r.Error),
+	}}
+}
+
+func orNull[T comparable](value T) any {
+	var none T
+	if value == none {
+		return nil
 	}
-	return json.Marshal(map[string]any{Property: fields})
+	return value
 }
 
 // The limits of an order.

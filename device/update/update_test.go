@@ -86,6 +86,21 @@ func TestWhatFailsItsTrialGoesBack(t *testing.T) {
 	}
 }
 
+func TestSoftwareThatDidNotStayIsNotSaidToRun(t *testing.T) {
+	w := newWorld(t)
+	w.config.Components["firmware"] = Component{Handler: w.app.files, Service: w.app}
+	w.app.broken["bad"] = true
+	w.boot()
+	r := w.follow(w.release("bad", 100, nil))
+	if r.Phase != ReportRolledBack || r.Software["firmware"] != "" {
+		t.Errorf("ended with %+v", r)
+	}
+	text, err := json.Marshal(w.updater.State().Outcome.Patch())
+	if want := `"software":{"firmware":null}`; err != nil || !strings.Contains(string(text), want) {
+		t.Errorf("the twin is changed by %s, which does not take away what was said during the trial: %v", text, err)
+	}
+}
+
 func TestNoConfirmationWithoutTheHub(t *testing.T) {
 	w := newWorld(t)
 	w.config.Deadline = 200 * time.Millisecond

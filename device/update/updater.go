@@ -715,7 +715,7 @@ func (u *Updater) health(ctx context.Context, s State) error {
 // tellTrial tells the hub by a report of its own: who can do that has a
 // connection that works, whatever was true before the start.
 func (u *Updater) tellTrial(ctx context.Context, s State) error {
-	patch, err := s.report(ReportTrial, u.facts).patch()
+	patch, err := json.Marshal(s.report(ReportTrial, u.facts).Patch())
 	if err != nil {
 		return err
 	}
@@ -779,7 +779,7 @@ func (u *Updater) send(ctx context.Context, r Report) error {
 	if u.damage != nil && r.Error == "" {
 		r.Error = u.damage.Error()
 	}
-	patch, err := r.patch()
+	patch, err := json.Marshal(r.Patch())
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ retry: { base: 10ms, cap: 50ms, dormant: 50ms } # it is restarted more often tha
 desiredFile: %[1]s/desired.json
 `, f.dir, f.hub.Host(), f.hub.HTTPSPort)
 	if change != nil {
-		config = change(strings.ReplaceAll(config, "DIR", f.dir))
+		config = change(config)
 	}
 	f.write("agent.yaml", config, 0o600)
 	t.Cleanup(func() {
@@ -305,10 +305,9 @@ func TestKilledAtAnyInstantItEndsInAConfirmedVersion(t *testing.T) {
 }
 
 func TestAnAgentUpdatesItself(t *testing.T) {
-	own := func(config string) string {
+	f := newField(t, func(config string) string {
 		return strings.Replace(config, "trial:", "  agent: { handler: agent, directory: DIR/agent, version: v0 }\ntrial:", 1)
-	}
-	f := newField(t, func(config string) string { return own(config) })
+	})
 	f.write("agent.yaml", strings.ReplaceAll(f.read("agent.yaml"), "DIR", f.dir), 0o600)
 	program, err := os.ReadFile(f.binary)
 	if err != nil {
@@ -352,6 +351,20 @@ func (f *field) executes(directory string) bool {
 		}
 	}
 	return false
+}
+
+func TestADeviceMayHaveACertificate(t *testing.T) {
+	f := newField(t, func(config string) string {
+		return strings.Replace(config, "keyFile: ", "certificate: { certFile: cert.pem, keyFile: key.pem } # ", 1)
+	})
+	certificate, key := f.hub.Certificate()
+	f.write("cert.pem", string(certificate), 0o600)
+	f.write("key.pem", string(key), 0o600)
+	f.write("agent.yaml", strings.ReplaceAll(f.read("agent.yaml"), "File: cert.pem, keyFile: key.pem", "File: "+f.dir+"/cert.pem, keyFile: "+f.dir+"/key.pem"), 0o600)
+	f.start()
+	if r := f.follow(f.release("v1")); r.Phase != link.OrderConfirmed {
+		t.Errorf("ended with %+v", r)
+	}
 }
 
 func TestTheHubMayComeAndGo(t *testing.T) {

@@ -59,6 +59,11 @@ func (a *app) simulate() *cobra.Command {
 	flags.StringVar(&s.key, "group-key", "", "the group's key in base64, instead of --group")
 	flags.StringVar(&s.IDScope, "scope", "", "id scope; the installation's when left out")
 	flags.StringVar(&s.Provisioning, "provisioning", "", "where devices register, host or host:port; the installation's when left out")
+	flags.StringSliceVar(&s.Hardware, "hardware", []string{"gw-100", "gw-200"}, "kinds of hardware, in equal shares")
+	flags.DurationVar(&s.UpdateTime, "update-time", 3*time.Second, "how long each takes to follow an order to run other software, about")
+	flags.Float64Var(&s.Download, "download", 0, "share of them that fetch what an order names, 0 to 1; the others imagine it")
+	flags.IntVar(&s.HTTPSPort, "https-port", 443, "port of hubs from which they fetch it")
+	flags.DurationVar(&s.ReconnectEvery, "reconnect-every", 0, "after how long a connection breaks by itself, on average; 0: as the scenario has it")
 	flags.StringVar(&s.report, "report", "", "write the report there as JSON")
 	cmd.AddCommand(a.simulateScale())
 	return cmd
@@ -72,6 +77,10 @@ func (s simulation) check() error {
 		return usage("--duration must be a second or more")
 	case s.ReportEvery < 10*time.Millisecond:
 		return usage("--every must be 10ms or more")
+	case s.Download < 0 || s.Download > 1:
+		return usage("--download is a share, 0 to 1, not %g", s.Download)
+	case s.UpdateTime <= 0 || s.ReconnectEvery < 0:
+		return usage("--update-time and --reconnect-every are no less than nothing")
 	case (s.group == "") == (s.key == ""):
 		return usage("name a group with --group, or give its key with --group-key")
 	case !strings.Contains(s.Pattern, "%"):

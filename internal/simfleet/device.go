@@ -189,7 +189,7 @@ type report struct {
 	Uptime      float64 `json:"uptime"`      // seconds
 	ReportEvery float64 `json:"reportEvery"` // seconds
 
-	Slipway update.Report `json:"slipway"`
+	Slipway any `json:"slipway"` // how it stands with updates
 }
 
 // introduce reads what is desired, which may have changed meanwhile or be
@@ -212,7 +212,7 @@ func (d *Device) introduce(ctx context.Context) {
 	d.desired(document.Desired)
 	booted := time.Unix(0, d.booted.Load()).UTC()
 	r := report{SelfTest: "ok", StartedAt: booted.Format(time.RFC3339), Uptime: time.Since(booted).Round(time.Second).Seconds(), ReportEvery: time.Duration(d.every.Load()).Seconds()}
-	r.Firmware.Version, r.Slipway = d.update.running["firmware"], d.standing()
+	r.Firmware.Version, r.Slipway = d.update.running["firmware"], d.standing().Patch()[update.Property]
 	text, err := json.Marshal(r)
 	if err == nil {
 		_, err = d.Client.Report(ctx, text)

@@ -170,7 +170,11 @@ func (d *Device) plan() {
 // standing is what the device says of its updates.
 func (d *Device) standing() update.Report {
 	u := &d.update
-	r := update.Report{Hardware: d.Hardware, Software: maps.Clone(u.running)}
+	r := update.Report{Hardware: d.Hardware, Software: map[string]string{}}
+	for _, s := range u.order.Software { // it may have been on trial, and told
+		r.Software[s.Name] = ""
+	}
+	maps.Copy(r.Software, u.running)
 	if u.phase != "" && u.hub == d.Client.Assignment().Hub {
 		r.Order, r.Phase, r.Error = u.last, u.phase, u.fault
 	}
@@ -182,26 +186,13 @@ func (d *Device) standing() update.Report {
 	return r
 }
 
-// tell reports it. What an earlier report said went wrong is taken away.
+// tell reports it.
 func (d *Device) tell(ctx context.Context) {
-	text, err := json.Marshal(map[string]any{update.Property: standing{d.standing(), nullable(d.update.fault)}})
+	text, err := json.Marshal(d.standing().Patch())
 	if err == nil {
 		_, err = d.Client.Report(ctx, text)
 	}
 	d.unless(ctx, "report an update", err)
-}
-
-// standing is a report that always bears its error, null for none.
-type standing struct {
-	update.Report
-	Error *string `json:"error"`
-}
-
-func nullable(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
 }
 
 // download fetches what the order names, on a share of the devices; the others

@@ -102,7 +102,7 @@ func TestDevicesFollowOrdersAsTheReleaseSays(t *testing.T) {
 
 func TestAReleaseMakesConnectionsBreakMoreOften(t *testing.T) {
 	runWith(t, Options{Devices: 20, ReconnectEvery: 10 * time.Minute, ReportEvery: time.Hour}, func(t *testing.T, c *cloud, f *Fleet) {
-		measure := func() int64 { before := f.Stats().Connects; pass(20 * time.Hour); return f.Stats().Connects - before }
+		measure := func() int64 { before := f.Stats().Connects; pass(10 * time.Hour); return f.Stats().Connects - before }
 		pass(time.Minute)
 		quiet := measure()
 		c.orderAll(f, 2, order(1, "v1", map[string]string{"simulate": "reconnects+30%"}))

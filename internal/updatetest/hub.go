@@ -64,8 +64,7 @@ func NewHub(t *testing.T, environments ...string) *Hub {
 	}
 	h.Port = listener.Addr().(*net.TCPAddr).Port
 	h.server = httptest.NewUnstartedServer(http.HandlerFunc(h.serve))
-	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
-	h.server.Config.ErrorLog = nil
+	h.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	h.server.StartTLS()
 	h.HTTPSPort = h.server.Listener.Addr().(*net.TCPAddr).Port
 	var connections sync.WaitGroup
@@ -207,11 +206,7 @@ func (h *Hub) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Hub) honest(w http.ResponseWriter, r *http.Request) {
-	token, err := sastoken.Parse(r.Header.Get("Authorization"))
-	if err == nil {
-		err = token.Verify(h.Key, time.Now(), time.Minute)
-	}
-	if err != nil || token.Resource != h.Host()+"/devices/"+Device {
+	if !h.knows(r) {
 		http.Error(w, "not you", http.StatusUnauthorized)
 		return
 	}
@@ -233,6 +228,35 @@ func (h *Hub) honest(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("ETag", `"`+sum+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+// knows reports whether a request is the device's, by its token or, where it
+// has none, by its certificate.
+func (h *Hub) knows(r *http.Request) bool {
+	text := r.Header.Get("Authorization")
+	if text == "" {
+		return len(r.TLS.PeerCertificates) > 0 && r.TLS.PeerCertificates[0].Subject.CommonName == Device
+	}
+	token, err := sastoken.Parse(text)
+	return err == nil && token.Verify(h.Key, time.Now(), time.Minute) == nil && token.Resource == h.Host()+"/devices/"+Device
+}
+
+// Certificate is one for the device, with its key, both PEM.
+func (h *Hub) Certificate() (certificate, key []byte) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: Device}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	text, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text})
 }
 
 // Release publishes a release with one file for each kind of software, and
