@@ -24,8 +24,9 @@ func feedOf(peer, id string) string { return "feed." + peer + "." + id }
 const maxAnswer = 15 * time.Minute
 
 // permissions are the subjects a peer may use. Control asks everybody;
-// provisioning asks stamps about identities; a stamp asks control whose a
-// token is. Nobody hears or says what is another's.
+// provisioning asks stamps about identities; both ask control whose a token
+// is, and a stamp fetches artifacts and signed metadata from it. Nobody hears
+// or says what is another's.
 func permissions(peer string) *server.Permissions {
 	publish := []string{subject(link.ControlPeer, link.TokenCheck.Name), "feed." + peer + ".>", link.ObservedSubject(peer)}
 	subscribe := []string{"call." + peer + ".>", "feed." + peer + ".*.grant", inboxOf(peer) + ".>"}
@@ -36,7 +37,9 @@ func permissions(peer string) *server.Permissions {
 		for _, name := range []string{link.IdentityPut.Name, link.IdentityRemove.Name, link.DeviceQuery.Name} {
 			publish = append(publish, subject(link.StampPeer("*"), name))
 		}
-	case !strings.HasPrefix(peer, link.StampPeer("")):
+	case strings.HasPrefix(peer, link.StampPeer("")):
+		publish = append(publish, subject(link.ControlPeer, link.ArtifactRead.Name), subject(link.ControlPeer, link.MetadataRead.Name))
+	default:
 		publish, subscribe = nil, nil
 	}
 	return &server.Permissions{

@@ -17,15 +17,19 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/api"
+	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -45,8 +49,17 @@ type Options struct {
 	Joining *Joining
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
+	Artifacts    Artifacts
 	Version      string // of the program
 	Logger       *slog.Logger
+}
+
+// Artifacts says where the files of releases are, and how much of them there
+// may be.
+type Artifacts struct {
+	Dir string   // empty means one in Options.Dir
+	S3  *link.S3 // instead of a directory
+	artifact.Limits
 }
 
 // Joining is what membership needs to know of the installation and of this
@@ -67,6 +80,9 @@ type Plane struct {
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	members      *membership.Membership
+	artifacts    *artifact.Artifacts
+	releases     *release.Releases
+	signing      *signing.Signing
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -104,10 +120,59 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.members != nil {
 		p.environments.Revoked = p.members.Revoked
 	}
+	if err := p.releasing(ctx, o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
+}
+
+// releasing builds what keeps releases, their files and the metadata that is
+// signed of them, and answers stamps that fetch them.
+func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error {
+	var bucket blob.Bucket = blob.Dir(cmp.Or(o.Artifacts.Dir, filepath.Join(o.Dir, "artifacts")))
+	if o.Artifacts.S3 != nil {
+		var err error
+		if bucket, err = blob.OpenS3(*o.Artifacts.S3, nil); err != nil {
+			return err
+		}
+	}
+	secret, err := signing.Secret(filepath.Join(o.Dir, "signing.key"))
+	if err != nil {
+		return err
+	}
+	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
+	p.releases = release.New(p.db, p.artifacts, log, time.Now)
+	if p.signing, err = signing.Open(ctx, signing.Options{DB: p.db, Audit: log, Releases: p.releases, Environment: p.environments.SpecIn, Secret: secret, Now: time.Now}); err != nil {
+		return err
+	}
+	p.environments.Changed = p.signing.Settle
+	return errors.Join(
+		bus.Answer(o.Conn, link.ControlPeer, link.ArtifactRead, p.artifacts.Read),
+		bus.Answer(o.Conn, link.ControlPeer, link.MetadataRead, p.signing.Read),
+	)
+}
+
+// How often artifacts and signatures are looked after.
+const (
+	tidyEvery  = time.Hour
+	renewEvery = 10 * time.Minute
+)
+
+// repeatedly does something at once and then on every tick; what fails is
+// tried again on the next.
+func (p *Plane) repeatedly(every time.Duration, what string, do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		once := func() {
+			if err := do(ctx); err != nil && ctx.Err() == nil {
+				p.logger.Warn(what+" failed; trying again", "error", err)
+			}
+		}
+		once()
+		return tasks.Every(ctx, every, once)
+	}
 }
 
 // bareHost is a host without its port, as service SDKs take it.
@@ -155,8 +220,13 @@ func (p *Plane) AdminToken() string { return p.adminToken }
 
 // Run looks after stamps and the directory until ctx ends.
 func (p *Plane) Run(ctx context.Context) error {
-	return tasks.Run(ctx, tasks.Task{Name: "environments", Run: p.environments.Run}, tasks.Task{Name: "database", Run: p.db.Watch},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }})
+	return tasks.Run(ctx,
+		tasks.Task{Name: "environments", Run: p.environments.Run},
+		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
+		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
+	)
 }
 
 // Close closes the database.

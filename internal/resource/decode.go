@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -28,7 +30,7 @@ const (
 var specs = map[string]reflect.Type{
 	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
-	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](),
+	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read
@@ -126,7 +128,7 @@ func (d decoder) resource(body ast.Node) (r Resource, err error) {
 	case r.APIVersion != APIVersion:
 		return r, d.fault(find(body, "apiVersion"), "apiVersion", "must be %s, not %q", APIVersion, r.APIVersion)
 	case !known:
-		return r, d.fault(find(body, "kind"), "kind", "must be one of %s, not %q", strings.Join(Kinds, ", "), r.Kind)
+		return r, d.fault(find(body, "kind"), "kind", "must be one of %s, not %q", strings.Join(append(slices.Clone(Kinds), KindRelease), ", "), r.Kind)
 	}
 	if err := CheckName(r.Kind, r.Metadata.Name); err != nil {
 		return r, d.fault(find(body, "metadata.name"), "metadata.name", "%s", problem.Of(err).Message)
@@ -157,6 +159,8 @@ func (d decoder) spec(body ast.Node, r Resource, form reflect.Type) error {
 		err = spec.Check()
 	case *link.RouteSpec:
 		_, err = CheckRoute(*spec)
+	case *ReleaseSpec:
+		err = spec.Check()
 	}
 	if err != nil {
 		p := problem.Of(err)
@@ -231,9 +235,15 @@ func names(allowed map[string]reflect.Type) string {
 	return strings.Join(all, ", ")
 }
 
-// fieldsOf are a struct's JSON names with their types.
+// fieldsOf are a struct's JSON names with their types. Those of a struct inside
+// it count as its own, unless it has one of that name itself.
 func fieldsOf(form reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
+	for i := range form.NumField() {
+		if f := form.Field(i); f.Anonymous && f.Tag.Get("json") == "" && f.Type.Kind() == reflect.Struct {
+			maps.Copy(fields, fieldsOf(f.Type))
+		}
+	}
 	for i := range form.NumField() {
 		f := form.Field(i)
 		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" && f.IsExported() {
@@ -255,9 +265,10 @@ func membersOf(n ast.Node) []*ast.MappingValueNode {
 
 func keyOf(m *ast.MappingValueNode) string { return m.Key.GetToken().Value }
 
-// find returns the node at a dotted path, or the nearest one above it.
+// find returns the node at a path such as a.b[2].c, or the nearest one above it.
 func find(n ast.Node, path string) ast.Node {
-	for key := range strings.SplitSeq(path, ".") {
+	for part := range strings.SplitSeq(path, ".") {
+		key, index, listed := strings.Cut(strings.TrimSuffix(part, "]"), "[")
 		members := membersOf(n)
 		i := slices.IndexFunc(members, func(m *ast.MappingValueNode) bool { return keyOf(m) == key })
 		if i < 0 {
@@ -267,8 +278,34 @@ func find(n ast.Node, path string) ast.Node {
 		if n.GetToken() == nil {
 			n = members[i].Key
 		}
+		if listed {
+			n = item(n, index)
+		}
 	}
 	return n
+}
+
+// item is a list's item by its number, or the list.
+func item(n ast.Node, index string) ast.Node {
+	list, ok := n.(*ast.SequenceNode)
+	i, err := strconv.Atoi(index)
+	if !ok || err != nil || i < 0 || i >= len(list.Values) || list.Values[i].GetToken() == nil {
+		return n
+	}
+	return list.Values[i]
+}
+
+// strictly reads JSON in a form and refuses members that the form does not have.
+func strictly(text []byte, form any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(form); err != nil {
+		return err
+	}
+	if decoder.More() {
+		return errors.New("something follows the document")
+	}
+	return nil
 }
 
 // toJSON renders a node as JSON, as the rest of the system reads it.

@@ -26,9 +26,11 @@ const (
 	KindEnrollment      = "Enrollment"
 	KindRoute           = "Route"
 	KindTenant          = "Tenant"
+	KindRelease         = "Release"
 )
 
-// Kinds are all kinds in the order in which they must be applied.
+// Kinds are all kinds that are applied, in the order in which they must be. A
+// release is made once instead, and stays as it is.
 var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
 
 // Plural is a kind's collection in the API's paths.
@@ -59,6 +61,14 @@ type EnvironmentSpec struct {
 	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
 	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
 	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
+	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
+	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
+}
+
+// Signing says whose signatures an environment's metadata needs.
+type Signing struct {
+	Keys      []string `json:"keys" maxItems:"20" doc:"Public keys, PEM: Ed25519 or ECDSA P-256"`
+	Threshold int      `json:"threshold,omitempty" doc:"How many of them must sign; default 1"`
 }
 
 // Growth has control add stamps, made from a template, when room gets scarce
@@ -112,6 +122,8 @@ type StampSpec struct {
 	Weight      int             `json:"weight,omitempty" doc:"Share of weighted allocation; default 1"`
 	State       link.StampState `json:"state,omitempty" doc:"open, draining or closed; default open"`
 	Tenants     []string        `json:"tenants,omitempty" doc:"The only tenants whose devices it takes; none means all"`
+	Ring        *int            `json:"ring,omitempty" minimum:"0" maximum:"100" doc:"When releases come to it: 0 first, then 1, and so on; default 1"`
+	Pace        *Pace           `json:"pace,omitempty" doc:"How often it takes releases"`
 	Local       bool            `json:"local,omitempty" doc:"Control starts it on its own machine and looks after it"`
 	Host        string          `json:"host,omitempty" doc:"Public host name; default an address of its own on this machine"`
 }
@@ -196,12 +208,22 @@ var (
 	hostName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 )
 
+// roles are the parts of signed metadata that no environment may be named like.
+var roles = []string{"root", "targets", "snapshot", "timestamp"}
+
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
 	case KindEnvironment, KindStamp, KindRoute, KindTenant:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
+		}
+		if kind == KindEnvironment && slices.Contains(roles, text) {
+			return problem.New(problem.Invalid, "%s is the name of a part of signed metadata, in which environments have parts by their names; choose another", text).At("metadata.name")
+		}
+	case KindRelease:
+		if !releaseName.MatchString(text) {
+			return problem.New(problem.Invalid, "a release's name has 1 to 63 of letters, digits and '._+-', not '._+-' at its ends, such as v1.4.0, unlike %q", text).At("metadata.name")
 		}
 	default:
 		if !enrollmentName.MatchString(text) {
@@ -221,6 +243,14 @@ func (s EnvironmentSpec) Check(self string) error {
 		if err := rule.Check(self, fmt.Sprintf("spec.growth[%d]", i)); err != nil {
 			return err
 		}
+	}
+	if s.Promotion != nil {
+		if err := s.Promotion.Check(); err != nil {
+			return err
+		}
+	}
+	if err := s.Signing.check(); err != nil {
+		return err
 	}
 	rule := s.AutoMove
 	if rule == nil {
@@ -251,7 +281,12 @@ func (s StampSpec) Check() (StampSpec, error) {
 	if s.State == "" {
 		s.State = link.StampOpen
 	}
+	if err := s.Pace.Check("spec.pace"); err != nil {
+		return s, err
+	}
 	switch {
+	case s.RingOf() < 0 || s.RingOf() > 100:
+		return s, problem.New(problem.Invalid, "a stamp's ring is 0 to 100, not %d", s.RingOf()).At("spec.ring")
 	case s.Environment == "":
 		return s, problem.New(problem.Invalid, "a stamp belongs to an environment; name it").At("spec.environment")
 	case s.Region == "" || len(s.Region) > 63:
@@ -266,6 +301,14 @@ func (s StampSpec) Check() (StampSpec, error) {
 		return s, problem.New(problem.Invalid, "%q is not a host name; the port is the server's setting", s.Host).At("spec.host")
 	}
 	return s, nil
+}
+
+// RingOf is the stamp's ring.
+func (s StampSpec) RingOf() int {
+	if s.Ring == nil {
+		return 1
+	}
+	return *s.Ring
 }
 
 // SpecOf reads a resource's spec, which Decode has checked, as its kind's form.

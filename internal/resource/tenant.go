@@ -14,6 +14,7 @@ type TenantSpec struct {
 	Stamps            []string `json:"stamps,omitempty" doc:"Stamps its devices may be on; none means every stamp that takes it"`
 	Devices           int      `json:"devices,omitempty" doc:"Devices it may have a place for, over all stamps; 0 is no limit"`
 	MessagesPerSecond float64  `json:"messagesPerSecond,omitempty" doc:"Telemetry its devices may send together on one stamp; 0 is no limit"`
+	Pace              *Pace    `json:"pace,omitempty" doc:"How often the stamps that are kept for it take releases"`
 }
 
 // TenantStatus is what is so of a tenant.
@@ -32,6 +33,9 @@ const (
 
 // Check holds a tenant's spec against the rules that need no other resource.
 func (s TenantSpec) Check() error {
+	if err := s.Pace.Check("spec.pace"); err != nil {
+		return err
+	}
 	switch {
 	case len(s.Regions) > maxNamed:
 		return problem.New(problem.Invalid, "a tenant names at most %d regions, not %d", maxNamed, len(s.Regions)).At("spec.regions")

@@ -16,10 +16,13 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/membership"
+	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -29,6 +32,9 @@ type Options struct {
 	Audit        *audit.Log
 	Environments *environment.Environments
 	Fleet        *fleet.Fleet
+	Artifacts    *artifact.Artifacts
+	Releases     *release.Releases
+	Signing      *signing.Signing
 	Members      *membership.Membership // nil where all planes are in one process
 	Logger       *slog.Logger
 	Version      string
@@ -44,8 +50,9 @@ type api struct {
 }
 
 const (
-	maxBody    = 1 << 20
-	maxStreams = 200
+	maxBody     = 1 << 20
+	maxPartBody = artifact.MaxPart + 1
+	maxStreams  = 200
 )
 
 var setErrors sync.Once
@@ -57,7 +64,7 @@ func New(o Options) http.Handler {
 	config := huma.DefaultConfig("Slipway", o.Version)
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/api/openapi", "", ""
 	config.CreateHooks = nil // no $schema members in answers
-	config.Info.Description = "Environments, stamps, enrolments and devices of one installation."
+	config.Info.Description = "Environments, stamps, enrolments, devices and releases of one installation."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
@@ -74,16 +81,21 @@ func New(o Options) http.Handler {
 	a.queries()
 	a.peers()
 	a.tenants()
+	a.artifacts(mux)
+	a.releases()
+	a.signing()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem.New(problem.NotFound, "there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
 	})
-	return a.log(a.authenticate(http.MaxBytesHandler(mux, maxBody)))
+	return a.log(a.authenticate(limited(mux)))
 }
 
 func reply(w http.ResponseWriter, r *http.Request, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
 	if _, err := w.Write([]byte(text)); err != nil {
 		slog.Debug("answer not delivered", "path", r.URL.Path, "error", err)
 	}

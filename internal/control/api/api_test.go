@@ -11,13 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/api"
+	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -39,6 +43,9 @@ type server struct {
 	url   string
 	token string
 	conn  *bus.Conn
+
+	db      *sqldb.DB
+	signing *signing.Signing
 }
 
 func newServer(t *testing.T) *server {
@@ -72,10 +79,20 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := api.New(api.Options{Access: people, Audit: log, Environments: environments, Fleet: fleet.New(db, conn, environments, log, time.Now), Logger: quiet, Version: "1"})
+	artifacts := artifact.New(db, blob.New(blob.Dir(t.TempDir())), artifact.Limits{Total: 64 << 20}, log, time.Now)
+	releases := release.New(db, artifacts, log, time.Now)
+	signed, err := signing.Open(t.Context(), signing.Options{DB: db, Audit: log, Releases: releases, Environment: environments.SpecIn, Secret: make([]byte, 32), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	environments.Changed = signed.Settle
+	handler := api.New(api.Options{
+		Access: people, Audit: log, Environments: environments, Fleet: fleet.New(db, conn, environments, log, time.Now), Artifacts: artifacts, Releases: releases, Signing: signed,
+		Logger: quiet, Version: "1",
+	})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn}
+	return &server{t: t, url: h.URL, token: token, conn: conn, db: db, signing: signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

@@ -68,6 +68,16 @@ func (e *Environments) Get(ctx context.Context, name string) (resource.Environme
 	return r.environment()
 }
 
+// SpecIn returns an environment's spec as part of a change.
+func (e *Environments) SpecIn(ctx context.Context, q sqldb.Querier, name string) (resource.EnvironmentSpec, error) {
+	r, err := readOne(ctx, q, selectEnvironments, "environment", name)
+	if err != nil {
+		return resource.EnvironmentSpec{}, err
+	}
+	env, err := r.environment()
+	return env.Spec, err
+}
+
 // Put creates or replaces an environment.
 func (e *Environments) Put(ctx context.Context, actor access.Actor, name string, spec resource.EnvironmentSpec, ifMatch string, dryRun bool) (stored resource.Environment, err error) {
 	if err := resource.CheckName(resource.KindEnvironment, name); err != nil {
@@ -95,10 +105,12 @@ func (e *Environments) Put(ctx context.Context, actor access.Actor, name string,
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
+		if _, err = tx.Exec(ctx, `INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
-			name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
-		return err
+			name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
+			return err
+		}
+		return e.Changed(ctx, tx, name)
 	}})
 	return stored, err
 }
@@ -206,8 +218,10 @@ func (e *Environments) Delete(ctx context.Context, actor access.Actor, name, ifM
 				return problem.New(problem.Conflict, "environment %s promotes from %s; change that first", other.name, name)
 			}
 		}
-		_, err = tx.Exec(ctx, "DELETE FROM environment WHERE name = ?", name)
-		return err
+		if _, err = tx.Exec(ctx, "DELETE FROM environment WHERE name = ?", name); err != nil {
+			return err
+		}
+		return e.Changed(ctx, tx, name)
 	}})
 }
 

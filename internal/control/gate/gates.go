@@ -1,0 +1,92 @@
+package gate
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
+	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// Options are what gates are judged with.
+type Options struct {
+	DB    *sqldb.DB
+	Audit *audit.Log
+	Now   func() time.Time
+	// Guard says where gates may connect to.
+	Guard *outbound.Guard
+	// Prometheus is the installation's, for gates that name none; may be empty.
+	Prometheus string
+	// Query asks the stamps of an environment about their devices.
+	Query func(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
+	// Release finds a release by its name or digest.
+	Release func(ctx context.Context, name string) (link.Release, error)
+	// Components reads what a release is made of from its bills of materials.
+	Components func(ctx context.Context, release link.Release) ([]Component, error)
+}
+
+// Gates judges releases, and keeps what it judged them by.
+type Gates struct {
+	Options
+	prometheus, webhooks *http.Client
+}
+
+// New returns the gates kept in a database.
+func New(o Options) *Gates {
+	return &Gates{Options: o, prometheus: o.Guard.Client(askTimeout), webhooks: o.Guard.Client(0)}
+}
+
+// evaluation is how long all gates of a promotion may take together.
+const evaluation = 2 * time.Minute
+
+// Judge evaluates gates at once, and keeps the results. The error is of
+// keeping them: a gate that cannot be evaluated says so in its result.
+func (g *Gates) Judge(ctx context.Context, now time.Time, gates []resource.Gate, s Subject) ([]Result, error) {
+	looking, done := context.WithTimeout(ctx, evaluation)
+	defer done()
+	results := make([]Result, len(gates))
+	var each sync.WaitGroup
+	for i, one := range gates {
+		each.Go(func() { results[i] = g.Evaluate(looking, now, one, s) })
+	}
+	each.Wait()
+	return results, g.Keep(ctx, s.Promotion, results)
+}
+
+// Evaluate says whether a release meets a gate. It keeps nothing.
+func (g *Gates) Evaluate(ctx context.Context, now time.Time, gate resource.Gate, s Subject) Result {
+	r := g.evaluate(ctx, now, gate, s)
+	r.Gate, r.Kind, r.Key, r.At, r.Evaluator = gate.Name, gate.Kind(), gate.Key, now, evaluator
+	return settled(r)
+}
+
+func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate, s Subject) Result {
+	switch gate.Kind() {
+	case resource.GateTests:
+		return g.tests(ctx, now, *gate.Tests, s)
+	case resource.GatePromQL:
+		return g.promQL(ctx, now, *gate.PromQL, s)
+	case resource.GateSLO:
+		return g.slo(ctx, now, *gate.SLO, s)
+	case resource.GateApprovals:
+		return g.approvals(ctx, *gate.Approvals, s)
+	case resource.GateSoak:
+		return soak(now, *gate.Soak, s)
+	case resource.GateDevices:
+		return g.devices(ctx, *gate.Devices, s)
+	case resource.GateSBOM:
+		return g.sbom(ctx, now, *gate.SBOM, s)
+	case resource.GateWebhook:
+		return g.webhook(ctx, now, *gate.Webhook, s)
+	}
+	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
+}
+
+// failed is the result of a gate that could not be looked at.
+func failed(err error) Result { return Result{Verdict: Error, Reason: reasonOf(err)} }
