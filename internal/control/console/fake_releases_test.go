@@ -56,7 +56,7 @@ func aRelease(n int, name, firmware string) link.Release {
 		return link.Artifact{File: name, Size: size, SHA256: strings.Repeat(fmt.Sprintf("%x", (n*7+len(name))%16), 64)}
 	}
 	return link.Release{Name: name, Digest: strings.Repeat(fmt.Sprint(n%10), 64), Counter: int64(n), CreatedAt: noon.Add(time.Duration(n-9) * 26 * time.Hour), CreatedBy: "ci",
-		Spec: link.ReleaseSpec{Notes: "Reports the pressure every second while a pump starts.\nMends the reading of worn valves.", Source: "https://git.example.com/pumps/commit/8c1f0a7e5a354a0cb0cd",
+		Spec: link.ReleaseSpec{Type: link.ReleaseFeature, Rollback: link.RollbackSafe, Notes: "Reports the pressure every second while a pump starts.\nMends the reading of worn valves.", Source: "https://git.example.com/pumps/commit/8c1f0a7e5a354a0cb0cd",
 			Software: []link.Software{
 				{Name: "firmware", Version: firmware, Hardware: []string{"pump-a", "pump-b"}, Handler: "rauc", Artifacts: []link.Artifact{file("firmware.raucb", 48_300_112)}},
 				{Name: "firmware", Version: firmware, Hardware: []string{"gateway"}, Handler: "swupdate", Artifacts: []link.Artifact{file("gateway.swu", 131_072_000), file("gateway.cfg", 812)}},
@@ -87,6 +87,10 @@ func (w *world) tell() {
 			u.Reason, u.Progress = "downloading", 37+i
 		case link.UpdateFailed:
 			u.Reason, u.Attempts, u.Running = "attempt 3 of 3: self-test: pressure sensor does not answer", 3, map[string]string{"firmware": "1.3.9"}
+		case link.UpdateUnreachable:
+			u.Reason, u.Attempts = "it has not been connected for 1h0m0s", 0
+		case link.UpdateExempt:
+			u.Reason, u.Attempts = "the release has nothing for gateway", 0
 		case link.UpdateRolledBack:
 			u.Reason, u.Running = "the health check did not pass within 60 s", map[string]string{"firmware": "1.3.9"}
 		}
@@ -119,7 +123,7 @@ func aRollout(r link.Release) rollout.View {
 		"production-eu": {Ring: 1, SeenAt: noon, Progress: &link.Progress{Rollout: roll.ID, Wave: 2, Complete: true, Updated: health.Updated, Others: health.Others,
 			Devices: link.UpdateCensus{Updated: 8162, Pending: 171, Failed: 9, RolledBack: 4, Unreachable: 38, Exempt: 16},
 			Reached: link.UpdateCensus{Updated: 590, Pending: 171, Failed: 9, RolledBack: 4, Unreachable: 38, Exempt: 16}, WaveOnly: link.UpdateCensus{Updated: 508, Pending: 171, Failed: 7, RolledBack: 4, Unreachable: 38, Exempt: 16},
-			ByHardware: map[string]link.UpdateCensus{"pump-a": {Updated: 400, Pending: 91, Failed: 1, Unreachable: 20}, "pump-b": {Updated: 190, Pending: 80, Failed: 8, RolledBack: 4, Unreachable: 18}, "gateway": {Exempt: 16}}}},
+			ByHardware: map[string]link.UpdateCensus{"pump-a": {Updated: 400, Pending: 91, Failed: 5, RolledBack: 2, Unreachable: 20}, "pump-b": {Updated: 190, Pending: 80, Failed: 4, RolledBack: 2, Unreachable: 18}, "gateway": {Exempt: 16}}}},
 		"production-us": {Ring: 2, SeenAt: noon, Progress: &link.Progress{Complete: true, Devices: link.UpdateCensus{Updated: 804}}},
 	}
 	return rollout.Watch(roll, facts, noon)

@@ -11,7 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/control/rollout"
 )
 
-var pipelinePage = newPage("pipeline.html", "gate.html", "pipelinenav.html")
+var pipelinePage = newPage("pipeline.html", "census.html", "gate.html", "pipelinenav.html")
 
 type pipelineView struct {
 	base
@@ -26,6 +26,7 @@ type laneView struct {
 	promotion.Lane
 	Title  string
 	Bars   []cellView
+	Way    *wayView    // of the promotion that runs
 	Halts  []gate.Halt // those that stop it now
 	Next   *candidate
 	Failed *promotion.Promotion // the last that ended, if not well
@@ -90,6 +91,10 @@ func (c *console) findBoard(ctx context.Context) (board pipelineBoard, err error
 
 func newLaneView(lane promotion.Lane, all []promotion.Lane, halts []gate.Halt, newest string) laneView {
 	view := laneView{Lane: lane, Title: cmp.Or(lane.DisplayName, lane.Environment), Next: nextInto(lane, all, newest)}
+	if lane.Rollout != nil {
+		way := newWayView(*lane.Rollout)
+		view.Way = &way
+	}
 	for _, cell := range lane.Stamps {
 		view.Bars = append(view.Bars, newCellView(cell))
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-var rolloutPage = newPage("rollout.html", "rollout_stamp.html", "gate.html")
+var rolloutPage = newPage("rollout.html", "rollout_stamp.html", "census.html", "gate.html")
 
 type rolloutView struct {
 	base
@@ -238,14 +238,17 @@ const (
 	shownReasons = 8
 )
 
-// listUpdates lists devices of the stamp that is asked for, or else of the
-// first that the rollout has come to.
+// listUpdates lists devices of the stamp that is asked for, or else of one that
+// is on its way, or else of the first that the rollout has come to.
 func (c *console) listUpdates(r *http.Request, way wayView) (list censusList, err error) {
 	q := r.URL.Query()
 	list = censusList{Stamp: q.Get("stamp"), State: q.Get("state"), States: link.UpdateStates}
-	for _, s := range way.Stamps {
-		if list.Stamp == "" && s.BeganAt != nil {
-			list.Stamp = s.Name
+	for _, look := range []func(rollout.Stamp) bool{
+		func(s rollout.Stamp) bool { return s.State == rollout.Moving },
+		func(s rollout.Stamp) bool { return s.BeganAt != nil },
+	} {
+		if i := slices.IndexFunc(way.Stamps, look); i >= 0 {
+			list.Stamp = cmp.Or(list.Stamp, way.Stamps[i].Name)
 		}
 	}
 	if list.Stamp == "" {

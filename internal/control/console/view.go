@@ -66,7 +66,11 @@ func figure(n any) string {
 		}
 		n = *p
 	}
-	return strconv.FormatFloat(float(n), 'g', 4, 64)
+	value := float(n)
+	if whole := math.Round(value); math.Abs(whole) >= 100 && math.Abs(whole) < 1e15 {
+		return number(int64(whole))
+	}
+	return strconv.FormatFloat(value, 'g', 3, 64)
 }
 
 // hues are how many colours there are for things of a kind.
