@@ -13,6 +13,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -36,6 +37,15 @@ type (
 	rolloutsOf   struct{ *world }
 	gatesOf      struct{ *world }
 	signingOf    struct{ *world }
+)
+
+// What the console is given is what these packages have.
+var (
+	_ Releases   = (*release.Releases)(nil)
+	_ Signing    = (*signing.Signing)(nil)
+	_ Promotions = (*promotion.Promotions)(nil)
+	_ Rollouts   = (*rollout.Rollouts)(nil)
+	_ Gates      = (*gate.Gates)(nil)
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -154,7 +164,7 @@ func (w *world) theLanes() []promotion.Lane {
 				Blocks: []promotion.Block{{Rule: promotion.RuleGate, Object: "latency", Reason: "gate latency: the last value is 512, above 400"}}}},
 		{Environment: "staging", DisplayName: "Staging", PromotesFrom: "test", Current: &rollout.Stood{Release: "v1.4.0", From: noon.Add(-28 * time.Hour)}, Verification: &promotion.Verification{Passed: true}, Opening: open, Stamps: in("staging"),
 			Holds: []promotion.Hold{{ID: "hold-9", Environment: "staging", Owner: "jonas", Reason: "the load test runs until the evening", At: noon.Add(-time.Hour), Until: ptr(noon.Add(5 * time.Hour))}},
-			Last:  []promotion.Promotion{{ID: "promotion-8", Environment: "staging", Release: "v1.4.0-bad", State: promotion.RolledBack, Outcome: "of the wave 12 devices tried and 12 failed, which is 100 %"}}, Rejections: theRejections()},
+			Last:  []promotion.Promotion{{ID: "promotion-8", Environment: "staging", Release: "v1.4.0-bad", State: promotion.RolledBack, CreatedAt: noon.Add(-41 * time.Hour), Outcome: "of the wave 12 devices tried and 12 failed, which is 100 %"}, {ID: "promotion-6", Environment: "staging", Release: "v1.3.9", State: promotion.Succeeded, CreatedAt: noon.Add(-24 * 24 * time.Hour)}}, Rejections: theRejections()},
 		{Environment: "production", DisplayName: "Production", PromotesFrom: "staging", Current: &rollout.Stood{Release: "v1.3.9", From: noon.Add(-21 * 24 * time.Hour)}, Verification: &promotion.Verification{Passed: true}, Stamps: in("production"),
 			Opening: gate.Opening{Reason: "frozen by year-end until 2027-01-04T00:00:00Z: the plants run without people", Next: ptr(noon.Add(9 * 24 * time.Hour))},
 			Running: &promotion.Promotion{ID: "promotion-11", Environment: "production", Release: "v1.4.0", State: promotion.Running, By: "maria", Reason: "the pumps of Acme need it", Rollout: "rollout-12", CreatedAt: noon.Add(-31 * time.Minute)}, Rollout: &w.view,
@@ -216,7 +226,11 @@ func (s signingOf) Admitted(_ context.Context, environment, release string) (boo
 	return false, fmt.Sprintf("release %s was not let into %s", release, environment), nil
 }
 
-func (p promotionsOf) Board(context.Context) ([]promotion.Lane, error) { return p.lanes, nil }
+func (p promotionsOf) Board(context.Context) ([]promotion.Lane, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lanes, nil
+}
 
 func (p promotionsOf) Show(_ context.Context, id string) (promotion.Detail, error) {
 	for _, lane := range p.lanes {

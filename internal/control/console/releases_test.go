@@ -252,6 +252,14 @@ func TestADeviceShowsItsSoftware(t *testing.T) {
 	has(t, browser.get("/devices/odd%231%25+%3F:%C3%A9", http.StatusOK), "It is to run no release")
 }
 
+func TestNamesAreShownAsWords(t *testing.T) {
+	for name, want := range map[any]string{link.UpdateRolledBack: "rolled back", "wavePassed": "wave passed", rollout.Running: "running", "": ""} {
+		if got := words(name); got != want {
+			t.Errorf("%v is shown as %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestFiguresAreShort(t *testing.T) {
 	for n, want := range map[float64]string{0.49723: "0.497", 99.44: "99.4", 4158.2: "4\u202f158", 1e18: "1e+18", 0: "0"} {
 		if got := figure(n); got != want {

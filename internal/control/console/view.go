@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // functions are what templates may call.
@@ -36,6 +37,7 @@ var functions = template.FuncMap{
 	"whole":       func(n float64) string { return number(int64(math.Round(n))) },
 	"bytes":       byteSize,
 	"act":         actURL,
+	"words":       words,
 	"figure":      figure,
 	"float":       float,
 	"hue":         hue,
@@ -56,6 +58,18 @@ func actURL(name, next string, about ...string) string {
 		q.Set(about[i], about[i+1])
 	}
 	return "/acts/" + name + "?" + q.Encode()
+}
+
+// words sets the words of a name apart: "rolledBack" is "rolled back".
+func words(name any) string {
+	var b strings.Builder
+	for _, r := range fmt.Sprint(name) {
+		if unicode.IsUpper(r) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 // figure writes a measured number with as many digits as it has meaning.
