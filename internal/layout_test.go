@@ -28,16 +28,16 @@ const imports = `
 /device: /device/retry mqtt propertybag sastoken
 /device/retry:
 
-cli: client control/artifact control/fleet control/release control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/membership control/release control/signing link problem resource
+cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
-serve: bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
+serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks
 simfleet: /device /device/retry
 simscale: link problem provisioning/allocation
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/membership control/migrations control/release control/signing link problem resource sqldb tasks
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/membership control/release control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
 control/console: control/access control/audit control/environment control/fleet link problem resource
@@ -46,7 +46,7 @@ control/fleet: bus control/access control/audit control/environment link problem
 control/membership: control/access control/audit link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
-control/gate: control/access control/audit control/fleet link outbound problem resource sqldb
+control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
 control/migrations:
 control/release: control/access control/artifact control/audit link problem resource sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb

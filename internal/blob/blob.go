@@ -116,8 +116,12 @@ func (s *Store) Finish(ctx context.Context, sha256 string, size int64) (Digests,
 	if closeErr := joined.close(); err == nil {
 		err = closeErr
 	}
-	if checked.wrong != nil {
+	switch {
+	case checked.wrong != nil:
 		err = checked.wrong
+	case problem.Is(err, problem.NotFound):
+		// Another sender of the same has finished it, and drops the parts.
+		return s.digest(ctx, sha256, size)
 	}
 	return checked.digests(), err
 }

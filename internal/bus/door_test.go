@@ -96,6 +96,22 @@ func TestPeersSpeakOnlyAsThemselves(t *testing.T) {
 			t.Errorf("%s asks: %v, %v", name, got, err)
 		}
 	}
+	// A stamp may fetch from control what its devices are to run; provisioning,
+	// which has none, may not.
+	for _, name := range []string{link.ArtifactRead.Name, link.MetadataRead.Name} {
+		fetch := link.Call[question, question]{Name: name}
+		if err := bus.Answer(control, link.ControlPeer, fetch, echo); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := bus.Ask(t.Context(), one, link.ControlPeer, fetch, question{7}); err != nil || got.N != 7 {
+			t.Errorf("a stamp asks %s: %v, %v", name, got, err)
+		}
+		hasty, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if _, err := bus.Ask(hasty, provisioning, link.ControlPeer, fetch, question{1}); !problem.Is(err, problem.TimedOut) && !problem.Is(err, problem.NotReady) {
+			t.Errorf("provisioning asked %s: %v", name, err)
+		}
+		cancel()
+	}
 	// Neither may another stamp ask, nor answer in its place, nor tell what is
 	// observed of it.
 	short, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -116,6 +116,9 @@ func (a *app) readResources(files []string) ([]resource.Resource, error) {
 	})
 	seen := map[string]bool{}
 	for _, r := range all {
+		if r.Kind == resource.KindRelease {
+			return nil, withHint(problem.New(problem.Invalid, "release %s cannot be applied: a release is made once and stays as it is", r.Metadata.Name), "`slipway release create -f FILE` makes it")
+		}
 		if seen[label(r)] {
 			return nil, problem.New(problem.Invalid, "%s is declared twice", label(r))
 		}

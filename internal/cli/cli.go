@@ -68,6 +68,9 @@ func (a *app) root() *cobra.Command {
 		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.tenant(), a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
+		a.release(), a.artifact(), a.signing(),
+		a.promotion(), a.rollout(), a.rollback(),
+		a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.audit(), a.doctor(), a.version(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true

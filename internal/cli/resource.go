@@ -26,7 +26,7 @@ type noun struct {
 }
 
 func (a *app) environment() *cobra.Command {
-	return a.nounCommands(noun{
+	group := a.nounCommands(noun{
 		kind: resource.KindEnvironment, use: "environment", words: "environment", gone: "an environment must have no stamps",
 		header: []string{"NAME", "DISPLAY NAME", "PROMOTES FROM", "STAMPS", "DEVICES", "WAITING"},
 		row: func(_ *app, s client.Stored) ([]string, error) {
@@ -34,6 +34,8 @@ func (a *app) environment() *cobra.Command {
 			return []string{s.Metadata.Name, spec.DisplayName, spec.PromotesFrom, strings.Join(status.Stamps, ","), strconv.Itoa(status.Devices), strconv.Itoa(status.Waiting)}, err
 		},
 	})
+	group.AddCommand(a.environmentDiff())
+	return group
 }
 
 func (a *app) stamp() *cobra.Command {

@@ -89,11 +89,13 @@ func path(segments ...string) string {
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	var content io.Reader
 	if r.body != nil {
-		text, err := json.Marshal(r.body)
-		if err != nil {
+		var text bytes.Buffer
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(false) // a file that is XML would grow sixfold
+		if err := encoder.Encode(r.body); err != nil {
 			return nil, err
 		}
-		content = bytes.NewReader(text)
+		content = &text
 	}
 	target := c.base.String() + r.path
 	if len(r.query) > 0 {
@@ -103,8 +105,6 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("Accept", "application/json")
 	if content != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -113,10 +113,17 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 			req.Header.Set(key, value)
 		}
 	}
+	return c.request(req)
+}
+
+// request sends a request that is made, with the token.
+func (c *Client) request(req *http.Request) (*http.Response, error) {
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if req.Context().Err() != nil {
+			return nil, req.Context().Err()
 		}
 		return nil, problem.New(problem.NotReady, "the installation at %s cannot be reached: %w", c.base, unwrapURL(err))
 	}
@@ -174,6 +181,19 @@ func do[T any](ctx context.Context, c *Client, r request) (answer T, err error) 
 	if err != nil {
 		return answer, err
 	}
+	return decoded[T](resp)
+}
+
+// answered makes a call with a request that is made, and reads its answer.
+func answered[T any](c *Client, req *http.Request) (answer T, err error) {
+	resp, err := c.request(req)
+	if err != nil {
+		return answer, err
+	}
+	return decoded[T](resp)
+}
+
+func decoded[T any](resp *http.Response) (answer T, err error) {
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil || len(text) == 0 {

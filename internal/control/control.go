@@ -26,11 +26,15 @@ import (
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -50,17 +54,24 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
-	Version      string // of the program
-	Logger       *slog.Logger
+	// Guard says where gates and webhooks may be.
+	Guard *outbound.Guard
+	// Prometheus is asked by gates that name none; may be empty.
+	Prometheus string
+	Version    string // of the program
+	Logger     *slog.Logger
 }
 
 // Artifacts says where the files of releases are, and how much of them there
 // may be.
 type Artifacts struct {
-	Dir string   // empty means one in Options.Dir
-	S3  *link.S3 // instead of a directory
-	artifact.Limits
+	Dir    string   // empty means one in Options.Dir
+	S3     *link.S3 // instead of a directory
+	Limits ArtifactLimits
 }
+
+// ArtifactLimits bound the files of releases.
+type ArtifactLimits = artifact.Limits
 
 // Joining is what membership needs to know of the installation and of this
 // process.
@@ -83,6 +94,9 @@ type Plane struct {
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
 	signing      *signing.Signing
+	gates        *gate.Gates
+	rollouts     *rollout.Rollouts
+	promotions   *promotion.Promotions
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -124,8 +138,14 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
+	p.gates = gate.New(gate.Options{
+		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query,
+		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
+	})
+	p.promoting(o, log)
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates,
+		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }
 
@@ -153,6 +173,22 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 		bus.Answer(o.Conn, link.ControlPeer, link.ArtifactRead, p.artifacts.Read),
 		bus.Answer(o.Conn, link.ControlPeer, link.MetadataRead, p.signing.Read),
 	)
+}
+
+// promoting builds what takes releases through environments onto stamps.
+func (p *Plane) promoting(o Options, log *audit.Log) {
+	p.rollouts = rollout.New(rollout.Options{
+		DB: p.db, Audit: log, Fleet: p.environments, Release: p.releases.Get, Judge: p.gates.Evaluate, Raise: p.environments.Raise, Reroute: p.environments.Kick, Logger: o.Logger, Now: time.Now,
+		Put: func(ctx context.Context, stamp string, doc link.Releases) error {
+			_, err := bus.Ask(ctx, o.Conn, link.StampPeer(stamp), link.ReleasesPut, doc)
+			return err
+		},
+	})
+	p.environments.ReleaseRoutes = p.rollouts.Routes
+	p.promotions = promotion.New(promotion.Options{
+		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
+		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+	})
 }
 
 // How often artifacts and signatures are looked after.
@@ -224,6 +260,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "environments", Run: p.environments.Run},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
+		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)

@@ -265,10 +265,10 @@ func membersOf(n ast.Node) []*ast.MappingValueNode {
 
 func keyOf(m *ast.MappingValueNode) string { return m.Key.GetToken().Value }
 
-// find returns the node at a path such as a.b[2].c, or the nearest one above it.
+// find returns the node at a dotted path, or the nearest one above it.
 func find(n ast.Node, path string) ast.Node {
-	for part := range strings.SplitSeq(path, ".") {
-		key, index, listed := strings.Cut(strings.TrimSuffix(part, "]"), "[")
+	for step := range strings.SplitSeq(path, ".") {
+		key, index, listed := strings.Cut(strings.TrimSuffix(step, "]"), "[")
 		members := membersOf(n)
 		i := slices.IndexFunc(members, func(m *ast.MappingValueNode) bool { return keyOf(m) == key })
 		if i < 0 {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // machines without the zones of the world run Slipway too
 
 	"github.com/teambition/rrule-go"
 

@@ -11,7 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -42,16 +44,39 @@ type Config struct {
 	TLS    TLS      `json:"tls,omitzero"`
 	Link   Link     `json:"link,omitzero"`
 	Join   Join     `json:"join,omitzero"`
-	// Networks are private networks that routes and webhooks may reach.
+	// Networks are private networks that routes, webhooks and gates may reach.
 	Networks []string `json:"networks,omitempty"`
+	// Prometheus is the URL of what control's gates ask that name none.
+	Prometheus string `json:"prometheus,omitempty"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
+	// Artifacts says where control keeps the files of releases.
+	Artifacts Artifacts `json:"artifacts,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
 	// Cluster makes the process one of several that are one stamp.
 	Cluster Cluster `json:"cluster,omitzero"`
 	Log     Log     `json:"log,omitzero"`
+}
+
+// Artifacts says where the files of releases are, and how much of them there
+// may be.
+type Artifacts struct {
+	Directory     string `json:"directory,omitempty"`     // empty is one in Data
+	S3            *S3    `json:"s3,omitempty"`            // instead of a directory
+	FileBytes     int64  `json:"fileBytes,omitempty"`     // of one file at most
+	ArtifactBytes int64  `json:"artifactBytes,omitempty"` // of all together at most
+}
+
+// S3 is a bucket of a store that speaks the S3 protocol.
+type S3 struct {
+	Endpoint      string `json:"endpoint"` // URL of the store
+	Bucket        string `json:"bucket"`
+	Prefix        string `json:"prefix,omitempty"`
+	Region        string `json:"region,omitempty"`
+	AccessKey     string `json:"accessKey"`
+	SecretKeyFile string `json:"secretKeyFile"`
 }
 
 // Local says where stamps are that control starts on its own machine.
@@ -160,6 +185,8 @@ func (c *Config) checkPlane() error {
 		return invalid("limits", "only a stamp has them")
 	case c.Plane != Control && c.Local != (Local{}):
 		return invalid("local", "only control starts stamps")
+	case c.Plane != Control && c.Artifacts != (Artifacts{}):
+		return invalid("artifacts", "only control keeps them")
 	case c.Plane != Control && c.Provisioning != "":
 		return invalid("provisioning", "only control shows it")
 	case c.Plane == Control && (c.Listen.MQTTS != "" || c.Listen.AMQPS != ""):
@@ -254,6 +281,8 @@ func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
+	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
+		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
@@ -273,6 +302,9 @@ func (c *Config) checkRest() error {
 			return problem.Of(err).At("database")
 		}
 	}
+	if err := c.Artifacts.check(); err != nil {
+		return err
+	}
 	if err := c.checkCluster(); err != nil {
 		return err
 	}
@@ -289,6 +321,37 @@ func (c *Config) checkRest() error {
 		}
 	}
 	return nil
+}
+
+func (a Artifacts) check() error {
+	switch {
+	case a.FileBytes < 0 || a.ArtifactBytes < 0:
+		return invalid("artifacts", "a number of bytes is not negative")
+	case a.S3 == nil:
+		return nil
+	case a.Directory != "":
+		return invalid("artifacts", "a directory or s3, one of the two")
+	case a.S3.Bucket == "" || a.S3.AccessKey == "" || a.S3.SecretKeyFile == "":
+		return invalid("artifacts.s3", "name the bucket, the accessKey and the secretKeyFile")
+	}
+	if _, err := blob.OpenS3(link.S3{Endpoint: a.S3.Endpoint}, nil); err != nil {
+		return invalid("artifacts.s3.endpoint", "%s", problem.Of(err).Message)
+	}
+	if _, err := os.Stat(a.S3.SecretKeyFile); err != nil {
+		return invalid("artifacts.s3.secretKeyFile", "cannot be read: %s", err)
+	}
+	return nil
+}
+
+// options are what control is built with.
+func (a Artifacts) options() (control.Artifacts, error) {
+	o := control.Artifacts{Dir: a.Directory, Limits: control.ArtifactLimits{File: a.FileBytes, Total: a.ArtifactBytes}}
+	if a.S3 == nil {
+		return o, nil
+	}
+	secret, err := os.ReadFile(a.S3.SecretKeyFile)
+	o.S3 = &link.S3{Endpoint: a.S3.Endpoint, Bucket: a.S3.Bucket, Prefix: a.S3.Prefix, Region: a.S3.Region, AccessKey: a.S3.AccessKey, SecretKey: strings.TrimSpace(string(secret))}
+	return o, err
 }
 
 // usualReplicas of a log outlive the loss of a server.

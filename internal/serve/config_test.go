@@ -34,26 +34,32 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 	stamp := "plane: stamp\nname: one\ndata: d\nhosts: [one.example.com]\njoin: { control: https://c:8443 }\n"
 	shared := stamp + "database: postgres://u@h/d\n"
 	for text, want := range map[string]string{
-		"plane: moon\ndata: d":                                                                    ":1:8: plane: must be control, provisioning or stamp",
-		"plane: control":                                                                          "data: is missing",
-		"plane: control\ndata: d":                                                                 "hosts: is missing",
-		stamp + "lisen: {}":                                                                       ":6:1: lisen: no such field",
-		stamp + "link: { listen: \":1\" }":                                                        "link: a stamp only dials",
-		stamp + "listen: { https: \":x\" }":                                                       ":6:18: listen.https: a port is a number",
-		stamp + "listen: { https: [1] }":                                                          "listen.https: must be text",
-		stamp + "tls: { key: x.pem }":                                                             "certificate and key go together",
-		stamp + "tls: { key: x.pem, certificate: y.pem }":                                         "tls.certificate: cannot be read",
-		stamp + "log: { level: loud }":                                                            "log.level: must be debug",
-		strings.Replace(stamp, "https://", "http://", 1):                                          "join.control: must be the URL",
-		strings.Replace(stamp, "one.example.com", "one:80", 1):                                    "hosts: entry 1 must be a host name",
-		strings.Replace(stamp, "name: one", "name: ONE", 1):                                       "name: must be the stamp's name",
-		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":                            "listen.http: is not TLS",
-		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }":                       "join: control joins nothing",
-		stamp + "database: mysql://x":                                                             "database: a database is named by postgres://",
-		stamp + "database: postgres://u:secret@h/d?search_path=a,b":                               "database: search_path is one schema",
-		stamp + "limits: { connections: -1 }":                                                     "limits.connections: must be 1 to",
-		stamp + "limits: { telemetryBytes: 5 }":                                                   "limits.telemetryBytes: must be",
-		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":                         "limits: only a stamp has them",
+		"plane: moon\ndata: d":                                              ":1:8: plane: must be control, provisioning or stamp",
+		"plane: control":                                                    "data: is missing",
+		"plane: control\ndata: d":                                           "hosts: is missing",
+		stamp + "lisen: {}":                                                 ":6:1: lisen: no such field",
+		stamp + "link: { listen: \":1\" }":                                  "link: a stamp only dials",
+		stamp + "listen: { https: \":x\" }":                                 ":6:18: listen.https: a port is a number",
+		stamp + "listen: { https: [1] }":                                    "listen.https: must be text",
+		stamp + "tls: { key: x.pem }":                                       "certificate and key go together",
+		stamp + "tls: { key: x.pem, certificate: y.pem }":                   "tls.certificate: cannot be read",
+		stamp + "log: { level: loud }":                                      "log.level: must be debug",
+		strings.Replace(stamp, "https://", "http://", 1):                    "join.control: must be the URL",
+		strings.Replace(stamp, "one.example.com", "one:80", 1):              "hosts: entry 1 must be a host name",
+		strings.Replace(stamp, "name: one", "name: ONE", 1):                 "name: must be the stamp's name",
+		"plane: control\ndata: d\nhosts: [c]\nlisten: { http: :8080 }":      "listen.http: is not TLS",
+		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
+		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
+		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
+		stamp + "limits: { connections: -1 }":                               "limits.connections: must be 1 to",
+		stamp + "limits: { telemetryBytes: 5 }":                             "limits.telemetryBytes: must be",
+		"plane: control\ndata: d\nhosts: [c]\nlimits: { connections: 1 }":   "limits: only a stamp has them",
+		"plane: control\ndata: d\nhosts: [c]\nartifacts: { directory: a, s3: { endpoint: https://s } }":                                  "artifacts: a directory or s3",
+		"plane: control\ndata: d\nhosts: [c]\nartifacts: { s3: { endpoint: https://s } }":                                                "artifacts.s3: name the bucket",
+		"plane: control\ndata: d\nhosts: [c]\nartifacts: { s3: { endpoint: s, bucket: b, accessKey: a, secretKeyFile: f } }":             "artifacts.s3.endpoint: the URL of a store",
+		"plane: control\ndata: d\nhosts: [c]\nartifacts: { s3: { endpoint: \"https://s\", bucket: b, accessKey: a, secretKeyFile: f } }": "artifacts.s3.secretKeyFile: cannot be read",
+		"plane: control\ndata: d\nhosts: [c]\nartifacts: { fileBytes: -1 }":                                                              "artifacts: a number of bytes",
+		stamp + "artifacts: { directory: a }":                                                     "artifacts: only control keeps them",
 		"plane: control\ndata: d\nhosts: [c]\ncluster: { files: f }\n":                            "cluster: only a stamp is several processes",
 		stamp + "cluster: { files: f }":                                                           "database: is missing",
 		shared + "cluster: { files: f }":                                                          "cluster.nats.servers: is missing",
@@ -83,5 +89,20 @@ func TestProcessesOfAStampNeedLittle(t *testing.T) {
 		"cluster: { files: f, nats: { servers: [\"tls://a:4222\", \"tls://b:4222\", \"tls://c:4222\"] } }\n")
 	if err != nil || c.Cluster.Process == "" || c.Cluster.NATS.Replicas != 3 || !filepath.IsAbs(c.Cluster.Files) {
 		t.Errorf("%+v, %v", c.Cluster, err)
+	}
+}
+
+func TestControlKeepsArtifactsInABucket(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("shh\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := read(t, "plane: control\ndata: d\nhosts: [c]\nartifacts: { fileBytes: 5, s3: { endpoint: \"https://s3.example.com\", bucket: b, accessKey: a, secretKeyFile: "+secret+" } }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := c.Artifacts.options()
+	if err != nil || o.S3 == nil || o.S3.SecretKey != "shh" || o.S3.Bucket != "b" || o.Limits.File != 5 {
+		t.Errorf("%+v, %v", o, err)
 	}
 }

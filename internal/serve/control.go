@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/tasks"
@@ -61,8 +62,17 @@ func (p *process) control(ctx context.Context) (err error) {
 	driver := &localStamps{process: p, api: api, started: map[string]time.Time{}, token: func(ctx context.Context, stamp string) (string, error) {
 		return plane.Load().JoinToken(ctx, link.StampPeer(stamp))
 	}, again: func() { plane.Load().Look() }}
+	guard, err := outbound.New(p.Config.Networks)
+	if err != nil {
+		return err
+	}
+	artifacts, err := p.Config.Artifacts.options()
+	if err != nil {
+		return err
+	}
 	built, err := control.New(ctx, control.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
+		Guard: guard, Prometheus: p.Config.Prometheus,
+		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning"
+	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
@@ -33,19 +34,20 @@ import (
 
 // Options are the flags of `slipway up`.
 type Options struct {
-	Data      string   // directory of everything that must survive a restart
-	Database  string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
-	Demo      int      // simulated devices
-	Files     []string // resources to apply at start
-	HTTP      string   // console and API without TLS; on loopback unless a host is named
-	HTTPS     string   // console, API and device HTTPS
-	MQTTS     string   // device MQTT
-	AMQPS     string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
-	Networks  []string // private networks that routes and webhooks may reach
-	ReadyFile string   // where to write Ready as JSON
-	Version   string   // of the program
-	Logger    *slog.Logger
-	Ready     func(Ready)
+	Data       string   // directory of everything that must survive a restart
+	Database   string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
+	Demo       int      // simulated devices
+	Files      []string // resources to apply at start
+	HTTP       string   // console and API without TLS; on loopback unless a host is named
+	HTTPS      string   // console, API and device HTTPS
+	MQTTS      string   // device MQTT
+	AMQPS      string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
+	Networks   []string // private networks that routes, webhooks and gates may reach
+	Prometheus string   // URL of what gates ask that name none; may be empty
+	ReadyFile  string   // where to write Ready as JSON
+	Version    string   // of the program
+	Logger     *slog.Logger
+	Ready      func(Ready)
 }
 
 // Ready tells where everything is, in the shape scripts rely on.
@@ -161,6 +163,11 @@ func (in *installation) build(ctx context.Context) (err error) {
 	})
 	if in.guard, err = outbound.New(in.Networks); err != nil {
 		return err
+	}
+	if in.Prometheus != "" {
+		if err := resource.CheckURL(in.Prometheus); err != nil {
+			return problem.Of(err).At("--prometheus")
+		}
 	}
 	if err := in.listen(); err != nil {
 		return err
@@ -281,7 +288,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
 	})
 	if err != nil {
 		return err

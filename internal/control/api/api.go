@@ -20,8 +20,11 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -35,7 +38,10 @@ type Options struct {
 	Artifacts    *artifact.Artifacts
 	Releases     *release.Releases
 	Signing      *signing.Signing
+	Gates        *gate.Gates
 	Members      *membership.Membership // nil where all planes are in one process
+	Rollouts     *rollout.Rollouts
+	Promotions   *promotion.Promotions
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -81,9 +87,11 @@ func New(o Options) http.Handler {
 	a.queries()
 	a.peers()
 	a.tenants()
+	a.promotions()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()
+	a.gates()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -188,13 +196,16 @@ func (s *statusRecorder) Unwrap() http.ResponseWriter { return s.ResponseWriter 
 
 // route registers an operation. Failures are translated once, here.
 func route[In, Out any](a *api, method, path, id, summary string, handle func(context.Context, *In) (*Out, error)) {
-	tag, _, _ := strings.Cut(strings.TrimPrefix(path, "/api/v1/"), "/")
-	huma.Register(a.huma, huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: summary, Tags: []string{tag}, MaxBodyBytes: maxBody,
-	}, func(ctx context.Context, in *In) (*Out, error) {
+	register(a, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody}, handle)
+}
+
+func register[In, Out any](a *api, o huma.Operation, handle func(context.Context, *In) (*Out, error)) {
+	tag, _, _ := strings.Cut(strings.TrimPrefix(o.Path, "/api/v1/"), "/")
+	o.Tags = []string{tag}
+	huma.Register(a.huma, o, func(ctx context.Context, in *In) (*Out, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
-			a.logInternal(id, err)
+			a.logInternal(o.OperationID, err)
 			return nil, statusOf(err)
 		}
 		return out, nil

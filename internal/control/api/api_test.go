@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -43,9 +44,6 @@ type server struct {
 	url   string
 	token string
 	conn  *bus.Conn
-
-	db      *sqldb.DB
-	signing *signing.Signing
 }
 
 func newServer(t *testing.T) *server {
@@ -86,13 +84,16 @@ func newServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	environments.Changed = signed.Settle
+	if err := errors.Join(bus.Answer(conn, link.ControlPeer, link.ArtifactRead, artifacts.Read), bus.Answer(conn, link.ControlPeer, link.MetadataRead, signed.Read)); err != nil {
+		t.Fatal(err)
+	}
 	handler := api.New(api.Options{
 		Access: people, Audit: log, Environments: environments, Fleet: fleet.New(db, conn, environments, log, time.Now), Artifacts: artifacts, Releases: releases, Signing: signed,
 		Logger: quiet, Version: "1",
 	})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
-	return &server{t: t, url: h.URL, token: token, conn: conn, db: db, signing: signed}
+	return &server{t, h.URL, token, conn}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

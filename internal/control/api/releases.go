@@ -118,15 +118,18 @@ func signedFile(text []byte) *huma.StreamResponse {
 	}}
 }
 
-// limited bounds what a request may bring: parts of files may be larger than
-// other requests.
+// limited bounds what a request may bring: parts of files, and what gates are
+// given to read, may be larger than other requests.
 func limited(mux http.Handler) http.Handler {
-	usual, parts := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody)
+	usual, parts, uploads := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody), http.MaxBytesHandler(mux, maxUpload)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut && isContent(r.URL.Path) {
+		switch {
+		case r.Method == http.MethodPut && isContent(r.URL.Path):
 			parts.ServeHTTP(w, r)
-			return
+		case isUpload(r):
+			uploads.ServeHTTP(w, r)
+		default:
+			usual.ServeHTTP(w, r)
 		}
-		usual.ServeHTTP(w, r)
 	})
 }

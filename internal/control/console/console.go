@@ -105,7 +105,7 @@ type Signing interface {
 // people's words on them.
 type Promotions interface {
 	Board(ctx context.Context) ([]promotion.Lane, error)
-	Show(ctx context.Context, id string) (promotion.Detail, error)
+	Show(ctx context.Context, id string) (promotion.Dossier, error)
 	Verifications(ctx context.Context, release string) ([]promotion.Verification, error)
 	Rejections(ctx context.Context, environment string) ([]promotion.Rejection, error)
 	Start(ctx context.Context, actor access.Actor, environment, release, reason string) (promotion.Promotion, error)

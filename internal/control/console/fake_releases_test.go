@@ -124,7 +124,7 @@ func aRollout(r link.Release) rollout.View {
 		Stamps: []rollout.Stamp{
 			{Name: "production-canary", Ring: 0, State: rollout.Done, Base: "v1.3.9", Wave: 4, BeganAt: &began, WaveAt: &began, DoneAt: &wave, Waves: all(4)},
 			{Name: "production-eu", Ring: 1, State: rollout.Moving, Base: "v1.3.9", Wave: 2, BeganAt: &began, WaveAt: &wave, Waves: []rollout.WaveEnd{done}, LookedAt: ptr(noon),
-				Compared: &gate.Comparison{Updated: link.Health{Devices: 590, DeviceSeconds: 318_600, Reconnects: 44, Messages: 31_700}, Others: link.Health{Devices: 7700, DeviceSeconds: 4_158_000, Reconnects: 498, Messages: 415_200}, Reconnects: []float64{2.1, 2.6, 2.9, 2.2, 1.1, -3, -9, -30}}},
+				Compared: &rollout.Evidence{Updated: link.Health{Devices: 590, DeviceSeconds: 318_600, Reconnects: 44, Messages: 31_700}, Others: link.Health{Devices: 7700, DeviceSeconds: 4_158_000, Reconnects: 498, Messages: 415_200}, Reconnects: []float64{2.1, 2.6, 2.9, 2.2, 1.1, -3, -9, -30}}},
 			{Name: "production-us", Ring: 2, State: rollout.Waiting, Base: "v1.3.9"}},
 		Log: []rollout.Event{{At: began, What: "begun", By: "maria", Reason: "the pumps of Acme need it"}, {At: began, What: "stampBegun", Stamp: "production-canary", Wave: 1}, {At: wave, What: "wavePassed", Stamp: "production-eu", Wave: 1, By: rollout.Robot}}}
 	health := roll.Stamps[1].Compared
@@ -232,18 +232,18 @@ func (p promotionsOf) Board(context.Context) ([]promotion.Lane, error) {
 	return p.lanes, nil
 }
 
-func (p promotionsOf) Show(_ context.Context, id string) (promotion.Detail, error) {
+func (p promotionsOf) Show(_ context.Context, id string) (promotion.Dossier, error) {
 	for _, lane := range p.lanes {
 		for _, one := range []*promotion.Promotion{lane.Waiting, lane.Running} {
 			if one != nil && one.ID == id {
-				d := promotion.Detail{Promotion: *one, Verification: &promotion.Verification{Passed: true, At: noon.Add(-27 * time.Hour), By: promotion.Robot},
+				d := promotion.Dossier{Promotion: *one, Verification: &promotion.Verification{Passed: true, At: noon.Add(-27 * time.Hour), By: promotion.Robot},
 					Approvals: []gate.Approval{{Person: "jonas", Approves: true, Reason: "tried on the bench", At: noon}, {Person: "eva", Reason: "not before the audit", At: noon, WithdrawnAt: &noon}}}
-				d.Log = []promotion.Change{{At: noon.Add(-6 * time.Minute), State: promotion.Requested, By: "maria", Reason: one.Reason}, {At: noon, State: one.State, By: promotion.Robot, Reason: "gate soak: it ran well for 3h12m of 24h"}}
+				d.Log = []promotion.StateChange{{At: noon.Add(-6 * time.Minute), State: promotion.Requested, By: "maria", Reason: one.Reason}, {At: noon, State: one.State, By: promotion.Robot, Reason: "gate soak: it ran well for 3h12m of 24h"}}
 				return d, nil
 			}
 		}
 	}
-	return promotion.Detail{}, problem.New(problem.NotFound, "there is no promotion %q", id)
+	return promotion.Dossier{}, problem.New(problem.NotFound, "there is no promotion %q", id)
 }
 
 func (p promotionsOf) Verifications(context.Context, string) ([]promotion.Verification, error) {

@@ -175,7 +175,7 @@ func (m monthOf) row(env resource.Environment, halts []gate.Halt, now time.Time)
 func (m monthOf) freezeRows(freezes []resource.Freeze) (rows []freezeRow, err error) {
 	for _, f := range freezes {
 		one := freezeRow{Freeze: f}
-		windows, err := gate.Windows([]resource.Freeze{f}, m.from, m.to)
+		windows, err := gate.Windows(m.from, m.to, []resource.Freeze{f})
 		if err != nil {
 			return rows, err
 		}
@@ -184,7 +184,7 @@ func (m monthOf) freezeRows(freezes []resource.Freeze) (rows []freezeRow, err er
 			kind = "allow"
 		}
 		for _, w := range windows {
-			one.Spans = append(one.Spans, m.span(w.From, w.To, kind, w.From.UTC().Format("2 Jan 15:04")+" to "+w.To.UTC().Format("2 Jan 15:04 UTC")))
+			one.Spans = append(one.Spans, m.span(w.From, w.To, kind, w.From.Format("2 Jan 15:04")+" to "+w.To.Format("2 Jan 15:04 UTC")))
 		}
 		rows = append(rows, one)
 	}

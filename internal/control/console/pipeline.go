@@ -144,9 +144,9 @@ type promotionView struct {
 
 // askedView is a promotion with all that was found of it.
 type askedView struct {
-	promotion.Detail
-	Changes []promotion.Change // newest first
-	History []gate.Result      // newest first
+	promotion.Dossier
+	Changes []promotion.StateChange // newest first
+	History []gate.Result           // newest first
 }
 
 // shownVerdicts is how many earlier verdicts a promotion's page shows.
@@ -171,7 +171,7 @@ func (c *console) promotionLive(w http.ResponseWriter, r *http.Request, _ access
 }
 
 func (c *console) findPromotion(ctx context.Context, id string) (found askedView, err error) {
-	if found.Detail, err = c.Promotions.Show(ctx, id); err != nil {
+	if found.Dossier, err = c.Promotions.Show(ctx, id); err != nil {
 		return found, err
 	}
 	history, err := c.Gates.History(ctx, id)

@@ -180,7 +180,7 @@ func ratesOf(policy *resource.WaveHealth, kept rollout.Stamp, d rollout.StampVie
 		{Name: "Messages, an hour each", Updated: hourly(d.Updated.Messages, d.Updated), Others: hourly(d.Others.Messages, d.Others)},
 	}
 	if policy != nil && policy.Compare != nil && kept.Compared != nil {
-		found := kept.Compared.Evidence(*policy.Compare)
+		found := gate.Comparison(*kept.Compared).Proof(*policy.Compare)
 		rates[0].Evidence, rates[1].Evidence = 100*found.Reconnects, 100*max(found.Louder, found.Quieter)
 	}
 	for i := range rates {

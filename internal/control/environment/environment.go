@@ -43,6 +43,8 @@ type Environments struct {
 	// Revoked are the certificates of processes that servers of the link
 	// elsewhere are not to let in.
 	Revoked func() []string
+	// ReleaseRoutes are the routes that the release on a stamp brings.
+	ReleaseRoutes func(ctx context.Context, stamp string) ([]link.Route, error)
 	// Changed is told of an environment that is changed or deleted, as part of
 	// that change.
 	Changed func(ctx context.Context, tx *sqldb.Tx, name string) error
@@ -57,7 +59,8 @@ func New(db *sqldb.DB, conn *bus.Conn, driver Driver, log *audit.Log, logger *sl
 	e := &Environments{
 		db: db, conn: conn, driver: driver, audit: log, logger: logger, now: now, kick: make(chan struct{}, 1),
 		observed: map[string]map[string]link.Observed{}, problems: map[string]string{}, Revoked: func() []string { return nil },
-		Changed: func(context.Context, *sqldb.Tx, string) error { return nil },
+		ReleaseRoutes: func(context.Context, string) ([]link.Route, error) { return nil, nil },
+		Changed:       func(context.Context, *sqldb.Tx, string) error { return nil },
 	}
 	return e, bus.Hear(conn, link.ObservedSubject(link.StampPeer("*")), e.hear)
 }

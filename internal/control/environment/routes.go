@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -223,7 +224,8 @@ func (e *Environments) TryRoute(ctx context.Context, req link.TryRoute) (link.Ro
 	return link.RouteTrial{}, away
 }
 
-// pushRoutes tells every stamp the routes of its environment.
+// pushRoutes tells every stamp the routes of its environment, and those that
+// its release brings.
 func (e *Environments) pushRoutes(ctx context.Context, version int64, stamps []link.Stamp) error {
 	records, err := sqldb.Rows(ctx, e.db, scanRecord, selectRoutes+" ORDER BY name")
 	if err != nil {
@@ -244,9 +246,25 @@ func (e *Environments) pushRoutes(ctx context.Context, version int64, stamps []l
 	}
 	var failed error
 	for _, s := range stamps {
-		if _, err := bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.RoutesPut, *documents[s.Environment]); err != nil {
-			failed = errors.Join(failed, err)
+		document, err := e.withRelease(ctx, *documents[s.Environment], s.Name)
+		if err == nil {
+			_, err = bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.RoutesPut, document)
 		}
+		failed = errors.Join(failed, err)
 	}
 	return failed
+}
+
+// withRelease adds the routes of the release that a stamp runs. One that the
+// environment has by the same name stands in its place.
+func (e *Environments) withRelease(ctx context.Context, document link.Routes, stamp string) (link.Routes, error) {
+	brought, err := e.ReleaseRoutes(ctx, stamp)
+	document.Routes = slices.Clone(document.Routes)
+	for _, route := range brought {
+		own := slices.ContainsFunc(document.Routes, func(o link.Route) bool { return o.Name == route.Name })
+		if !own {
+			document.Routes = append(document.Routes, route)
+		}
+	}
+	return document, err
 }

@@ -1,18 +1,10 @@
 package gate
 
 import (
-	"slices"
 	"time"
 
 	"github.com/slipway/slipway/internal/resource"
 )
-
-// Window is one occurrence of a freeze.
-type Window struct {
-	From   time.Time       `json:"from"`
-	To     time.Time       `json:"to"`
-	Freeze resource.Freeze `json:"freeze"`
-}
 
 // Opened is a stretch of time in which an environment takes releases, or not.
 type Opened struct {
@@ -20,24 +12,6 @@ type Opened struct {
 	To     time.Time `json:"to"`
 	Open   bool      `json:"open"`
 	Reason string    `json:"reason"`
-}
-
-// Windows returns the occurrences of freezes that touch the time between two
-// moments, in order of when they begin. What is further ahead than a year or so
-// is not looked for.
-func Windows(freezes []resource.Freeze, from, to time.Time) ([]Window, error) {
-	c, err := calendarOf(from, freezes, resource.WorkRelease)
-	if err != nil {
-		return nil, err
-	}
-	var all []Window
-	for _, w := range c.windows {
-		if w.from.Before(to) && w.to.After(from) {
-			all = append(all, Window{w.from, w.to, w.freeze})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b Window) int { return a.From.Compare(b.From) })
-	return all, nil
 }
 
 // OpenedBetween tells when, between two moments, the calendar alone lets an

@@ -45,23 +45,8 @@ func TestOpenedSaysWhatOpenSays(t *testing.T) {
 	})
 }
 
-func TestWindowsTouchTheMonth(t *testing.T) {
-	from, to := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	found, err := Windows([]resource.Freeze{
-		{Name: "weekend", Reason: "r", Start: "2026-01-02T18:00:00", Duration: "62h", RRule: "FREQ=WEEKLY;BYDAY=FR"},
-		{Name: "year-end", Reason: "r", Start: "2026-12-20T00:00:00", Duration: "15d"},
-		{Name: "over", Reason: "r", Start: "2026-11-29T00:00:00", Duration: "2d"},
-	}, from, to)
-	if err != nil || len(found) != 5 || found[0].Freeze.Name != "weekend" || found[3].Freeze.Name != "year-end" {
-		t.Errorf("found %+v, %v", found, err)
-	}
-	if _, err := Windows([]resource.Freeze{{Start: "never"}}, from, to); err == nil {
-		t.Error("a start that cannot be read is let pass")
-	}
-}
-
-// TestEvidenceIsFullWhereTheVerdictFails: what is drawn as proof is proof.
-func TestEvidenceIsFullWhereTheVerdictFails(t *testing.T) {
+// TestProofIsFullWhereTheVerdictFails: what is drawn as proof is proof.
+func TestProofIsFullWhereTheVerdictFails(t *testing.T) {
 	policy, err := resource.Comparison{}.Check()
 	if err != nil {
 		t.Fatal(err)
@@ -71,10 +56,10 @@ func TestEvidenceIsFullWhereTheVerdictFails(t *testing.T) {
 			return link.Health{DeviceSeconds: rapid.Float64Range(1, 1e6).Draw(t, name), Reconnects: rapid.Int64Range(0, 3000).Draw(t, name), Messages: rapid.Int64Range(0, 30000).Draw(t, name)}
 		}
 		c := Comparison{}.Next(policy, health("updated"), health("others"))
-		e, verdict := c.Evidence(policy), compared(time.Time{}, policy, c).Verdict
+		e, verdict := c.Proof(policy), compared(time.Time{}, policy, c).Verdict
 		most := math.Max(e.Reconnects, math.Max(e.Louder, e.Quieter))
 		if most < 0 || most > 1 || (verdict == Fail) != (most == 1) {
-			t.Fatalf("evidence %+v and the verdict %s", e, verdict)
+			t.Fatalf("proof %+v and the verdict %s", e, verdict)
 		}
 	})
 }

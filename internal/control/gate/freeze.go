@@ -139,3 +139,40 @@ func (c calendar) edges(t time.Time) (all []time.Time) {
 	slices.SortFunc(all, time.Time.Compare)
 	return slices.CompactFunc(all, time.Time.Equal)
 }
+
+// Calendar is when an environment takes releases.
+type Calendar struct {
+	Environment string `json:"environment"`
+	Opening
+	Freezes []resource.Freeze `json:"freezes"`
+	Halts   []Halt            `json:"halts"`
+	Windows []Window          `json:"windows" doc:"When freezes are on, from now on"`
+}
+
+// Window is one time that a freeze is on.
+type Window struct {
+	Freeze string    `json:"freeze"`
+	Allow  bool      `json:"allow,omitempty"`
+	Reason string    `json:"reason"`
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to"`
+}
+
+const maxWindows = 100
+
+// Windows are the times from now to a moment at which freezes are on, the
+// first of them, in order.
+func Windows(now, to time.Time, freezes []resource.Freeze) ([]Window, error) {
+	c, err := calendarOf(now, freezes, resource.WorkRelease)
+	if err != nil {
+		return nil, err
+	}
+	all := []Window{}
+	for _, w := range c.windows {
+		if w.to.After(now) && w.from.Before(to) {
+			all = append(all, Window{Freeze: w.freeze.Name, Allow: w.freeze.Allow, Reason: w.freeze.Reason, From: w.from.UTC(), To: w.to.UTC()})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Window) int { return a.From.Compare(b.From) })
+	return all[:min(len(all), maxWindows)], nil
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/resource"
@@ -25,10 +26,12 @@ type Options struct {
 	Prometheus string
 	// Query asks the stamps of an environment about their devices.
 	Query func(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
-	// Release finds a release by its name or digest.
+	// Environments are all there are, in order of promotion.
+	Environments func(ctx context.Context) ([]resource.Environment, error)
+	// Release finds a release by its name.
 	Release func(ctx context.Context, name string) (link.Release, error)
 	// Components reads what a release is made of from its bills of materials.
-	Components func(ctx context.Context, release link.Release) ([]Component, error)
+	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
 
 // Gates judges releases, and keeps what it judged them by.

@@ -125,3 +125,34 @@ func (g *Gates) Halts(ctx context.Context, environment string) ([]Halt, error) {
 func (g *Gates) PastHalts(ctx context.Context) ([]Halt, error) {
 	return sqldb.Rows(ctx, g.DB, scanHalt, selectHalts+" ORDER BY at DESC, id LIMIT ?", seenHalts)
 }
+
+// ahead is how far calendars show what comes.
+const ahead = 60 * 24 * time.Hour
+
+func freezesOf(environment resource.Environment) []resource.Freeze {
+	if environment.Spec.Promotion == nil {
+		return []resource.Freeze{}
+	}
+	return environment.Spec.Promotion.Freeze
+}
+
+// Calendars are those of every environment, in order of promotion.
+func (g *Gates) Calendars(ctx context.Context) ([]Calendar, error) {
+	environments, err := g.Environments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, all := g.Now(), make([]Calendar, len(environments))
+	for i, e := range environments {
+		c := Calendar{Environment: e.Metadata.Name, Freezes: freezesOf(e)}
+		if c.Halts, err = g.Halts(ctx, c.Environment); err != nil {
+			return nil, err
+		}
+		c.Opening = Open(now, c.Freezes, c.Halts, resource.WorkRelease)
+		if c.Windows, err = Windows(now, now.Add(ahead), c.Freezes); err != nil {
+			return nil, err
+		}
+		all[i] = c
+	}
+	return all, nil
+}

@@ -14,18 +14,11 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 )
-
-// Component is a part of what a release is made of, as its bill of materials
-// names it.
-type Component struct {
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	PURL    string `json:"purl,omitempty"`
-}
 
 // Vulnerability is a known one.
 type Vulnerability struct {
@@ -111,8 +104,8 @@ func (g *Gates) Vulnerabilities(ctx context.Context, after string, limit int) ([
 // Finding is a component with a known vulnerability.
 type Finding struct {
 	Vulnerability
-	Component Component `json:"component"`
-	Due       time.Time `json:"due" doc:"By when it must be gone"`
+	Component release.Component `json:"component"`
+	Due       time.Time         `json:"due" doc:"By when it must be gone"`
 }
 
 // sbom wants a bill of materials of which no component has a vulnerability
@@ -125,7 +118,7 @@ func (g *Gates) sbom(ctx context.Context, now time.Time, gate resource.SBOMGate,
 		r.Verdict, r.Reason = Fail, fmt.Sprintf("release %s has no bill of materials", s.Release.Name)
 		return r
 	}
-	components, err := g.Components(ctx, s.Release)
+	components, err := g.Components(ctx, s.Release.Name)
 	if err != nil {
 		return failed(err)
 	}
@@ -163,7 +156,7 @@ func (g *Gates) listed(ctx context.Context) (time.Time, error) {
 
 // findings are the components with vulnerabilities that are severe enough;
 // nameless are those without a package URL, which nothing can be found of.
-func (g *Gates) findings(ctx context.Context, gate resource.SBOMGate, severity string, components []Component) (all []Finding, nameless []string, err error) {
+func (g *Gates) findings(ctx context.Context, gate resource.SBOMGate, severity string, components []release.Component) (all []Finding, nameless []string, err error) {
 	names, err := sqldb.Rows(ctx, g.DB, func(rows *sql.Rows) (name string, err error) { return name, rows.Scan(&name) }, "SELECT DISTINCT package FROM vulnerable_package")
 	if err != nil {
 		return nil, nil, err

@@ -68,8 +68,11 @@ func (g *Gates) AddTests(ctx context.Context, actor access.Actor, release, envir
 }
 
 func readReports(files []Report) (all Summary, content string, err error) {
-	digest := sha256.New()
+	digest, size := sha256.New(), 0
 	for _, file := range files {
+		if size += len(file.Content); size > MaxReports {
+			return all, "", problem.New(problem.TooLarge, "the files of an upload have at most %d bytes together", MaxReports).At("files")
+		}
 		one, err := ReadReport([]byte(file.Content))
 		if err != nil {
 			p := problem.Of(err)

@@ -63,7 +63,7 @@ var statuses = map[State]string{
 // maxDescription is what the usual hosts of code take of a status.
 const maxDescription = 140
 
-func statusOf(p Promotion, c Change) Status {
+func statusOf(p Promotion, c StateChange) Status {
 	s := Status{State: statuses[c.State], Context: "slipway/" + p.Environment, Release: p.Release, Description: fmt.Sprintf("%s is %s", p.Release, c.State)}
 	if s.State == "" {
 		s.State = "pending"
@@ -77,7 +77,7 @@ func statusOf(p Promotion, c Change) Status {
 	return s
 }
 
-func toldOf(p Promotion, c Change) Told {
+func toldOf(p Promotion, c StateChange) Told {
 	t := Told{Type: "promotion." + string(c.State), Timestamp: c.At}
 	d := &t.Data
 	d.Promotion, d.Environment, d.Release, d.Digest, d.State = p.ID, p.Environment, p.Release, p.Digest, c.State
@@ -90,7 +90,7 @@ func toldOf(p Promotion, c Change) Told {
 
 // notice writes down what the environment's webhooks are to be told, in the
 // change that it is about: it is told though the process dies before.
-func (ps *Promotions) notice(ctx context.Context, tx *sqldb.Tx, p Promotion, c Change) error {
+func (ps *Promotions) notice(ctx context.Context, tx *sqldb.Tx, p Promotion, c StateChange) error {
 	text, found, err := sqldb.Row(ctx, tx, func(rows *sql.Rows) (text []byte, err error) { return text, rows.Scan(&text) }, "SELECT spec FROM environment WHERE name = ?", p.Environment)
 	if err != nil || !found {
 		return err

@@ -72,7 +72,7 @@ type Promotion struct {
 	VerifyAt    *time.Time    `json:"verifyAt,omitempty" doc:"When its verification began"`
 	EndedAt     *time.Time    `json:"endedAt,omitempty"`
 	Outcome     string        `json:"outcome,omitempty" doc:"Why it ended as it did"`
-	Log         []Change      `json:"log" doc:"The states it went through, oldest first"`
+	Log         []StateChange `json:"log" doc:"The states it went through, oldest first"`
 	Changes     int           `json:"changes" doc:"How many there were, of which log may have fewer"`
 }
 
@@ -97,8 +97,8 @@ const (
 	RuleVerification = "verification"
 )
 
-// Change is a state a promotion came to.
-type Change struct {
+// StateChange is a state a promotion came to.
+type StateChange struct {
 	At     time.Time `json:"at"`
 	State  State     `json:"state"`
 	By     string    `json:"by,omitempty"`
@@ -120,7 +120,7 @@ func (p *Promotion) become(s State, by, reason string, now time.Time) {
 	if len(p.Log) >= maxLog {
 		p.Log = slices.Delete(slices.Clone(p.Log), 1, 2)
 	}
-	p.Log = append(p.Log[:len(p.Log):len(p.Log)], Change{At: now, State: s, By: by, Reason: reason})
+	p.Log = append(p.Log[:len(p.Log):len(p.Log)], StateChange{At: now, State: s, By: by, Reason: reason})
 	p.Changes++
 }
 

@@ -115,8 +115,8 @@ func (ps *Promotions) beside(ctx context.Context, name string, l *Lane) (err err
 	return err
 }
 
-// Detail is a promotion with everything that is known of it.
-type Detail struct {
+// Dossier is a promotion with everything that is known of it.
+type Dossier struct {
 	Promotion
 	Approvals    []gate.Approval `json:"approvals" doc:"People's words on it, oldest first"`
 	Verification *Verification   `json:"upstreamVerification,omitempty" doc:"The last verdict on its release upstream"`
@@ -124,12 +124,12 @@ type Detail struct {
 }
 
 // Show returns a promotion with everything that is known of it.
-func (ps *Promotions) Show(ctx context.Context, id string) (d Detail, err error) {
+func (ps *Promotions) Show(ctx context.Context, id string) (d Dossier, err error) {
 	p, err := readPromotion(ctx, ps.o.DB, id)
 	if err != nil {
 		return d, err
 	}
-	d = Detail{Promotion: p.Promotion}
+	d = Dossier{Promotion: p.Promotion}
 	if d.Approvals, err = ps.o.Gates.Approvals(ctx, id); err != nil {
 		return d, err
 	}

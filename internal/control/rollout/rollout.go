@@ -81,19 +81,22 @@ type Cause struct {
 
 // Stamp is one stamp of a rollout.
 type Stamp struct {
-	Name     string           `json:"name"`
-	Ring     int              `json:"ring"`
-	State    StampState       `json:"state"`
-	Base     string           `json:"base,omitempty" doc:"What it runs where the rollout does not reach, and goes back to"`
-	Wave     int              `json:"wave,omitempty" doc:"Counted from 1"`
-	BeganAt  *time.Time       `json:"beganAt,omitempty"`
-	WaveAt   *time.Time       `json:"waveAt,omitempty" doc:"When its wave began; a pause does not count"`
-	DoneAt   *time.Time       `json:"doneAt,omitempty"`
-	Failed   bool             `json:"failed,omitempty" doc:"Its wave has failed"`
-	Waves    []WaveEnd        `json:"waves,omitempty" doc:"The waves that are over"`
-	Compared *gate.Comparison `json:"compared,omitempty" doc:"How devices with the release did beside the others"`
-	LookedAt *time.Time       `json:"lookedAt,omitempty" doc:"When they were last compared"`
+	Name     string     `json:"name"`
+	Ring     int        `json:"ring"`
+	State    StampState `json:"state"`
+	Base     string     `json:"base,omitempty" doc:"What it runs where the rollout does not reach, and goes back to"`
+	Wave     int        `json:"wave,omitempty" doc:"Counted from 1"`
+	BeganAt  *time.Time `json:"beganAt,omitempty"`
+	WaveAt   *time.Time `json:"waveAt,omitempty" doc:"When its wave began; a pause does not count"`
+	DoneAt   *time.Time `json:"doneAt,omitempty"`
+	Failed   bool       `json:"failed,omitempty" doc:"Its wave has failed"`
+	Waves    []WaveEnd  `json:"waves,omitempty" doc:"The waves that are over"`
+	Compared *Evidence  `json:"compared,omitempty" doc:"How devices with the release did beside the others"`
+	LookedAt *time.Time `json:"lookedAt,omitempty" doc:"When they were last compared"`
 }
+
+// Evidence is how devices with the release did beside the others, so far.
+type Evidence gate.Comparison
 
 // WaveEnd is how a wave ended.
 type WaveEnd struct {

@@ -36,9 +36,11 @@ type Options struct {
 	// Judge evaluates a gate for a stamp.
 	Judge func(ctx context.Context, now time.Time, g resource.Gate, s gate.Subject) gate.Result
 	// Raise has the routes of stamps go out anew.
-	Raise  func(ctx context.Context, tx *sqldb.Tx) error
-	Logger *slog.Logger
-	Now    func() time.Time
+	Raise func(ctx context.Context, tx *sqldb.Tx) error
+	// Reroute has them go out at once, after the change that raised them.
+	Reroute func()
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 // Rollouts are the rollouts of an installation, and what its stamps are to run.
@@ -109,6 +111,7 @@ func ring(bell chan struct{}) {
 func (rs *Rollouts) Kick() {
 	ring(rs.look)
 	ring(rs.send)
+	rs.o.Reroute()
 	rs.Changed.Ring()
 }
 

@@ -104,9 +104,9 @@ func (r *Rollout) compare(s *Stamp, f StampFacts, now time.Time) {
 	}
 	before := gate.Comparison{}
 	if s.Compared != nil {
-		before = *s.Compared
+		before = gate.Comparison(*s.Compared)
 	}
-	after := before.Next(*r.Policy.Health.Compare, f.Progress.Updated, f.Progress.Others)
+	after := Evidence(before.Next(*r.Policy.Health.Compare, f.Progress.Updated, f.Progress.Others))
 	s.Compared, s.LookedAt = &after, &now
 }
 
@@ -174,7 +174,7 @@ func (r *Rollout) judge(s Stamp, f StampFacts, now time.Time) []gate.Result {
 	w := gate.Wave{Deadline: r.late(s), Progress: *f.Progress}
 	w.Progress.WaveOnly = carried(w.Progress.WaveOnly, r.Policy.Attempted)
 	if s.Compared != nil {
-		w.Compared = *s.Compared
+		w.Compared = gate.Comparison(*s.Compared)
 	}
 	return gate.WaveVerdict(now, *r.Policy.Health, w)
 }

@@ -80,7 +80,7 @@ func (b box) seal(role string, seed []byte) string {
 }
 
 func (b box) open(role, sealed string) ([]byte, error) {
-	fault := problem.New(problem.Internal, "the key of %s cannot be read: the file signing.key is not the one that it was encrypted with; put that back", role)
+	fault := problem.New(problem.Conflict, "the key of %s cannot be read: the file signing.key is not the one that it was encrypted with; put that back", role)
 	text, err := base64.StdEncoding.DecodeString(sealed)
 	if err != nil || len(text) < b.aead.NonceSize() {
 		return nil, fault

@@ -69,9 +69,14 @@ func (s *Signing) revise(ctx context.Context, tx *sqldb.Tx) (r *revision, err er
 	return r, err
 }
 
-// found makes the repository where there is none.
+// found makes the repository where there is none. Where there is one, it looks
+// whether the secret is the one that its keys were encrypted with.
 func (s *Signing) found(ctx context.Context, tx *sqldb.Tx) error {
-	if _, there, err := text(ctx, tx, metadata.ROOT); err != nil || there {
+	_, there, err := text(ctx, tx, metadata.ROOT)
+	if err == nil && there {
+		_, err = s.signer(ctx, tx, metadata.ROOT)
+	}
+	if err != nil || there {
 		return err
 	}
 	r := &revision{s: s, ctx: ctx, tx: tx, now: s.Now().UTC().Truncate(time.Second)}

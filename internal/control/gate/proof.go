@@ -6,18 +6,18 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-// Evidence is how far a comparison has come to a verdict, for each rate: 0 says
+// Proof is how far a comparison has come to a verdict, for each rate: 0 says
 // nothing, 1 is proof that updated devices do worse.
-type Evidence struct {
+type Proof struct {
 	Reconnects float64 `json:"reconnects"`
 	Louder     float64 `json:"louder"`
 	Quieter    float64 `json:"quieter"`
 }
 
-// Evidence is how near each e-value is to the one that is proof, by its
+// Proof is how near each e-value is to the one that is proof, by its
 // logarithm; three questions are asked at once, and share alpha.
-func (c Comparison) Evidence(policy resource.Comparison) Evidence {
+func (c Comparison) Proof(policy resource.Comparison) Proof {
 	needed := math.Log(3 / policy.Alpha)
 	near := func(logs []float64) float64 { return min(1, max(0, evidence(logs)/needed)) }
-	return Evidence{near(c.Reconnects), near(c.Louder), near(c.Quieter)}
+	return Proof{near(c.Reconnects), near(c.Louder), near(c.Quieter)}
 }
