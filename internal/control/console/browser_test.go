@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +18,9 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
 )
 
 // browserPath finds the browser the pages are looked at with.
@@ -184,6 +187,8 @@ func TestWhatMovesInABrowser(t *testing.T) {
 	checkLiveTelemetry(t, ctx, server, w)
 	checkTwinEditor(t, ctx, server, w)
 	checkSearchAndMove(t, ctx, server, w)
+	checkBoard(t, ctx, server, w)
+	checkCensusFilter(t, ctx, server)
 	for _, c := range complaints() {
 		t.Error("the browser complains:", c)
 	}
@@ -224,6 +229,45 @@ func checkTwinEditor(t *testing.T, ctx context.Context, server *httptest.Server,
 	if want := `patch {"properties":{"desired":{}},"tags":{"line":5}}`; len(w.patches) != 1 || w.patches[0] != want {
 		t.Errorf("wrote %q, want %s", w.patches, want)
 	}
+}
+
+// checkBoard promotes from the dialog, is refused there, and sees the board
+// change, with what is unfolded staying so.
+func checkBoard(t *testing.T, ctx context.Context, server *httptest.Server, w *world) {
+	t.Helper()
+	refuse := func(why error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.refuse = why
+	}
+	refuse(problem.New(problem.Denied, "maria asked for it; somebody else must agree"))
+	run(t, ctx, chromedp.Navigate(server.URL+"/pipeline"), until(`document.getElementById("livemark").textContent === "Live"`),
+		chromedp.Click("#waits-production .gate summary"), chromedp.Click(`#waits-production [data-dialog]`), chromedp.WaitVisible("#dialog[open] #act-reason"),
+		settled(), chromedp.SendKeys("#act-reason", "seen on the bench"), chromedp.Click("#act button.main"), chromedp.WaitVisible("#dialog .problem"))
+	picture(t, ctx, "act-refused")
+	w.mu.Lock()
+	w.lanes = slices.Clone(w.lanes)
+	moved := *w.lanes[3].Waiting
+	moved.State, moved.Blocks = promotion.Queued, []promotion.Block{{Rule: promotion.RuleQueue, Object: "promotion-11", Reason: "promotion-11 runs in the environment"}}
+	w.lanes[3].Waiting = &moved
+	w.mu.Unlock()
+	run(t, ctx, until(`document.querySelector("#waits-production > header .chip").textContent === "queued"`), until(`document.querySelector("#waits-production .gate").open`))
+	refuse(nil)
+	run(t, ctx, settled(), chromedp.Click("#act button.main"), until(`location.pathname === "/pipeline" && !document.querySelector("#dialog[open]")`))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if want := "approve promotion-13 seen on the bench"; len(w.said) != 1 || w.said[0] != want {
+		t.Errorf("did %q, want %q", w.said, want)
+	}
+}
+
+func checkCensusFilter(t *testing.T, ctx context.Context, server *httptest.Server) {
+	t.Helper()
+	run(t, ctx, chromedp.Navigate(server.URL+"/rollouts/rollout-12"), until(`document.getElementById("livemark").textContent === "Live"`), settled(),
+		chromedp.SetValue("#of-state", "failed"), until(`document.getElementById("of-state").dispatchEvent(new Event("change", {bubbles: true}))`),
+		until(`document.querySelectorAll("#updates tbody tr").length === 5 && location.search.includes("state=failed")`), until(`document.querySelector("#updates .reasons") !== null`))
+	run(t, ctx, chromedp.Navigate(server.URL+"/releases/v1.4.0"), settled(), chromedp.SendKeys("#component", "zlib"), until(`document.querySelector("#component-rows").textContent.includes("30 of 240")`),
+		chromedp.SetValue("#from", "v1.3.9"), until(`document.getElementById("from").dispatchEvent(new Event("change", {bubbles: true}))`), until(`document.querySelector("#diff .dim").textContent.includes("since v1.3.9")`))
 }
 
 func checkSearchAndMove(t *testing.T, ctx context.Context, server *httptest.Server, w *world) {

@@ -13,6 +13,10 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -80,6 +84,60 @@ type Fleet interface {
 	PurgeDeadLetters(ctx context.Context, actor access.Actor, stamp string, ref link.DeadLetterRef) (link.Purged, error)
 	Uploads(ctx context.Context, stamp, device string, limit int) ([]link.Upload, error)
 	ReadUpload(ctx context.Context, actor access.Actor, stamp, blob string, each func(link.UploadChunk) error) error
+	Updates(ctx context.Context, stamp string, req link.ListUpdates) (link.Updates, error)
+	Update(ctx context.Context, stamp, device string) (link.Update, error)
+}
+
+// Releases tells what there is to be promoted.
+type Releases interface {
+	Get(ctx context.Context, name string) (link.Release, error)
+	List(ctx context.Context, before int64, limit int) ([]link.Release, error)
+	Components(ctx context.Context, name string) ([]release.Component, error)
+	Diff(ctx context.Context, a, b string) ([]release.Change, error)
+}
+
+// Signing tells whether devices of an environment may install a release.
+type Signing interface {
+	Admitted(ctx context.Context, environment, release string) (admitted bool, reason string, err error)
+}
+
+// Promotions shows how releases go from environment to environment, and takes
+// people's words on them.
+type Promotions interface {
+	Board(ctx context.Context) ([]promotion.Lane, error)
+	Show(ctx context.Context, id string) (promotion.Dossier, error)
+	Verifications(ctx context.Context, release string) ([]promotion.Verification, error)
+	Rejections(ctx context.Context, environment string) ([]promotion.Rejection, error)
+	Start(ctx context.Context, actor access.Actor, environment, release, reason string) (promotion.Promotion, error)
+	Retry(ctx context.Context, actor access.Actor, id, reason string) (promotion.Promotion, error)
+	Approve(ctx context.Context, actor access.Actor, id, reason string) (promotion.Promotion, error)
+	Reject(ctx context.Context, actor access.Actor, id, reason string) (promotion.Promotion, error)
+	Abort(ctx context.Context, actor access.Actor, id, reason string, leave, force bool) (promotion.Promotion, error)
+	Rollback(ctx context.Context, actor access.Actor, way promotion.Return) (promotion.Promotion, error)
+	Hold(ctx context.Context, actor access.Actor, environment, reason string, all bool, life time.Duration) (promotion.Hold, error)
+	EndHold(ctx context.Context, actor access.Actor, id string) (promotion.Hold, error)
+	Lift(ctx context.Context, actor access.Actor, environment, release, reason string) (promotion.Rejection, error)
+	ApproveWaiver(ctx context.Context, actor access.Actor, id string) (promotion.Waiver, error)
+	ReviewWaiver(ctx context.Context, actor access.Actor, id, found string) (promotion.Waiver, error)
+}
+
+// Rollouts shows how releases come onto stamps and devices, and steers that.
+type Rollouts interface {
+	Show(ctx context.Context, id string) (rollout.View, error)
+	Matrix(ctx context.Context, release string) ([]rollout.Cell, error)
+	Pause(ctx context.Context, actor access.Actor, id, reason string) (rollout.Rollout, error)
+	Resume(ctx context.Context, actor access.Actor, id, reason string) (rollout.Rollout, error)
+	Skip(ctx context.Context, actor access.Actor, id, stamp, reason string) (rollout.Rollout, error)
+	Abort(ctx context.Context, actor access.Actor, id, reason string, leave, force bool) (rollout.Rollout, error)
+}
+
+// Gates shows what stops releases, and stops them.
+type Gates interface {
+	PastHalts(ctx context.Context) ([]gate.Halt, error)
+	Halts(ctx context.Context, environment string) ([]gate.Halt, error)
+	Halt(ctx context.Context, actor access.Actor, h gate.Halt, life time.Duration) (gate.Halt, error)
+	Lift(ctx context.Context, actor access.Actor, id, reason string) (gate.Halt, error)
+	History(ctx context.Context, promotion string) ([]gate.Result, error)
 }
 
 // Options are the subjects the console shows.
@@ -88,6 +146,11 @@ type Options struct {
 	Audit        Audit
 	Environments Environments
 	Fleet        Fleet
+	Releases     Releases
+	Signing      Signing
+	Promotions   Promotions
+	Rollouts     Rollouts
+	Gates        Gates
 	Logger       *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
@@ -175,5 +238,18 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,
+		"GET /pipeline":                     c.pipeline,
+		"GET /pipeline/live":                c.pipelineLive,
+		"GET /matrix":                       c.matrix,
+		"GET /matrix/live":                  c.matrixLive,
+		"GET /freezes":                      c.freezes,
+		"GET /promotions/{id}":              c.promotion,
+		"GET /promotions/{id}/live":         c.promotionLive,
+		"GET /rollouts/{id}":                c.rollout,
+		"GET /rollouts/{id}/live":           c.rolloutLive,
+		"GET /releases":                     c.releases,
+		"GET /releases/{name}":              c.release,
+		"GET /acts/{act}":                   c.askAct,
+		"POST /acts/{act}":                  c.doAct,
 	}
 }

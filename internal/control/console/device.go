@@ -38,6 +38,8 @@ type deviceView struct {
 	Events       []recordView
 	LogProblem   string
 	Placement    *link.Placement // nil where provisioning does not say
+	Update       *link.Update    // nil where it is to run no release
+	UpdateAway   string          // why that is not known
 }
 
 // Path is the page's address.
@@ -101,7 +103,7 @@ func (c *console) refresh(ctx context.Context, view *deviceView, id string) erro
 	if err != nil {
 		return err
 	}
-	view.Detail, view.Queue, view.QueueProblem, view.Placement = detail, nil, "", nil
+	view.Detail, view.Queue, view.QueueProblem, view.Placement, view.Update, view.UpdateAway = detail, nil, "", nil, nil, ""
 	// One that a back end made on a stamp was never placed.
 	if p, err := c.Fleet.Placement(ctx, id); err == nil {
 		view.Placement = &p
@@ -114,6 +116,13 @@ func (c *console) refresh(ctx context.Context, view *deviceView, id string) erro
 		view.QueueProblem = problem.Of(err).Message
 	}
 	view.Queue = queue.Items
+	update, err := c.Fleet.Update(ctx, detail.Stamp, id)
+	switch {
+	case err == nil:
+		view.Update = &update
+	case !problem.Is(err, problem.NotFound):
+		view.UpdateAway = problem.Of(err).Message
+	}
 	return nil
 }
 

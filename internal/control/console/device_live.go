@@ -47,7 +47,7 @@ func (c *console) deviceLive(w http.ResponseWriter, r *http.Request, s access.Se
 
 func sendDevice(out *stream, view *deviceView, log *liveLog) error {
 	points, reset := log.take(view)
-	parts := []string{"facts", "history", "queue"}
+	parts := []string{"facts", "software", "history", "queue"}
 	if view.Here() {
 		parts = append(parts, "reported")
 	}

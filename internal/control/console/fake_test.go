@@ -27,7 +27,8 @@ const (
 
 // world is every subject the console shows, in memory.
 type world struct {
-	Fleet    // what no test here asks for
+	Fleet // what no test here asks for
+	story
 	mu       sync.Mutex
 	sessions map[string]bool
 	levels   []fleet.Level
@@ -89,6 +90,7 @@ func populated() *world {
 		{ID: "mv-done", To: "production", Actor: "admin", State: link.MoveComplete, CreatedAt: noon.Add(-2 * time.Hour), FinishedAt: &done, Census: link.Census{Total: 2, Arrived: 2}},
 	}
 	w.queue = []link.QueuedMessage{{MessageID: "9c1f0a7e-5a35-4a0c-b0cd-7c2fe3a2b7aa", Sequence: 4, EnqueuedAt: noon, ExpiresAt: noon.Add(time.Hour), Deliveries: 1, Size: 48}}
+	w.tell()
 	w.entries = []audit.Entry{{Sequence: 2, At: noon, Actor: "admin", Action: "twin.patch", Object: "device/pump-0001", Outcome: audit.Asked, Detail: `{"tags":{"site":"north"}}`},
 		{Sequence: 1, At: noon, Actor: "admin", Action: "move.start", Object: "environment/production", Outcome: audit.Failed, Detail: "to production: 1 named"}}
 	return w
@@ -114,7 +116,7 @@ func (w *world) addDevice(d fleet.Device) {
 }
 
 func (w *world) options() Options {
-	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
+	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
 func (w *world) Login(_ context.Context, token, _ string) (string, error) {
@@ -168,6 +170,10 @@ func (e environmentsOf) List(context.Context) ([]resource.Environment, error) {
 		env := resource.Environment{Metadata: resource.Metadata{Name: level.Name}, Spec: resource.EnvironmentSpec{DisplayName: level.DisplayName}}
 		if i > 0 {
 			env.Spec.PromotesFrom = e.levels[i-1].Name
+			env.Spec.Promotion = &resource.PromotionSpec{Freeze: []resource.Freeze{
+				{Name: "weekend", Reason: "nobody is there", Start: "2026-01-02T16:00:00", Duration: "62h", RRule: "FREQ=WEEKLY;BYDAY=FR", Timezone: "Europe/Berlin", Exempt: []string{"security", "rollback"}},
+				{Name: "stocktaking", Reason: "the plants count their parts", Start: noon.Add(2 * 24 * time.Hour).Format("2006-01-02T15:04:05"), Duration: "3d"},
+			}}
 		} else {
 			env.Spec.AutoMove = &link.AutoMove{To: "production", Where: "properties.reported.selfTest = 'ok'", MinMessages: 20, Connected: true}
 		}

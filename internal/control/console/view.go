@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"html/template"
 	"math"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // functions are what templates may call.
@@ -34,12 +36,70 @@ var functions = template.FuncMap{
 	"part":        func(used, most any) float64 { return portion(float(used), float(most)) },
 	"whole":       func(n float64) string { return number(int64(math.Round(n))) },
 	"bytes":       byteSize,
+	"act":         actURL,
+	"words":       words,
+	"figure":      figure,
+	"float":       float,
+	"hue":         hue,
+	"per":         per,
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }
 
 // deviceURL is the address of a device's page, whatever its id holds.
 func deviceURL(id string) template.URL {
 	return template.URL("/devices/" + url.PathEscape(id)) // escaped just here
+}
+
+// actURL is where an act is asked for: what it is about in pairs, and the page
+// to come back to.
+func actURL(name, next string, about ...string) string {
+	q := url.Values{"next": {next}}
+	for i := 0; i+1 < len(about); i += 2 {
+		q.Set(about[i], about[i+1])
+	}
+	return "/acts/" + name + "?" + q.Encode()
+}
+
+// words sets the words of a name apart: "rolledBack" is "rolled back".
+func words(name any) string {
+	var b strings.Builder
+	for _, r := range fmt.Sprint(name) {
+		if unicode.IsUpper(r) {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// figure writes a measured number with as many digits as it has meaning.
+func figure(n any) string {
+	if p, ok := n.(*float64); ok {
+		if p == nil {
+			return "–"
+		}
+		n = *p
+	}
+	value := float(n)
+	if whole := math.Round(value); math.Abs(whole) >= 100 && math.Abs(whole) < 1e15 {
+		return number(int64(whole))
+	}
+	return strconv.FormatFloat(value, 'g', 3, 64)
+}
+
+// hues are how many colours there are for things of a kind.
+const hues = 8
+
+// hue is the colour of a name, always the same.
+func hue(name string) string {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return "hue" + strconv.Itoa(int(h.Sum32()%hues))
+}
+
+// per writes a share as per cent.
+func per(share float64) string {
+	return strconv.FormatFloat(math.Round(share*1000)/10, 'f', -1, 64) + "\u202f%"
 }
 
 // float is a number that a template has, of whichever kind.

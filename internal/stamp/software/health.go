@@ -105,6 +105,9 @@ func (e *Engine) Account(ctx context.Context, all []device.Activity) error {
 		if !known {
 			continue // a module, or gone
 		}
+		if was.state == link.UpdatePending && was.rollout == p.Rollout.ID {
+			continue // that it starts anew is part of the update
+		}
 		group := &h.here.Others
 		if was.state == link.UpdateDone && was.rollout == p.Rollout.ID {
 			group = &h.here.Updated

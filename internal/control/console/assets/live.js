@@ -100,6 +100,14 @@
   document.addEventListener("click", (e) => {
     if (e.target.closest("[data-close]") || e.target === dialog) dialog.close();
   });
+  // Links to what is asked in the dialog. Parts that are sent again may change
+  // where they lead, so that is read when one is followed.
+  document.addEventListener("click", (e) => {
+    const link = e.target.closest("a[data-dialog]");
+    if (!link || !dialog || e.ctrlKey || e.metaKey || e.shiftKey) return;
+    e.preventDefault();
+    htmx.ajax("GET", link.getAttribute("href"), { target: "#dialog", swap: "innerHTML" });
+  });
   document.addEventListener("htmx:sendError", () => {
     document.getElementById("notice").textContent = "The server does not answer. Nothing was changed; try again in a few seconds.";
   });
