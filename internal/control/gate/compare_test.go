@@ -79,7 +79,7 @@ func TestComparisonRaisesFewFalseAlarms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const runs = 1000
+	const runs = 400
 	for name, s := range map[string]rollout{
 		"as the others":          {ratio: 1, storm: calm, share: waves},
 		"at the tolerated ratio": {ratio: 1.1, storm: calm, share: waves},
