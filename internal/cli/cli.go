@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.tenant(), a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
-		a.promotion(), a.rollout(), a.rollback(),
+		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.audit(), a.doctor(), a.version(),
 	)

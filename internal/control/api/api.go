@@ -88,6 +88,7 @@ func New(o Options) http.Handler {
 	a.queries()
 	a.peers()
 	a.tenants()
+	a.updates()
 	a.promotions()
 	a.artifacts(mux)
 	a.releases()
