@@ -206,11 +206,13 @@ func (s *Stamp) lookAt(id string) {
 // touchSoftware has releases look at a device that has connected, or asks for
 // its order.
 func (s *Stamp) touchSoftware(id string) {
-	if s.others != nil && !s.others.cluster.Leads() {
+	switch {
+	case !s.software.Active():
+	case s.others != nil && !s.others.cluster.Leads():
 		s.others.touch(id)
-		return
+	default:
+		s.software.Touch(id)
 	}
-	s.software.Touch(id)
 }
 
 // control is where the stamp's software comes from.

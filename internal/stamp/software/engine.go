@@ -100,10 +100,13 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 // one is.
 const maxTouched = 50_000
 
+// Active reports whether control has said what is to run.
+func (e *Engine) Active() bool { return e.plan.Load() != nil }
+
 // Touch says that a device has changed in a way that may matter. It does not
 // wait.
 func (e *Engine) Touch(id string) {
-	if _, module := link.SplitIdentity(id); module != "" || e.plan.Load() == nil {
+	if _, module := link.SplitIdentity(id); module != "" || !e.Active() {
 		return
 	}
 	e.mu.Lock()
