@@ -49,6 +49,7 @@ type Config struct {
 	Starts   int           // of one thing before it counts as failed; default 3
 	Limit    time.Duration // of each step of a handler; default an hour
 
+	Lag      time.Duration // for which a hub's metadata may be older than its orders; default 1 min
 	Policy   retry.Policy  // of asking the hub; what is zero is taken from retry.Default
 	Rate     int64         // bytes a second below which a transfer is broken off; default 1024
 	Patience time.Duration // over which the rate is measured; default 30 s
@@ -134,6 +135,7 @@ func (c *Config) complete() {
 	c.Deadline = cmp.Or(c.Deadline, 5*time.Minute)
 	c.Starts = cmp.Or(c.Starts, 3)
 	c.Limit = cmp.Or(c.Limit, time.Hour)
+	c.Lag = cmp.Or(c.Lag, time.Minute)
 	c.Rate = cmp.Or(c.Rate, 1024)
 	c.Patience = cmp.Or(c.Patience, 30*time.Second)
 	c.Reserve = cmp.Or(c.Reserve, 16<<20)
@@ -426,8 +428,13 @@ func (u *Updater) rest(ctx context.Context, s State) (event, error) {
 func (u *Updater) verify(ctx context.Context, s State) event {
 	var counter int64
 	var at time.Time
+	begin := time.Now()
 	err := u.campaign(ctx, func(ctx context.Context) (gained int64, err error) {
 		counter, at, err = u.signed.verify(ctx, s.Order, s.Changes(), u.config.Hardware)
+		var refused *Refusal
+		if errors.As(err, &refused) && refused.Behind && time.Since(begin) < u.config.Lag {
+			err = errors.New(refused.Reason) // not final yet
+		}
 		return 0, err
 	})
 	e := outcome(onChecked, err)

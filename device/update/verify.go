@@ -19,12 +19,21 @@ import (
 
 // Refusal is why an order is not followed, however often it is tried: signed
 // metadata does not name what the order does, or is not what it should be.
-type Refusal struct{ Reason string }
+type Refusal struct {
+	Reason string
+	// Behind says that newer metadata could tell otherwise: what a hub has of it
+	// may be some seconds older than the order.
+	Behind bool
+}
 
 // Error says why.
 func (r *Refusal) Error() string { return r.Reason }
 
-func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
+func refuse(format string, args ...any) error { return &Refusal{Reason: fmt.Sprintf(format, args...)} }
+
+func behind(format string, args ...any) error {
+	return &Refusal{Reason: fmt.Sprintf(format, args...), Behind: true}
+}
 
 // The most bytes of each kind of metadata, and new roots that are followed.
 const (
@@ -114,9 +123,9 @@ func named(trusted *trustedmetadata.TrustedMetadata, o Order, s Software, a Arti
 	target := trusted.Targets[o.Environment].Signed.Targets[path]
 	switch {
 	case !allowed:
-		return c, refuse("the role %s may not sign %s", o.Environment, path)
+		return c, behind("the role %s may not sign %s", o.Environment, path)
 	case target == nil:
-		return c, refuse("signed metadata does not name %s", path)
+		return c, behind("signed metadata does not name %s", path)
 	case target.Length != a.Size || target.Hashes["sha256"].String() != a.SHA256:
 		return c, refuse("%s is signed with %d bytes and sha256 %s, not as ordered", path, target.Length, target.Hashes["sha256"])
 	case target.Custom == nil:
@@ -152,7 +161,7 @@ func (v *verifier) refresh(ctx context.Context, environment string) (*trustedmet
 	}
 	delegations := trusted.Targets[metadata.TARGETS].Signed.Delegations
 	if slices.Contains(metadata.TOP_LEVEL_ROLE_NAMES[:], environment) || delegations == nil {
-		return nil, refuse("signed metadata knows no environment %s", environment)
+		return nil, behind("signed metadata knows no environment %s", environment)
 	}
 	return trusted, v.targets(ctx, trusted, environment, metadata.TARGETS)
 }
@@ -204,11 +213,11 @@ func (v *verifier) timestamp(ctx context.Context, trusted *trustedmetadata.Trust
 	switch {
 	case errors.As(err, &equal):
 		if trusted.Timestamp.Signed.IsExpired(trusted.RefTime) {
-			return refuse("timestamp.json is expired")
+			return behind("timestamp.json is expired")
 		}
 		return nil
 	case err != nil:
-		return refuse("timestamp.json: %s", err)
+		return behind("timestamp.json: %s", err)
 	}
 	return v.keep(metadata.TIMESTAMP, text)
 }
@@ -221,7 +230,7 @@ func (v *verifier) snapshot(ctx context.Context, trusted *trustedmetadata.Truste
 	}
 	wanted := trusted.Timestamp.Signed.Meta["snapshot.json"]
 	if wanted == nil {
-		return refuse("timestamp.json names no snapshot")
+		return behind("timestamp.json names no snapshot")
 	}
 	name := versioned(metadata.SNAPSHOT, wanted.Version)
 	text, err := v.fetch(ctx, name, most(wanted.Length, maxSnapshot))
@@ -229,7 +238,7 @@ func (v *verifier) snapshot(ctx context.Context, trusted *trustedmetadata.Truste
 		return missing(err, name)
 	}
 	if _, err := trusted.UpdateSnapshot(text, false); err != nil {
-		return refuse("%s: %s", name, err)
+		return behind("%s: %s", name, err)
 	}
 	return v.keep(metadata.SNAPSHOT, text)
 }
@@ -242,7 +251,7 @@ func (v *verifier) targets(ctx context.Context, trusted *trustedmetadata.Trusted
 	}
 	wanted := trusted.Snapshot.Signed.Meta[role+".json"]
 	if wanted == nil {
-		return refuse("the snapshot names no %s.json", role)
+		return behind("the snapshot names no %s.json", role)
 	}
 	name := versioned(role, wanted.Version)
 	text, err := v.fetch(ctx, name, most(wanted.Length, maxTargets))
@@ -250,7 +259,7 @@ func (v *verifier) targets(ctx context.Context, trusted *trustedmetadata.Trusted
 		return missing(err, name)
 	}
 	if _, err := trusted.UpdateDelegatedTargets(text, role, by); err != nil {
-		return refuse("%s: %s", name, err)
+		return behind("%s: %s", name, err)
 	}
 	return v.keep(role, text)
 }

@@ -222,6 +222,24 @@ func TestKeysAreReplacedOneAfterTheOther(t *testing.T) {
 	}
 }
 
+// A hub keeps metadata for a while, so it may give an order before it has the
+// metadata that names what the order does.
+func TestAHubWhoseMetadataIsBehind(t *testing.T) {
+	w := newWorld(t)
+	w.config.Lag, w.config.Policy.Attempts = 10*time.Second, 1000
+	w.boot()
+	w.follow(w.release("v1", 100, nil))
+	w.lie = replay(w.repo.Files())
+	o := w.release("v2", 100, nil)
+	w.updater.Desired(desired(o))
+	before := len(w.requests)
+	w.until(func() bool { w.mu.Lock(); defer w.mu.Unlock(); return len(w.requests) > before+5 })
+	w.set(func() { w.lie = nil })
+	if r := w.ends(o); r.Phase != ReportConfirmed {
+		t.Errorf("ended with %+v", r)
+	}
+}
+
 // What a loss of power leaves of the metadata that is kept is fetched anew.
 func TestMetadataDamagedOnTheDevice(t *testing.T) {
 	w := newWorld(t)

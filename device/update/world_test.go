@@ -276,7 +276,11 @@ func (w *world) set(change func()) {
 // runs fails the test unless a version runs, is reported and is confirmed.
 func (w *world) runs(version string) {
 	w.t.Helper()
-	w.until(func() bool { return w.updater.State().Phase == Idle && len(w.updater.State().Outbox) == 0 })
+	w.until(func() bool {
+		w.app.mu.Lock()
+		defer w.app.mu.Unlock()
+		return w.app.runs != "" && w.updater.State().Phase == Idle && len(w.updater.State().Outbox) == 0
+	})
 	w.app.mu.Lock()
 	running, linked := w.app.runs, w.app.version()
 	w.app.mu.Unlock()

@@ -164,7 +164,13 @@ func (d *Device) plan() {
 	if every <= 0 {
 		return
 	}
-	d.update.breaks = time.After(time.Duration(rand.ExpFloat64() * float64(every) / (1 + d.update.restless)))
+	d.update.breaks = time.After(lasts(every, d.update.restless, rand.ExpFloat64()))
+}
+
+// lasts is how long a connection lasts that breaks without memory, by chance
+// with a mean of one.
+func lasts(every time.Duration, restless, chance float64) time.Duration {
+	return time.Duration(chance * float64(every) / (1 + restless))
 }
 
 // standing is what the device says of its updates.

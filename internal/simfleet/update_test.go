@@ -3,6 +3,7 @@ package simfleet
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -101,15 +102,26 @@ func TestDevicesFollowOrdersAsTheReleaseSays(t *testing.T) {
 }
 
 func TestAReleaseMakesConnectionsBreakMoreOften(t *testing.T) {
-	runWith(t, Options{Devices: 20, ReconnectEvery: 10 * time.Minute, ReportEvery: time.Hour}, func(t *testing.T, c *cloud, f *Fleet) {
-		measure := func() int64 { before := f.Stats().Connects; pass(10 * time.Hour); return f.Stats().Connects - before }
+	var quiet, restless time.Duration
+	for i := range 1000 {
+		chance := -math.Log((float64(i) + 0.5) / 1000) // evenly over the distribution
+		quiet += lasts(10*time.Minute, 0, chance)
+		restless += lasts(10*time.Minute, behaves([]update.Software{{Metadata: map[string]string{"simulate": "reconnects+30%"}}}, "gw-100").reconnects, chance)
+	}
+	if mean := quiet / 1000; mean < 9*time.Minute || mean > 11*time.Minute {
+		t.Errorf("connections last %s", mean)
+	}
+	if share := float64(quiet) / float64(restless); share < 1.29 || share > 1.31 {
+		t.Errorf("they break %.2f times as often", share)
+	}
+	runWith(t, Options{Devices: 3, ReconnectEvery: 10 * time.Minute, ReportEvery: time.Hour}, func(t *testing.T, c *cloud, f *Fleet) {
 		pass(time.Minute)
-		quiet := measure()
-		c.orderAll(f, 2, order(1, "v1", map[string]string{"simulate": "reconnects+30%"}))
+		c.orderAll(f, 2, order(1, "v1", map[string]string{"simulate": "reconnects+900%"}))
 		pass(time.Minute)
-		restless := measure()
-		if share := float64(restless) / float64(quiet); share < 1.1 || share > 1.5 {
-			t.Errorf("%d connections before, %d with the release: %.2f", quiet, restless, share)
+		before := f.Stats().Connects
+		pass(time.Hour) // in which 180 connections break, and 18 did without the release
+		if more := f.Stats().Connects - before; more < 90 || more > 270 {
+			t.Errorf("%d connections were made anew", more)
 		}
 	})
 }
