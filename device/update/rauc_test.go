@@ -32,11 +32,11 @@ type raucDevice struct {
 func newRAUCDevice(t *testing.T) *raucDevice {
 	for _, tool := range []string{"rauc", "mksquashfs", "dbus-daemon"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not here", tool)
+			t.Fatalf("%s is not here; make setup-test installs it", tool)
 		}
 	}
 	if os.Getuid() != 0 {
-		t.Skip("rauc mounts bundles, which takes root")
+		t.Fatal("rauc mounts bundles, which takes root: run this test as root, or in a container")
 	}
 	d := &raucDevice{t: t, dir: t.TempDir()}
 	d.certify()

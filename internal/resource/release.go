@@ -209,6 +209,11 @@ func checkSoftware(all []link.Software) ([]link.Software, error) {
 		case len(s.Metadata) > maxMetadata:
 			return nil, problem.New(problem.Invalid, "metadata has at most %d entries, not %d", maxMetadata, len(s.Metadata)).At(at + ".metadata")
 		}
+		for key := range s.Metadata { // which is in the twin, with the order
+			if err := checkProperty(at+".metadata."+key, key, "", 1); err != nil {
+				return nil, err
+			}
+		}
 		if err := checkArtifacts(at+".artifacts", s.Artifacts); err != nil {
 			return nil, err
 		}

@@ -20,10 +20,10 @@ import (
 
 // The metadata of an order's software that tells simulated devices what it is
 // like: simulate is a list, by commas, of what goes wrong, and
-// simulate.hardware the one kind of hardware on which it does.
+// simulateHardware the one kind of hardware on which it does.
 const (
 	simulateKey         = "simulate"
-	simulateHardwareKey = "simulate.hardware"
+	simulateHardwareKey = "simulateHardware"
 )
 
 // behaviour is what a release does to a device.

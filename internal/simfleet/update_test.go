@@ -67,7 +67,7 @@ func TestDevicesFollowOrdersAsTheReleaseSays(t *testing.T) {
 		}{
 			{nil, func(string) string { return "confirmed v1" }},
 			{map[string]string{"simulate": "fail-self-test"}, func(string) string { return "rolledBack v1" }},
-			{map[string]string{"simulate": "fail-self-test", "simulate.hardware": "gw-200"}, func(hardware string) string {
+			{map[string]string{"simulate": "fail-self-test", "simulateHardware": "gw-200"}, func(hardware string) string {
 				if hardware == "gw-200" {
 					return "rolledBack v1"
 				}
