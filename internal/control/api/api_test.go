@@ -46,6 +46,9 @@ type server struct {
 	url   string
 	token string
 	conn  *bus.Conn
+
+	db      *sqldb.DB
+	signing *signing.Signing
 }
 
 func newServer(t *testing.T) *server {
@@ -103,7 +106,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn}
+	return &server{t, h.URL, token, conn, db, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {
