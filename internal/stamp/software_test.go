@@ -530,10 +530,14 @@ func TestARolloutGoesOnAfterARestart(t *testing.T) {
 		return len(ask(r, link.DeviceQuery, link.QueryDevices{Where: "deviceId = 'd9' AND connectionState = 'Connected'"}).Items) == 1
 	})
 
-	// A device that connects again counts once, in its group.
+	// A device that connects again counts once, and so does what it sends.
 	reconnects := progress().Updated.Reconnects + progress().Others.Reconnects
-	r.follow("d9", obey)
-	reach(t, progress, func(p link.Progress) bool { return p.Updated.Reconnects+p.Others.Reconnects == reconnects+1 })
+	c := r.connect("d9", true)
+	c.send(&mqtt.Publish{Topic: "devices/d9/messages/events/", Payload: []byte(`1`), QoS: 1, PacketID: 7})
+	expectPacket[mqtt.Puback](c)
+	reach(t, progress, func(p link.Progress) bool {
+		return p.Updated.Reconnects+p.Others.Reconnects == reconnects+1 && p.Updated.Messages+p.Others.Messages == 1
+	})
 }
 
 // TestADeviceThatOnlyAsks has a device that never connects follow its orders.
@@ -564,5 +568,29 @@ func TestADeviceThatOnlyAsks(t *testing.T) {
 	follow("2.0")
 	if _, _, _, err := engine.Order(t.Context(), "nobody"); !problem.Is(err, problem.NotFound) {
 		t.Errorf("a device that is not here: %v", err)
+	}
+}
+
+// TestATwinThatCannotHoldItsOrder fails for itself alone, and says why.
+func TestATwinThatCannotHoldItsOrder(t *testing.T) {
+	r := newRig(t)
+	v1 := releaseOf(1, "1.0")
+	r.put("d1", 1)
+	r.put("d2", 1)
+	large := strings.Repeat("x", 4000)
+	for i := range 8 { // as much as a twin holds
+		ask(r, link.TwinPatch, link.PatchTwin{DeviceID: "d1", Patch: fmt.Appendf(nil, `{"properties":{"desired":{"p%d":"%s"}}}`, i, large)})
+	}
+	v1.Spec.Configuration["note"] = large
+	ask(r, link.ReleasesPut, link.Releases{Version: 1, Environment: "test", Base: &v1})
+	until(t, func() bool {
+		all := r.updates()
+		return all["d1"].State == link.UpdateFailed && strings.Contains(all["d1"].Reason, "cannot hold the order") && all["d2"].Order > 0
+	})
+	if _, told := r.desired("d1")["slipway"]; told || r.updates()["d1"].Order != 0 {
+		t.Error("it was told something")
+	}
+	if failed := ask(r, link.UpdateList, link.ListUpdates{State: link.UpdateFailed}); len(failed.Items) != 1 || failed.Items[0].DeviceID != "d1" {
+		t.Errorf("failed are %+v", failed)
 	}
 }

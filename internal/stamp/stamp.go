@@ -297,10 +297,6 @@ func (s *Stamp) ServeAMQP(ctx context.Context, conn *amqp.Conn) { s.backEnds.Ser
 // Ready is nil where devices may be sent to this process.
 func (s *Stamp) Ready() error { return s.hub.Ready() }
 
-// Software is what devices of the stamp are to run, for the edges of update
-// protocols.
-func (s *Stamp) Software() *software.Engine { return s.software }
-
 // HTTPHandler serves the hub protocol over HTTPS, and that of update clients.
 func (s *Stamp) HTTPHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
