@@ -65,6 +65,7 @@ type Edge struct {
 	Parts
 	records  store
 	gateways gateways
+	routes   []route
 
 	mu        sync.Mutex
 	transfers map[string]int // under way, by device
@@ -85,7 +86,9 @@ func (s Settings) or(usual Settings) Settings {
 // New returns the edge of a stamp.
 func New(p Parts) *Edge {
 	p.Settings = p.Settings.or(DefaultSettings)
-	return &Edge{Parts: p, records: store{p.DB}, gateways: gateways{p.DB}, transfers: map[string]int{}}
+	e := &Edge{Parts: p, records: store{p.DB}, gateways: gateways{p.DB}, transfers: map[string]int{}}
+	e.routes = e.table()
+	return e
 }
 
 // maxBody bounds what a client sends; the longest seen are the logs of failed
@@ -131,7 +134,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) error {
 // serves it.
 func (e *Edge) find(method string, rest []string) (func(*request) error, error) {
 	served := false
-	for _, route := range e.routes() {
+	for _, route := range e.routes {
 		if !matches(route.pattern, rest) {
 			continue
 		}
@@ -146,13 +149,15 @@ func (e *Edge) find(method string, rest []string) (func(*request) error, error) 
 	return nil, problem.New(problem.NotFound, "update clients have no such resource here")
 }
 
+// route leads a method and a path to what serves it.
 type route struct {
 	method  string
 	pattern []string // "" stands for any one segment
 	serve   func(*request) error
 }
 
-func (e *Edge) routes() []route {
+// table is every resource that clients use.
+func (e *Edge) table() []route {
 	artifacts := []string{"softwaremodules", "", "artifacts"}
 	file := []string{"softwaremodules", "", "artifacts", ""}
 	return []route{

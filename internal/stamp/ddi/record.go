@@ -2,6 +2,7 @@ package ddi
 
 import (
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -142,7 +143,10 @@ func (r Record) Feedback(id int64, f Feedback, offer Offer, offered bool) (Recor
 			report.Progress = 100
 		}
 	}
-	if report != nil {
+	switch {
+	case report != nil && reflect.DeepEqual(*report, a.Said):
+		report = nil // one more line of a log
+	case report != nil:
 		a.Said = *report
 	}
 	r.Action = &a

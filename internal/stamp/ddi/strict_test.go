@@ -2,6 +2,7 @@ package ddi_test
 
 import (
 	"bufio"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -215,5 +216,69 @@ func TestAClientThatAsksForChanges(t *testing.T) {
 	r.parse(next, &shown)
 	if status != 200 || shown.Links["deploymentBase"].Href == at {
 		t.Errorf("%d %s", status, next)
+	}
+}
+
+// RAUC's updater takes nothing but 200 and ids that are texts, wants one file in
+// one chunk, goes on where a download ended, and sends each line of its log.
+func TestAClientThatSendsEachLine(t *testing.T) {
+	r := newRig(t)
+	r.put("d1", "default")
+	content := []byte(strings.Repeat("bundle ", 1000))
+	r.engine.order("d1", 4, "2.0", content, map[string]string{"part": "os"})
+	rauc := []string{"User-Agent", "rauc-hawkbit-c-agent/1.0"}
+	ask := func(method, address, body string, header ...string) reply {
+		t.Helper()
+		got := r.as("d1", method, address, body, append(header, rauc...)...)
+		if len(header) == 0 && got.status != http.StatusOK {
+			t.Fatalf("%s %s: %d %s", method, address, got.status, got.body)
+		}
+		return got
+	}
+	var shown root
+	r.parse(ask("GET", base+"d1", "").body, &shown)
+	ask("PUT", shown.Links["configData"].Href, `{"mode":"merge","data":{"hardware":"b","version":"1.0"}}`)
+	var order struct {
+		ID         string
+		Deployment struct {
+			Chunks []struct {
+				Artifacts []struct {
+					Hashes struct{ SHA1 string }
+					Links  map[string]struct{ Href string } `json:"_links"`
+				}
+			}
+		}
+	}
+	r.parse(ask("GET", shown.Links["deploymentBase"].Href, "").body, &order)
+	if len(order.Deployment.Chunks) != 1 || len(order.Deployment.Chunks[0].Artifacts) != 1 {
+		t.Fatalf("the order is %+v", order)
+	}
+	file := order.Deployment.Chunks[0].Artifacts[0]
+	at := file.Links["download-http"].Href
+	got := content[:1234]
+	rest := ask("GET", at, "", "Range", "bytes=1234-")
+	got = append(got[:len(got):len(got)], rest.body...)
+	if digest := sha1.Sum(got); rest.status != http.StatusPartialContent || hex.EncodeToString(digest[:]) != file.Hashes.SHA1 {
+		t.Errorf("the rest: %d, %d bytes in all", rest.status, len(got))
+	}
+	if whole := ask("GET", at, "", "Range", fmt.Sprintf("bytes=%d-", len(content))); whole.status != http.StatusRequestedRangeNotSatisfiable {
+		t.Errorf("nothing left: %d", whole.status)
+	}
+	before := len(r.engine.reports["d1"])
+	for i := range 23 {
+		ask("POST", base+"d1/deploymentBase/4/feedback", status("proceeding", "none", fmt.Sprintf("%d%% Copying image", 4*i)))
+	}
+	if n := len(r.engine.reports["d1"]) - before; n != 1 {
+		t.Errorf("lines of a log were reported %d times", n)
+	}
+	ask("POST", base+"d1/deploymentBase/4/feedback", status("closed", "success", "Software bundle installed successful."))
+	if got := r.engine.last("d1"); got.Phase != link.OrderInstalling || got.Progress != 100 {
+		t.Errorf("reported %+v", got)
+	}
+	// After the restart.
+	shown = r.poll("d1")
+	ask("PUT", shown.Links["configData"].Href, `{"mode":"merge","data":{"hardware":"b","version":"2.0"}}`)
+	if got := r.engine.last("d1"); got.Phase != link.OrderConfirmed || got.Order != 4 {
+		t.Errorf("reported %+v", got)
 	}
 }
