@@ -169,6 +169,8 @@ func TestARolloutShowsItsDevices(t *testing.T) {
 	has(t, some, `id="updates"`, "self-test: pressure sensor does not answer", "pump-0004")
 	hasNot(t, some, "<html", "pump-0000")
 	has(t, browser.get("/rollouts/rollout-12?stamp=production-us", http.StatusOK), "stamp production-us does not answer")
+	w.updates[0].Rollout, w.updates[0].Release = "", "v1.3.9"
+	has(t, browser.get("/rollouts/rollout-12?stamp=production-eu", http.StatusOK), "No wave has come to it yet")
 	browser.get("/rollouts/rollout-1", http.StatusNotFound)
 	w.view.State = rollout.Paused
 	w.view.Cause = &rollout.Cause{Stamp: "production-eu", Wave: 2, By: "maria", Reason: "a look at pump-b", At: noon}
