@@ -161,7 +161,8 @@ func TestEveryPageKeepsTheRules(t *testing.T) {
 
 func TestEveryPageOfAnEmptyInstallation(t *testing.T) {
 	browser := asBrowser(t, newWorld())
-	for page, hint := range map[string]string{"/": "slipway apply", "/devices": "slipway up --demo", "/moves": "slipway device move", "/enrollments": "EnrollmentGroup", "/audit": "Nothing has been changed", "/moves/new": "No device is selected"} {
+	for page, hint := range map[string]string{"/": "slipway apply", "/devices": "slipway up --demo", "/moves": "slipway device move", "/enrollments": "EnrollmentGroup", "/audit": "Nothing has been changed", "/moves/new": "No device is selected",
+		"/pipeline": "promotesFrom", "/matrix": "No environment is declared", "/freezes": "No environment is declared", "/releases": "slipway release create", "/acts/promote": "Promote"} {
 		body := browser.get(page, http.StatusOK)
 		checkPage(t, page, body, true)
 		has(t, body, hint)

@@ -41,11 +41,21 @@ type candidate struct {
 // cellView is a stamp with its devices laid side by side by what they run.
 type cellView struct {
 	rollout.Cell
-	OnBase, OnRelease float64 // per cent of its devices
+	OnBase, OnRelease   float64 // per cent of its devices
+	BaseHue, ReleaseHue string
 }
 
-func newCellView(c rollout.Cell) cellView {
-	return cellView{c, portion(float64(c.OnBase), float64(c.Total)), portion(float64(c.OnRelease), float64(c.Total))}
+// newCellViews draws stamps, each release in one colour on all of them.
+func newCellViews(cells []rollout.Cell) []cellView {
+	var names []string
+	for _, c := range cells {
+		names = append(names, c.Base, c.Release)
+	}
+	colours, views := palette(names), make([]cellView, len(cells))
+	for i, c := range cells {
+		views[i] = cellView{c, portion(float64(c.OnBase), float64(c.Total)), portion(float64(c.OnRelease), float64(c.Total)), colours[c.Base], colours[c.Release]}
+	}
+	return views
 }
 
 func (c *console) pipeline(w http.ResponseWriter, r *http.Request, s access.Session) error {
@@ -83,8 +93,15 @@ func (c *console) findBoard(ctx context.Context) (board pipelineBoard, err error
 	if len(newest) > 0 {
 		first = newest[0].Name
 	}
+	var cells []rollout.Cell
 	for _, lane := range lanes {
-		board.Columns = append(board.Columns, newLaneView(lane, lanes, halts, first))
+		cells = append(cells, lane.Stamps...)
+	}
+	bars := newCellViews(cells)
+	for _, lane := range lanes {
+		view := newLaneView(lane, lanes, halts, first)
+		view.Bars, bars = bars[:len(lane.Stamps)], bars[len(lane.Stamps):]
+		board.Columns = append(board.Columns, view)
 	}
 	return board, nil
 }
@@ -94,9 +111,6 @@ func newLaneView(lane promotion.Lane, all []promotion.Lane, halts []gate.Halt, n
 	if lane.Rollout != nil {
 		way := newWayView(*lane.Rollout)
 		view.Way = &way
-	}
-	for _, cell := range lane.Stamps {
-		view.Bars = append(view.Bars, newCellView(cell))
 	}
 	for _, h := range halts {
 		if h.Environment == "" || h.Environment == lane.Environment {
@@ -199,8 +213,10 @@ type matrixView struct {
 // grid is what runs on every stamp.
 type grid struct {
 	Environments []gridRow
-	Releases     []string // in order of first sight
+	Releases     []colouredName // in order of first sight
 }
+
+type colouredName struct{ Name, Hue string }
 
 type gridRow struct {
 	Environment string
@@ -232,17 +248,18 @@ func (c *console) findGrid(ctx context.Context) (found grid, err error) {
 	}
 	cells, err := c.Rollouts.Matrix(ctx, "")
 	seen := map[string]bool{"": true}
+	views := newCellViews(cells)
 	for _, env := range environments {
 		row := gridRow{Environment: env.Metadata.Name}
-		for _, cell := range cells {
+		for _, cell := range views {
 			if cell.Environment != row.Environment {
 				continue
 			}
-			row.Cells = append(row.Cells, newCellView(cell))
-			for _, name := range []string{cell.Base, cell.Release} {
-				if !seen[name] {
-					seen[name] = true
-					found.Releases = append(found.Releases, name)
+			row.Cells = append(row.Cells, cell)
+			for _, one := range []colouredName{{cell.Base, cell.BaseHue}, {cell.Release, cell.ReleaseHue}} {
+				if !seen[one.Name] {
+					seen[one.Name] = true
+					found.Releases = append(found.Releases, one)
 				}
 			}
 		}

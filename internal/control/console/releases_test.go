@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -169,6 +170,8 @@ func TestARolloutShowsItsDevices(t *testing.T) {
 	has(t, some, `id="updates"`, "self-test: pressure sensor does not answer", "pump-0004")
 	hasNot(t, some, "<html", "pump-0000")
 	has(t, browser.get("/rollouts/rollout-12?stamp=production-us", http.StatusOK), "stamp production-us does not answer")
+	w.updates[0].Rollout, w.updates[0].Release = "", "v1.3.9"
+	has(t, browser.get("/rollouts/rollout-12?stamp=production-eu", http.StatusOK), "No wave has come to it yet")
 	browser.get("/rollouts/rollout-1", http.StatusNotFound)
 	w.view.State = rollout.Paused
 	w.view.Cause = &rollout.Cause{Stamp: "production-eu", Wave: 2, By: "maria", Reason: "a look at pump-b", At: noon}
@@ -250,6 +253,22 @@ func TestADeviceShowsItsSoftware(t *testing.T) {
 	browser := asBrowser(t, w)
 	has(t, browser.get("/devices/pump-0000", http.StatusOK), `id="software"`, "Is to run", "downloading", "/rollouts/rollout-12", "wave 1")
 	has(t, browser.get("/devices/odd%231%25+%3F:%C3%A9", http.StatusOK), "It is to run no release")
+}
+
+// TestReleasesHaveColoursOfTheirOwn: the same names have the same colours in
+// whatever order they come, and few enough have each another.
+func TestReleasesHaveColoursOfTheirOwn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SliceOfNDistinct(rapid.StringMatching(`v[0-9]{1,3}`), 0, 12, rapid.ID).Draw(t, "names")
+		colours, used := palette(names), map[string]bool{}
+		for _, c := range colours {
+			used[c] = true
+		}
+		again := palette(append(rapid.Permutation(names).Draw(t, "again"), names...))
+		if !maps.Equal(colours, again) || len(used) != min(len(names), hues) {
+			t.Fatalf("%v and %v", colours, again)
+		}
+	})
 }
 
 func TestNamesAreShownAsWords(t *testing.T) {

@@ -34,6 +34,12 @@ type wayView struct {
 	Events []rollout.Event // newest first
 }
 
+// Has reports whether the rollout is what a device is told by, or was until its
+// release became what all of the stamp run.
+func (v wayView) Has(u link.Update) bool {
+	return u.Rollout == v.ID || u.Rollout == "" && u.Release == v.Release
+}
+
 // ringView is the stamps that a rollout comes to together.
 type ringView struct {
 	Ring   int

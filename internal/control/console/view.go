@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,6 @@ var functions = template.FuncMap{
 	"words":       words,
 	"figure":      figure,
 	"float":       float,
-	"hue":         hue,
 	"per":         per,
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }
@@ -90,11 +90,21 @@ func figure(n any) string {
 // hues are how many colours there are for things of a kind.
 const hues = 8
 
-// hue is the colour of a name, always the same.
-func hue(name string) string {
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	return "hue" + strconv.Itoa(int(h.Sum32()%hues))
+// palette gives each name a colour: the same on every page that has the same
+// names, and another than the others as long as there are enough.
+func palette(names []string) map[string]string {
+	colours, taken := map[string]string{}, map[int]bool{}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		h := fnv.New32a()
+		h.Write([]byte(name))
+		at := int(h.Sum32() % hues)
+		for n := 0; taken[at] && n < hues; n++ {
+			at = (at + 1) % hues
+		}
+		taken[at] = true
+		colours[name] = "hue" + strconv.Itoa(at)
+	}
+	return colours
 }
 
 // per writes a share as per cent.
