@@ -204,6 +204,9 @@ func (a *app) environmentDiff() *cobra.Command {
 					return err
 				}
 			}
+			if len(d.Changes) > 0 {
+				return answer(exitNo)
+			}
 			return nil
 		}),
 	})

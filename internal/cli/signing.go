@@ -45,7 +45,7 @@ func (a *app) signingGet() *cobra.Command {
 
 func (a *app) signingList() *cobra.Command {
 	return a.read(&cobra.Command{
-		Use: "list", Short: "List the parts of the metadata, with who signs and until when it is good", Args: cobra.NoArgs,
+		Use: "list", Short: "List the roles of the metadata, with who signs and until when it is good", Args: cobra.NoArgs,
 		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
 			all, err := c.SigningRoles(ctx)
 			if err != nil {
@@ -66,7 +66,7 @@ func (a *app) signingList() *cobra.Command {
 				}
 				rows[i] = []string{r.Name, strconv.FormatInt(r.Version, 10), a.when(&r.Expires), by, state, strings.Join(r.Releases, ", ")}
 			}
-			return a.table([]string{"PART", "VERSION", "EXPIRES", "SIGNED BY", "STATE", "RELEASES"}, rows)
+			return a.table([]string{"ROLE", "VERSION", "EXPIRES", "SIGNED BY", "STATE", "RELEASES"}, rows)
 		}),
 	})
 }
@@ -74,7 +74,7 @@ func (a *app) signingList() *cobra.Command {
 func (a *app) signingRotate() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use: "rotate PART", Short: "Give root, targets, snapshot, timestamp or an environment a new key", Args: cobra.ExactArgs(1),
+		Use: "rotate ROLE", Short: "Give root, targets, snapshot, timestamp or an environment a new key", Args: cobra.ExactArgs(1),
 		Long: "Give root, targets, snapshot, timestamp or an environment a new key. Devices\nfollow by themselves, as the old root signs the new one.",
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
 			if err := a.confirm(yes, "Replace the key of %s", args[0]); err != nil {

@@ -188,7 +188,7 @@ func (c *Client) DiffReleases(ctx context.Context, a, b string) ([]release.Chang
 	return page.Items, err
 }
 
-// SigningRoles returns the parts of the signed metadata.
+// SigningRoles returns the roles of the signed metadata.
 func (c *Client) SigningRoles(ctx context.Context) ([]signing.Role, error) {
 	page, err := do[Page[signing.Role]](ctx, c, request{method: "GET", path: path("signing")})
 	return page.Items, err
@@ -214,7 +214,7 @@ func (c *Client) copy(ctx context.Context, at string, w io.Writer) (err error) {
 	return err
 }
 
-// RotateSigningKey gives a part of the metadata a new key.
+// RotateSigningKey gives a role a new key.
 func (c *Client) RotateSigningKey(ctx context.Context, role string) error {
 	_, err := do[struct{}](ctx, c, request{method: "POST", path: path("signing", role, "rotate")})
 	return err

@@ -37,7 +37,7 @@ var Sources = []string{SourceTelemetry, SourceEvents, SourceConnection, SourceLi
 
 // RouteSpec declares where messages of an environment's stamps go.
 type RouteSpec struct {
-	Environment string            `json:"environment" doc:"Environment whose stamps it is for"`
+	Environment string            `json:"environment,omitempty" doc:"Environment whose stamps it is for; a release's route has none"`
 	Source      string            `json:"source,omitempty" enum:"telemetry,events,deviceConnection,deviceLifecycle,twinChanges,commands,uploads,jobs" doc:"What it takes; default telemetry"`
 	Where       string            `json:"where,omitempty" doc:"Condition over the message, such as $body.temperature > 40; empty takes all"`
 	Enrich      map[string]string `json:"enrich,omitempty" doc:"Properties to add: text, $stamp, $environment, $twin.tags.… or $twin.properties.desired.…"`

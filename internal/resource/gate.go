@@ -96,7 +96,7 @@ const (
 // PromQLGate wants a query's values between bounds.
 type PromQLGate struct {
 	Prometheus  string   `json:"prometheus,omitempty" doc:"Its URL; default the installation's"`
-	Query       string   `json:"query" maxLength:"8192" doc:"In PromQL; {{environment}}, {{stamp}}, {{release}} stand for quoted names"`
+	Query       string   `json:"query" maxLength:"8192" doc:"In PromQL; {{environment}}, {{upstream}}, {{stamp}}, {{release}} stand for quoted names"`
 	Window      Span     `json:"window,omitempty" doc:"How far back it looks; default 10m"`
 	Min         *float64 `json:"min,omitempty" doc:"The least value that is well"`
 	Max         *float64 `json:"max,omitempty" doc:"The greatest value that is well"`
@@ -294,7 +294,7 @@ var Placeholder = regexp.MustCompile(`\{\{\s*([A-Za-z]*)\s*\}\}`)
 var quoted = regexp.MustCompile("[\"'`]\\{\\{|\\}\\}[\"'`]")
 
 func checkQuery(field, query string, window bool) error {
-	known := []string{"environment", "stamp", "release"}
+	known := []string{"environment", "upstream", "stamp", "release"}
 	if window {
 		known = append(known, "window")
 	}

@@ -208,7 +208,7 @@ var (
 	hostName       = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$`)
 )
 
-// roles are the parts of signed metadata that no environment may be named like.
+// roles are those of signed metadata that no environment may be named like.
 var roles = []string{"root", "targets", "snapshot", "timestamp"}
 
 // CheckName holds a name against its kind's rule.
@@ -219,7 +219,7 @@ func CheckName(kind, text string) error {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}
 		if kind == KindEnvironment && slices.Contains(roles, text) {
-			return problem.New(problem.Invalid, "%s is the name of a part of signed metadata, in which environments have parts by their names; choose another", text).At("metadata.name")
+			return problem.New(problem.Invalid, "%s is the name of a role of signed metadata, in which each environment has a role of its name; choose another", text).At("metadata.name")
 		}
 	case KindRelease:
 		if !releaseName.MatchString(text) {

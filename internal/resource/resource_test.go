@@ -78,3 +78,44 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// gated is an environment with a gate, or with a freeze.
+func gated(gate string) string {
+	return "apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: e }\nspec:\n  promotion:\n    " + gate + "\n"
+}
+
+func TestGatesAreChecked(t *testing.T) {
+	for gate, want := range map[string]string{
+		"gates: [ { name: a, tests: {} } ]":                                                                       "",
+		"gates: [ { name: a } ]":                                                                                  "f.yaml:6:22: spec.promotion.gates[0].name: a: a gate has one of",
+		"gates: [ { name: a, tests: {}, soak: { for: 1h } } ]":                                                    "a gate has one kind, not tests and soak",
+		"gates: [ { name: a, tests: {} }, { name: a, tests: {} } ]":                                               "f.yaml:6:46: spec.promotion.gates[1].name: a is declared twice",
+		"gates: [ { name: A, tests: {} } ]":                                                                       "a name has 1 to 63",
+		"gates: [ { name: a, tests: { maxAge: soon } } ]":                                                         "f.yaml:6:42: spec.promotion.gates[0].tests.maxAge: a: must be a length of time",
+		"gates: [ { name: a, tests: { maxage: 7d } } ]":                                                           "no such field",
+		"gates: [ { name: a, tests: { suites: [ Unit ] } } ]":                                                     "a suite is named by",
+		"gates: [ { name: a, promql: { query: up } } ]":                                                           "needs min or max",
+		"gates: [ { name: a, promql: { query: up, min: 2, max: 1 } } ]":                                           "min is above max",
+		"gates: [ { name: a, promql: { query: 'up{s={{stump}}}', min: 1 } } ]":                                    "there is no {{stump}}; there are environment, upstream, stamp, release",
+		"gates: [ { name: a, promql: { query: 'up{s=\"{{stamp}}\"}', min: 1 } } ]":                                "ours to write",
+		"gates: [ { name: a, promql: { query: up, min: 1, onNoData: pass } } ]":                                   "must be inconclusive, fail or pass-with-reason",
+		"gates: [ { name: a, promql: { query: up, min: 1, prometheus: 'file:///etc' } } ]":                        "must be a URL",
+		"gates: [ { name: a, promql: { query: up, min: 1, prometheus: 'http://a:b@c' } } ]":                       "without a password",
+		"gates: [ { name: a, slo: { objective: 1, good: 'g[{{window}}]', total: 't[{{window}}]' } } ]":            "above 0 and below 1",
+		"gates: [ { name: a, slo: { objective: 0.9, good: g, total: 't[{{window}}]' } } ]":                        "over which window",
+		"gates: [ { name: a, slo: { objective: 0.9, good: 'g[{{window}}]', total: 't[{{window}}]', long: 1m } }]": "shorter than the long",
+		"gates: [ { name: a, approvals: { count: 2, from: [ ann ] } } ]":                                          "2 people are to agree, and only 1 may",
+		"gates: [ { name: a, soak: {} } ]":                                                                        "for how long",
+		"gates: [ { name: a, devices: {} } ]":                                                                     "what is to hold",
+		"gates: [ { name: a, devices: { must: x, share: 2 } } ]":                                                  "from 0 to 1",
+		"gates: [ { name: a, sbom: { severity: bad } } ]":                                                         "low, medium, high, critical",
+		"gates: [ { name: a, webhook: { url: ftp://x } } ]":                                                       "must be a URL",
+		"freeze: [ { name: a, reason: r, start: '2026-12-18T00:00:00', duration: 17d } ]":                         "",
+		"freeze: [ { name: a, reason: r, start: '2026-12-18', duration: 17d } ]":                                  "f.yaml:6:44: spec.promotion.freeze[0].start: a: must read like",
+	} {
+		_, err := resource.Decode("f.yaml", []byte(gated(gate)))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s:\n got %v\nwant %s", gate, err, want)
+		}
+	}
+}

@@ -199,6 +199,7 @@ func route[In, Out any](a *api, method, path, id, summary string, handle func(co
 	register(a, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody}, handle)
 }
 
+// register is route with all that can be said of an operation.
 func register[In, Out any](a *api, o huma.Operation, handle func(context.Context, *In) (*Out, error)) {
 	tag, _, _ := strings.Cut(strings.TrimPrefix(o.Path, "/api/v1/"), "/")
 	o.Tags = []string{tag}

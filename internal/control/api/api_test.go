@@ -20,10 +20,12 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -44,6 +46,9 @@ type server struct {
 	url   string
 	token string
 	conn  *bus.Conn
+
+	db      *sqldb.DB
+	signing *signing.Signing
 }
 
 func newServer(t *testing.T) *server {
@@ -87,13 +92,21 @@ func newServer(t *testing.T) *server {
 	if err := errors.Join(bus.Answer(conn, link.ControlPeer, link.ArtifactRead, artifacts.Read), bus.Answer(conn, link.ControlPeer, link.MetadataRead, signed.Read)); err != nil {
 		t.Fatal(err)
 	}
+	guard, err := outbound.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := fleet.New(db, conn, environments, log, time.Now)
+	gates := gate.New(gate.Options{
+		DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
+	})
 	handler := api.New(api.Options{
-		Access: people, Audit: log, Environments: environments, Fleet: fleet.New(db, conn, environments, log, time.Now), Artifacts: artifacts, Releases: releases, Signing: signed,
+		Access: people, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates,
 		Logger: quiet, Version: "1",
 	})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn}
+	return &server{t, h.URL, token, conn, db, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

@@ -121,9 +121,15 @@ func (a *api) sendArtifact(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", content.About.CreatedAt, content)
 }
 
+// partWait is how long a part may take to arrive.
+const partWait = 10 * time.Minute
+
 // takePart takes a part of a file.
 func (a *api) takePart(w http.ResponseWriter, r *http.Request) {
 	part, err := partOf(r)
+	if err == nil {
+		err = http.NewResponseController(w).SetReadDeadline(time.Now().Add(partWait))
+	}
 	if err == nil {
 		var f artifact.File
 		if f, err = a.Artifacts.Write(r.Context(), actorOf(r.Context()), part, r.Body); err == nil {
@@ -141,6 +147,22 @@ func (a *api) takePart(w http.ResponseWriter, r *http.Request) {
 }
 
 var contentRange = regexp.MustCompile(`^bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})$`)
+
+// limited bounds what a request may bring: parts of files, and what gates are
+// given to read, may be larger than other requests.
+func limited(mux http.Handler) http.Handler {
+	usual, parts, uploads := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody), http.MaxBytesHandler(mux, maxUpload)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut && isContent(r.URL.Path):
+			parts.ServeHTTP(w, r)
+		case isUpload(r):
+			uploads.ServeHTTP(w, r)
+		default:
+			usual.ServeHTTP(w, r)
+		}
+	})
+}
 
 // isContent reports whether a path is that of a file's content.
 func isContent(path string) bool {

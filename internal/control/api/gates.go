@@ -69,14 +69,16 @@ type gateKey struct {
 	PublicKey string `json:"publicKey" doc:"Ed25519, as Standard Webhooks write it"`
 }
 
-// read tells how much was read of an upload.
+// readCount tells how much was read of an upload.
 type readCount struct {
 	Read int `json:"read"`
 }
 
 // gates registers what gates are given to judge by, and what stops releases.
 func (a *api) gates() {
-	routeUpTo(a, maxUpload, "POST", testResults, "uploadTestResults", "Say what a suite of tests made of a release", func(ctx context.Context, in *uploadTests) (*body[gate.TestResult], error) {
+	register(a, huma.Operation{
+		OperationID: "uploadTestResults", Method: "POST", Path: testResults, Summary: "Say what a suite of tests made of a release", MaxBodyBytes: maxUpload,
+	}, func(ctx context.Context, in *uploadTests) (*body[gate.TestResult], error) {
 		t, err := a.Gates.AddTests(ctx, actorOf(ctx), in.Name, in.Body.Environment, in.Body.Suite, in.Body.Files)
 		return &body[gate.TestResult]{t}, err
 	})
@@ -84,7 +86,11 @@ func (a *api) gates() {
 		all, err := a.Gates.Tests(ctx, in.Name)
 		return listOf(all, ""), err
 	})
-	routeUpTo(a, maxUpload, "POST", vulnerabilitiesPath, "uploadVulnerabilities", "Add known vulnerabilities, in the OSV format", func(ctx context.Context, in *uploadVulnerabilities) (*body[readCount], error) {
+	register(a, huma.Operation{
+		OperationID: "uploadVulnerabilities", Method: "POST", Path: vulnerabilitiesPath, Summary: "Add known vulnerabilities, in the OSV format: one document, a list, or an object whose vulns are one",
+		MaxBodyBytes: maxUpload, SkipValidateBody: true,
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}}},
+	}, func(ctx context.Context, in *uploadVulnerabilities) (*body[readCount], error) {
 		n, err := a.Gates.AddVulnerabilities(ctx, actorOf(ctx), in.RawBody)
 		return &body[readCount]{readCount{n}}, err
 	})
@@ -127,9 +133,4 @@ func (a *api) halts() {
 		h, err := a.Gates.Lift(ctx, actorOf(ctx), in.ID, in.Body.Reason)
 		return &body[gate.Halt]{h}, err
 	})
-}
-
-// routeUpTo is route for requests that bring more than others.
-func routeUpTo[In, Out any](a *api, limit int64, method, path, id, summary string, handle func(context.Context, *In) (*Out, error)) {
-	register(a, huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: limit}, handle)
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -84,7 +83,7 @@ type metadataRef struct {
 
 // signing registers the signed metadata by which devices know what they may run.
 func (a *api) signing() {
-	route(a, "GET", "/api/v1/signing", "listSigningRoles", "The parts of the signed metadata", func(ctx context.Context, _ *nothing) (*body[list[signing.Role]], error) {
+	route(a, "GET", "/api/v1/signing", "listSigningRoles", "The roles of the signed metadata", func(ctx context.Context, _ *nothing) (*body[list[signing.Role]], error) {
 		all, err := a.Signing.Roles(ctx)
 		return listOf(all, ""), err
 	})
@@ -96,7 +95,7 @@ func (a *api) signing() {
 		text, err := a.Signing.File(ctx, in.File)
 		return signedFile(text), err
 	})
-	route(a, "POST", "/api/v1/signing/{name}/rotate", "rotateSigningKey", "Give a part of the metadata a new key; devices follow by themselves", func(ctx context.Context, in *Named) (*nothing, error) {
+	route(a, "POST", "/api/v1/signing/{name}/rotate", "rotateSigningKey", "Give a role a new key; devices follow by themselves", func(ctx context.Context, in *Named) (*nothing, error) {
 		return &nothing{}, a.Signing.Rotate(ctx, actorOf(ctx), in.Name)
 	})
 	route(a, "GET", "/api/v1/environments/{name}/proposal", "getProposal", "What waits for signatures in an environment", func(ctx context.Context, in *Named) (*body[signing.Proposal], error) {
@@ -116,20 +115,4 @@ func signedFile(text []byte) *huma.StreamResponse {
 		w.Header().Set("Content-Type", "application/json")
 		reply(w, r, string(text))
 	}}
-}
-
-// limited bounds what a request may bring: parts of files, and what gates are
-// given to read, may be larger than other requests.
-func limited(mux http.Handler) http.Handler {
-	usual, parts, uploads := http.MaxBytesHandler(mux, maxBody), http.MaxBytesHandler(mux, maxPartBody), http.MaxBytesHandler(mux, maxUpload)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodPut && isContent(r.URL.Path):
-			parts.ServeHTTP(w, r)
-		case isUpload(r):
-			uploads.ServeHTTP(w, r)
-		default:
-			usual.ServeHTTP(w, r)
-		}
-	})
 }

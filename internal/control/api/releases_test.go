@@ -2,9 +2,13 @@ package api_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,8 +16,11 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/artifact"
+	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 func digestOf(content string) string {
@@ -115,7 +122,7 @@ func TestWhatIsWrongOfAnArtifact(t *testing.T) {
 }
 
 const releaseBody = `{"metadata":{"name":%q},"spec":{"software":[{"name":"firmware","version":%q,"hardware":["b","a"],"artifacts":[{"file":"fw.bin","sha256":%q}]}],
-	"configuration":{"reportEvery":10},"flags":{"flags":{"fast":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":%q}}},"sbom":[{"file":"bom.json","sha256":%q}]}}`
+	"configuration":{"reportEvery":10},"routes":[{"name":"raw","spec":{"endpoint":{"archive":{"directory":"raw"}}}}],"flags":{"flags":{"fast":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":%q}}},"sbom":[{"file":"bom.json","sha256":%q}]}}`
 
 func TestReleasesAreMadeOnce(t *testing.T) {
 	s := newServer(t)
@@ -210,4 +217,63 @@ func TestStampsFetchArtifactsAndMetadata(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}
 	}
+}
+
+func TestAPersonSignsOverTheAPI(t *testing.T) {
+	s := newServer(t)
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	spec, err := json.Marshal(resource.EnvironmentSpec{Signing: &resource.Signing{Keys: []string{key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must("PUT", "/api/v1/environments/production", `{"spec":{}}`)
+	s.must("POST", "/api/v1/releases", fmt.Sprintf(`{"metadata":{"name":"v1"},"spec":{"software":[{"name":"fw","version":"1","artifacts":[{"file":"f","sha256":%q}]}]}}`, s.send("f", "content")))
+	if err := s.db.Commit(t.Context(), func(ctx context.Context, tx *sqldb.Tx) error { return s.signing.Admit(ctx, tx, "production", "v1") }); err != nil {
+		t.Fatal(err)
+	}
+	s.must("GET", "/api/v1/signing/metadata/1.production.json", "")
+	if status, _, _ := s.do("GET", "/api/v1/environments/production/proposal", ""); status != 404 {
+		t.Errorf("control signs, and yet something waits: %d", status)
+	}
+	// Whose keys count is changed with the environment, in one change.
+	s.must("PUT", "/api/v1/environments/production", `{"spec":`+string(spec)+`}`)
+	var p signing.Proposal
+	if err := json.Unmarshal([]byte(s.must("GET", "/api/v1/environments/production/proposal", "")), &p); err != nil || p.Version != 2 || fmt.Sprint(p.Releases) != "[v1]" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	signed, err := json.Marshal(signing.Signature{Version: p.Version, PublicKey: key, Signature: ed25519.Sign(private, p.Payload)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := s.must("POST", "/api/v1/environments/production/proposal/signatures", string(signed)); !strings.Contains(body, `"complete":true`) {
+		t.Errorf("%s", body)
+	}
+	s.must("GET", "/api/v1/signing/metadata/2.production.json", "")
+	if body := s.must("GET", "/api/v1/signing", ""); !strings.Contains(body, `"threshold":1,"held":false,"releases":["v1"]`) {
+		t.Errorf("%s", body)
+	}
+	if body := s.must("GET", "/api/v1/audit", ""); !strings.Contains(body, `"actor":"admin","action":"signing.sign","object":"production"`) {
+		t.Errorf("%s", body)
+	}
+	if status, body, _ := s.do("DELETE", "/api/v1/releases/v1", ""); status != 409 || !strings.Contains(body, "was let into an environment") {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// must makes a call that goes well.
+func (s *server) must(method, path, body string) string {
+	s.t.Helper()
+	status, text, _ := s.do(method, path, body)
+	if status >= 300 {
+		s.t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	return text
 }

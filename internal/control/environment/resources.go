@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/slipway/slipway/internal/bus"
@@ -89,6 +90,9 @@ func (e *Environments) Put(ctx context.Context, actor access.Actor, name string,
 	if err := e.checkRule(ctx, spec.AutoMove); err != nil {
 		return stored, err
 	}
+	if err := e.checkWaves(ctx, spec.Promotion); err != nil {
+		return stored, err
+	}
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return stored, err
@@ -142,14 +146,34 @@ func (e *Environments) checkRule(ctx context.Context, rule *link.AutoMove) error
 	if rule == nil || rule.Where == "" {
 		return nil
 	}
+	return e.checkWhere(ctx, rule.Where, "spec.autoMove.where")
+}
+
+// checkWaves asks the same of the conditions of a rollout's waves.
+func (e *Environments) checkWaves(ctx context.Context, p *resource.PromotionSpec) error {
+	if p == nil || p.Rollout == nil {
+		return nil
+	}
+	for i, wave := range p.Rollout.Waves {
+		if wave.Where == "" {
+			continue
+		}
+		if err := e.checkWhere(ctx, wave.Where, fmt.Sprintf("spec.promotion.rollout.waves[%d].where", i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Environments) checkWhere(ctx context.Context, where, field string) error {
 	stamps, err := e.stamps(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range stamps {
-		_, err := bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.DeviceQuery, link.QueryDevices{Where: rule.Where, Limit: 1})
+		_, err := bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.DeviceQuery, link.QueryDevices{Where: where, Limit: 1})
 		if problem.Is(err, problem.Invalid) {
-			return problem.Of(err).At("spec.autoMove.where")
+			return problem.Of(err).At(field)
 		}
 		if err == nil {
 			return nil

@@ -12,7 +12,7 @@ import (
 // ratios, one for each of the ratios that the updated devices' rate might have
 // to the others'; their mean is an e-value: while the rate is tolerable it
 // exceeds 1/alpha at any time whatever with a chance of at most alpha. So it
-// can be looked at as often as one likes. Decision 027 says why it is so.
+// can be looked at as often as one likes. docs/decisions/027 says why.
 type Comparison struct {
 	Updated    link.Health `json:"updated"` // as last taken in
 	Others     link.Health `json:"others"`
@@ -24,30 +24,37 @@ type Comparison struct {
 // excess are the ratios beyond the tolerated one that are watched for.
 var excess = [...]float64{1.1, 1.2, 1.35, 1.6, 2, 3, 6, 15}
 
-// Next takes in how the two groups have done by now. Counts that went back
-// begin anew: the stamp that told them did.
+// Next takes in how the two groups have done by now.
 func (c Comparison) Next(policy resource.Comparison, updated, others link.Health) Comparison {
-	du, u := since(c.Updated, updated)
-	do, o := since(c.Others, others)
+	du, do := minus(updated, c.Updated), minus(others, c.Others)
 	next := Comparison{Updated: updated, Others: others, Reconnects: c.Reconnects, Louder: c.Louder, Quieter: c.Quieter}
-	if !u || !o {
-		return next
+	switch {
+	case !grew(du) || !grew(do):
+		if seconds(updated, others) > seconds(c.Updated, c.Others)/10 {
+			// A process of the stamp is not heard for a moment. When it is
+			// again, what it has seen must not count twice.
+			next.Updated, next.Others = c.Updated, c.Others
+		}
+		// Otherwise the stamp was started again, and counts from nothing.
+	default:
+		next.Reconnects = grown(c.Reconnects, policy.Reconnects, du.Reconnects, do.Reconnects, du.DeviceSeconds, do.DeviceSeconds)
+		next.Louder = grown(c.Louder, policy.Messages, du.Messages, do.Messages, du.DeviceSeconds, do.DeviceSeconds)
+		// Fewer messages of the updated are more of the others.
+		next.Quieter = grown(c.Quieter, policy.Messages, do.Messages, du.Messages, do.DeviceSeconds, du.DeviceSeconds)
 	}
-	next.Reconnects = grown(c.Reconnects, policy.Reconnects, du.Reconnects, do.Reconnects, du.DeviceSeconds, do.DeviceSeconds)
-	next.Louder = grown(c.Louder, policy.Messages, du.Messages, do.Messages, du.DeviceSeconds, do.DeviceSeconds)
-	// Fewer messages of the updated are more of the others.
-	next.Quieter = grown(c.Quieter, policy.Messages, do.Messages, du.Messages, do.DeviceSeconds, du.DeviceSeconds)
 	return next
 }
 
-// since is what came between two looks; ok says that the later is the later.
-func since(before, after link.Health) (link.Health, bool) {
-	d := link.Health{
-		Devices: after.Devices, DeviceSeconds: after.DeviceSeconds - before.DeviceSeconds,
-		Reconnects: after.Reconnects - before.Reconnects, Messages: after.Messages - before.Messages,
+// minus is what came between two looks.
+func minus(after, before link.Health) link.Health {
+	return link.Health{
+		DeviceSeconds: after.DeviceSeconds - before.DeviceSeconds, Reconnects: after.Reconnects - before.Reconnects, Messages: after.Messages - before.Messages,
 	}
-	return d, d.DeviceSeconds >= 0 && d.Reconnects >= 0 && d.Messages >= 0
 }
+
+func grew(d link.Health) bool { return d.DeviceSeconds >= 0 && d.Reconnects >= 0 && d.Messages >= 0 }
+
+func seconds(a, b link.Health) float64 { return a.DeviceSeconds + b.DeviceSeconds }
 
 // grown adds what one stretch says to the logarithms. Of all n events in it,
 // each fell to the first group with a chance that depends on the ratio of the
@@ -87,4 +94,32 @@ func evidence(logs []float64) float64 {
 		sum += math.Exp(l - top)
 	}
 	return top + math.Log(sum/float64(len(logs)))
+}
+
+// question is one thing that a comparison asks.
+type question struct {
+	what  string
+	logs  func(Comparison) []float64
+	count func(link.Health) int64
+}
+
+var questions = []question{
+	{"reconnect more often", func(c Comparison) []float64 { return c.Reconnects }, reconnects},
+	{"send more messages", func(c Comparison) []float64 { return c.Louder }, messages},
+	{"send fewer messages", func(c Comparison) []float64 { return c.Quieter }, messages},
+}
+
+func reconnects(h link.Health) int64 { return h.Reconnects }
+func messages(h link.Health) int64   { return h.Messages }
+
+// worst is the question to which the answer is the worst, and the logarithm of
+// its e-value.
+func (c Comparison) worst() (asked question, found float64) {
+	found = math.Inf(-1)
+	for _, q := range questions {
+		if e := evidence(q.logs(c)); e > found {
+			asked, found = q, e
+		}
+	}
+	return asked, found
 }

@@ -63,3 +63,9 @@ func Clean(now time.Time, components int64, nameless []string, due ...time.Time)
 	}
 	return settled(clean(now, Result{Samples: components}, all, nameless))
 }
+
+// Alarms reports whether a comparison stops a rollout.
+func Alarms(policy resource.Comparison, c Comparison) bool {
+	_, found := c.worst()
+	return found > alarm(policy)
+}

@@ -235,6 +235,36 @@ func TestSoak(t *testing.T) {
 	}
 }
 
+// TestSoakCountsEachHealthyMinuteOnce counts minute by minute beside it.
+func TestSoakCountsEachHealthyMinuteOnce(t *testing.T) {
+	minute := func(n int) time.Time { return now.Add(time.Duration(n-600) * time.Minute) }
+	rapid.Check(t, func(t *rapid.T) {
+		s := gate.Subject{Upstream: "test", VerifiedAt: ptr(minute(rapid.IntRange(0, 600).Draw(t, "verified")))}
+		counts, want := map[int]bool{}, 0
+		for range rapid.IntRange(0, 5).Draw(t, "stretches") {
+			from := rapid.IntRange(0, 600).Draw(t, "from")
+			to := rapid.IntRange(from, 700).Draw(t, "to")
+			one := gate.Stretch{From: minute(from), To: minute(to), Healthy: rapid.Bool().Draw(t, "healthy")}
+			if rapid.Bool().Draw(t, "lasts") {
+				one.To, to = time.Time{}, 600
+			}
+			s.Ran = append(s.Ran, one)
+			for m := from; one.Healthy && m < min(to, 600); m++ {
+				counts[m] = true
+			}
+		}
+		for m := range counts {
+			if !minute(m).Before(*s.VerifiedAt) {
+				want++
+			}
+		}
+		got := gate.Soak(now, resource.SoakGate{For: "100m"}, s)
+		if *got.Value != float64(60*want) || (got.Verdict == gate.Pass) != (want >= 100) {
+			t.Fatalf("%d minutes count, and it says %+v", want, got)
+		}
+	})
+}
+
 func TestAgreed(t *testing.T) {
 	yes := func(person string) gate.Approval {
 		return gate.Approval{Person: person, Approves: true, Reason: "fine"}

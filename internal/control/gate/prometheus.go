@@ -165,6 +165,8 @@ func filled(query string, s Subject, window time.Duration) string {
 		switch resource.Placeholder.FindStringSubmatch(found)[1] {
 		case "environment":
 			return strconv.Quote(s.Environment)
+		case "upstream":
+			return strconv.Quote(s.Upstream)
 		case "stamp":
 			return strconv.Quote(s.Stamp)
 		case "release":

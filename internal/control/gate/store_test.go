@@ -24,6 +24,7 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
+	"github.com/slipway/slipway/internal/stamp/query"
 )
 
 var (
@@ -294,11 +295,14 @@ func TestDevicesGate(t *testing.T) {
 	g := resource.Gate{Devices: &resource.DevicesGate{Where: "tags.canary = true", Must: "properties.reported.selfTest = 'ok'", AtLeast: 3, Share: 0.9}}
 	row := func(n int) []json.RawMessage { return []json.RawMessage{json.RawMessage(fmt.Sprintf(`{"n":%d}`, n))} }
 	var counts [2][]int // of each stamp: asked about, holding
-	w.answers = func(query string) (all []fleet.Answer) {
+	w.answers = func(text string) (all []fleet.Answer) {
+		if _, err := query.ParseStatement(text); err != nil {
+			t.Errorf("no stamp understands %s: %v", text, err)
+		}
 		i := 0
-		if strings.Contains(query, "selfTest") {
-			if want := "WHERE (tags.canary = true) AND (properties.reported.selfTest = 'ok')"; !strings.HasSuffix(query, want) {
-				t.Errorf("asked %s", query)
+		if strings.Contains(text, "selfTest") {
+			if want := "WHERE (tags.canary = true) AND (properties.reported.selfTest = 'ok')"; !strings.HasSuffix(text, want) {
+				t.Errorf("asked %s", text)
 			}
 			i = 1
 		}
@@ -438,5 +442,34 @@ func TestSBOMGate(t *testing.T) {
 	for _, list := range []string{"", "[]", "{}", `[{"id":""}]`, `[{"id":"a","affected":7}]`} {
 		_, err := w.AddVulnerabilities(ctx, bob, []byte(list))
 		wants(t, err, problem.Invalid)
+	}
+}
+
+// TestSourcesThatFailAreNoSuccess takes away what each kind of gate asks.
+func TestSourcesThatFailAreNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	o := w.Options
+	away := problem.New(problem.NotReady, "it is away")
+	o.Query = func(context.Context, string, string, link.RunQuery) ([]fleet.Answer, error) { return nil, away }
+	o.Components = func(context.Context, string) ([]release.Component, error) { return nil, away }
+	o.Prometheus = "http://127.0.0.1:1"
+	db, err := sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.DB = db
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.Gates = gate.New(o)
+	s := gate.Subject{Release: v1, Environment: "staging", Upstream: "test", Promotion: "p"}
+	s.Release.Spec.SBOM = []link.Artifact{{File: "bom.json"}}
+	for _, g := range []resource.Gate{
+		{Tests: &resource.TestsGate{}}, {Approvals: &resource.ApprovalsGate{}}, {Devices: &resource.DevicesGate{Must: "x = 1"}}, {SBOM: &resource.SBOMGate{}},
+		{PromQL: &resource.PromQLGate{Query: "up", Min: ptr(0.0), OnNoData: resource.NoDataPass}},
+		{SLO: &resource.SLOGate{Objective: 0.9, Good: "g[{{window}}]", Total: "t[{{window}}]", OnNoData: resource.NoDataPass}},
+		{Webhook: &resource.WebhookGate{URL: "http://127.0.0.1:1"}}, {},
+	} {
+		w.verdict(t, g, s, gate.Error, "")
 	}
 }

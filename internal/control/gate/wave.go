@@ -31,7 +31,7 @@ type Wave struct {
 func WaveVerdict(now time.Time, policy resource.WaveHealth, w Wave) []Result {
 	results := []Result{failures(now, policy, w)}
 	if policy.Compare != nil {
-		results = append(results, compared(now, *policy.Compare, w.Compared))
+		results = append(results, compared(*policy.Compare, w.Compared))
 	}
 	for i := range results {
 		results[i].At, results[i].Evaluator, results[i].Key = now, evaluator, true
@@ -121,45 +121,28 @@ func (g group) enough() int64 {
 
 func percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }
 
+// alarm is the logarithm of the e-value beyond which a comparison alarms. Three
+// questions are asked at once, so each may use up a third of alpha.
+func alarm(policy resource.Comparison) float64 { return math.Log(3 / policy.Alpha) }
+
 // compared is the verdict of the comparison so far.
-func compared(now time.Time, policy resource.Comparison, c Comparison) Result {
+func compared(policy resource.Comparison, c Comparison) Result {
 	r := Result{Gate: "comparison", Kind: KindComparison, Samples: c.Updated.Reconnects + c.Others.Reconnects + c.Updated.Messages + c.Others.Messages}
-	// Three questions are asked at once, so each may use up a third of alpha.
-	limit := math.Log(3 / policy.Alpha)
-	r.Threshold = fmt.Sprintf("evidence at most %.1f", limit)
-	worst := 0.0
-	for _, asked := range []struct {
-		logs []float64
-		what string
-		mine int64
-		rest int64
-	}{
-		{c.Reconnects, "reconnect more often", c.Updated.Reconnects, c.Others.Reconnects},
-		{c.Louder, "send more messages", c.Updated.Messages, c.Others.Messages},
-		{c.Quieter, "send fewer messages", c.Updated.Messages, c.Others.Messages},
-	} {
-		e := evidence(asked.logs)
-		if e <= worst {
-			continue
-		}
-		worst = e
-		if e > limit {
-			r.Verdict = Fail
-			r.Reason = fmt.Sprintf("updated devices %s than is tolerated: %.3g an hour each, the others %.3g", asked.what, hourly(asked.mine, c.Updated), hourly(asked.rest, c.Others))
-		}
-	}
-	r.Value = &worst
-	if r.Verdict == Fail {
-		return r
-	}
+	r.Threshold = fmt.Sprintf("evidence at most %.1f", alarm(policy))
+	worst, found := c.worst()
+	r.Value = &found
 	watched := min(c.Updated.DeviceSeconds, c.Others.DeviceSeconds)
-	if watched < policy.MinDeviceSeconds {
+	switch {
+	case found > alarm(policy):
+		mine, rest := hourly(worst.count(c.Updated), c.Updated), hourly(worst.count(c.Others), c.Others)
+		r.Verdict, r.Reason = Fail, fmt.Sprintf("updated devices %s than is tolerated: %.3g an hour each, the others %.3g", worst.what, mine, rest)
+	case watched < policy.MinDeviceSeconds:
 		return noData(r, policy.OnNoData, fmt.Sprintf("updated devices were watched for %.0f seconds of devices and the others for %.0f, and a verdict needs %.0f", c.Updated.DeviceSeconds, c.Others.DeviceSeconds, policy.MinDeviceSeconds))
-	}
-	if r.Samples == 0 {
+	case r.Samples == 0:
 		return noData(r, policy.OnNoData, "no device reconnected or sent anything")
+	default:
+		r.Verdict, r.Reason = Pass, fmt.Sprintf("updated devices do as the others: they reconnect %.3g times an hour each, the others %.3g", hourly(c.Updated.Reconnects, c.Updated), hourly(c.Others.Reconnects, c.Others))
 	}
-	r.Verdict, r.Reason = Pass, fmt.Sprintf("updated devices do as the others: they reconnect %.3g times an hour each, the others %.3g", hourly(c.Updated.Reconnects, c.Updated), hourly(c.Others.Reconnects, c.Others))
 	return r
 }
 

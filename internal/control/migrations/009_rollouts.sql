@@ -22,9 +22,9 @@ CREATE TABLE stamp_release (
   since       INTEGER NOT NULL         -- when the base came
 );
 
--- One row: what numbers rollouts, promotions and the documents of stamps.
+-- The last number of each thing that is numbered: promotions, rollouts, holds,
+-- waivers, and the documents of stamps.
 CREATE TABLE promotion_counter (
-  id    INTEGER PRIMARY KEY CHECK (id = 1),
+  thing TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 );
-INSERT INTO promotion_counter (id, value) VALUES (1, 0);

@@ -2,7 +2,6 @@ package promotion
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -123,11 +122,9 @@ func (ps *Promotions) returning(ctx context.Context, tx *sqldb.Tx, actor access.
 	if err := ps.condemn(ctx, tx, actor, way.Environment, bad.Name, bad.Digest, way.Reason, now); err != nil {
 		return p, err
 	}
-	n, err := rollout.Number(ctx, tx)
-	if err != nil {
+	if p.ID, err = rollout.ID(ctx, tx, "promotion"); err != nil {
 		return p, err
 	}
-	p.ID = fmt.Sprintf("promotion-%d", n)
 	p.become(Requested, actor.Name, way.Reason, now)
 	p.become(Running, actor.Name, "", now)
 	return p, nil

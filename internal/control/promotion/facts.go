@@ -30,8 +30,9 @@ type outside struct {
 }
 
 // outside finds out what a promotion's next step needs that its database does
-// not know. env is nil if the environment is gone.
-func (ps *Promotions) outside(ctx context.Context, p Promotion, env *resource.Environment) (o outside, err error) {
+// not know. env is nil if the environment is gone; ask has gates looked at anew
+// that are due, for as long as ctx lasts.
+func (ps *Promotions) outside(ctx context.Context, p Promotion, env *resource.Environment, ask bool) (o outside, err error) {
 	o.state = p.State
 	if env == nil {
 		o.gone = "environment " + p.Environment + " is gone"
@@ -47,19 +48,19 @@ func (ps *Promotions) outside(ctx context.Context, p Promotion, env *resource.En
 	o.policy = rollout.Whole(&spec, env.Spec.PromotesFrom == "")
 	o.verify, o.within = len(spec.Verify) > 0, spec.VerifyWithin.Duration(resource.DefaultVerifyWithin)
 	if p.State == Verifying {
-		o.verdicts, _ = ps.judge(ctx, p, o.release, verifying(spec.Verify))
+		o.verdicts, _ = ps.judge(ctx, p, o.release, verifying(spec.Verify), ask)
 		return o, nil
 	}
 	if !p.State.Waits() {
 		return o, nil
 	}
-	return o, ps.entrance(ctx, p, spec, &o)
+	return o, ps.entrance(ctx, p, spec, &o, ask)
 }
 
 // entrance finds out what lets a waiting promotion enter.
-func (ps *Promotions) entrance(ctx context.Context, p Promotion, spec resource.PromotionSpec, o *outside) (err error) {
+func (ps *Promotions) entrance(ctx context.Context, p Promotion, spec resource.PromotionSpec, o *outside, ask bool) (err error) {
 	known := false
-	if o.gates, known = ps.judge(ctx, p, o.release, spec.Gates); !known {
+	if o.gates, known = ps.judge(ctx, p, o.release, spec.Gates, ask); !known {
 		o.unknown = true
 	}
 	if o.opening, err = ps.opening(ctx, p.Environment, spec, o.release, p.Back); err != nil {
@@ -141,10 +142,10 @@ type judged struct {
 	results []gate.Result
 }
 
-// judge returns the last verdicts of gates on a promotion, and has them looked
-// at anew if that is due: by itself, as it may take long. known says that they
+// judge returns the last verdicts of gates on a promotion, and if asked has them
+// looked at anew when that is due: by itself, as it may take long. known says that they
 // were looked at before.
-func (ps *Promotions) judge(ctx context.Context, p Promotion, release link.Release, gates []resource.Gate) ([]gate.Result, bool) {
+func (ps *Promotions) judge(ctx context.Context, p Promotion, release link.Release, gates []resource.Gate, ask bool) ([]gate.Result, bool) {
 	key := p.ID + "/" + phase(p.State)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -153,7 +154,7 @@ func (ps *Promotions) judge(ctx context.Context, p Promotion, release link.Relea
 		return nil, true
 	}
 	last, now := ps.judged[key], ps.o.Now()
-	if last.busy || last.known && now.Sub(last.at) < judgeEvery {
+	if !ask || last.busy || last.known && now.Sub(last.at) < judgeEvery {
 		return last.results, last.known
 	}
 	last.busy = true

@@ -2,7 +2,6 @@ package promotion
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -28,11 +27,11 @@ func (ps *Promotions) Hold(ctx context.Context, actor access.Actor, environment,
 		return h, err
 	}
 	err = ps.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := rollout.Number(ctx, tx)
+		id, err := rollout.ID(ctx, tx, "hold")
 		if err != nil {
 			return err
 		}
-		h = Hold{ID: fmt.Sprintf("hold-%d", n), Environment: environment, Owner: actor.Name, Reason: reason, All: all, At: ps.o.Now().UTC().Truncate(time.Microsecond)}
+		h = Hold{ID: id, Environment: environment, Owner: actor.Name, Reason: reason, All: all, At: ps.o.Now().UTC().Truncate(time.Microsecond)}
 		if life > 0 {
 			until := h.At.Add(life)
 			h.Until = &until
@@ -158,13 +157,13 @@ func (ps *Promotions) Waive(ctx context.Context, actor access.Actor, e Exception
 		return w, err
 	}
 	err = ps.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := rollout.Number(ctx, tx)
+		id, err := rollout.ID(ctx, tx, "waiver")
 		if err != nil {
 			return err
 		}
 		now := ps.o.Now().UTC().Truncate(time.Microsecond)
 		w = Waiver{
-			ID: fmt.Sprintf("waiver-%d", n), Environment: e.Environment, Release: release.Name, Digest: release.Digest, Class: e.Class, Ticket: e.Ticket, Reason: e.Reason,
+			ID: id, Environment: e.Environment, Release: release.Name, Digest: release.Digest, Class: e.Class, Ticket: e.Ticket, Reason: e.Reason,
 			Gates: e.Gates, By: actor.Name, At: now, Until: now.Add(e.Life), Needs: max(policyOf(env).Waivers, 1), Approvals: []Agreed{},
 		}
 		return ps.putWaiver(ctx, tx, w, actor.Name, "waiver.ask", e.Ticket+": "+e.Reason)

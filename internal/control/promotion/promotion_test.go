@@ -141,8 +141,8 @@ func TestRollbackAfterSuccess(t *testing.T) {
 	w.promoted("v1", "test", "staging", "production")
 	w.promoted("v2", "test", "staging", "production")
 	w.environment("after", "production", nil)
-	waiting := w.start("after", "v2")
 	w.notary.unsigned = true
+	waiting := w.start("after", "v2")
 	w.tick(time.Second)
 	if d := w.show(waiting.ID); d.State != promotion.Queued || d.Blocks[0].Rule != promotion.RuleSigning {
 		t.Fatalf("%s %v", d.State, d.Blocks)

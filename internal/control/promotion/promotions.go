@@ -144,7 +144,7 @@ func (ps *Promotions) Look(ctx context.Context) error {
 		if i >= 0 {
 			env = &environments[i]
 		}
-		if err := ps.advance(ctx, p.Promotion, env); err != nil && !errors.Is(err, errMoved) {
+		if err := ps.advance(ctx, p.Promotion, env, true); err != nil && !errors.Is(err, errMoved) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.ID, err))
 		}
 	}
@@ -155,9 +155,9 @@ func (ps *Promotions) Look(ctx context.Context) error {
 const mostSteps = 6
 
 // advance steps a promotion until it stays.
-func (ps *Promotions) advance(ctx context.Context, p Promotion, env *resource.Environment) error {
+func (ps *Promotions) advance(ctx context.Context, p Promotion, env *resource.Environment, ask bool) error {
 	for range mostSteps {
-		outside, err := ps.outside(ctx, p, env)
+		outside, err := ps.outside(ctx, p, env, ask)
 		if err != nil {
 			return err
 		}
@@ -249,12 +249,12 @@ func (ps *Promotions) withdraw(ctx context.Context, tx *sqldb.Tx, p Promotion) e
 }
 
 func (ps *Promotions) startRollout(ctx context.Context, tx *sqldb.Tx, p *Promotion, o outside, back bool) error {
-	n, err := rollout.Number(ctx, tx)
+	id, err := rollout.ID(ctx, tx, "rollout")
 	if err != nil {
 		return err
 	}
 	r, err := ps.o.Rollouts.Start(ctx, tx, rollout.Plan{
-		ID: fmt.Sprintf("rollout-%d", n), Promotion: p.ID, Environment: p.Environment, Release: o.release, From: p.From, Policy: o.policy, Back: back, By: p.By, Reason: p.Reason,
+		ID: id, Promotion: p.ID, Environment: p.Environment, Release: o.release, From: p.From, Policy: o.policy, Back: back, By: p.By, Reason: p.Reason,
 	}, o.stamps)
 	p.Rollout = r.ID
 	return err

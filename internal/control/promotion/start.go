@@ -2,6 +2,7 @@ package promotion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,7 +30,31 @@ func checkReason(reason string) error {
 // has not ended, it is the same promotion. It takes the place of one that
 // waits there; one that runs is not touched, and waited for.
 func (ps *Promotions) Start(ctx context.Context, actor access.Actor, environment, release, reason string) (Promotion, error) {
-	return ps.start(ctx, actor.Name, environment, release, reason, "", false)
+	p, err := ps.start(ctx, actor.Name, environment, release, reason, "", false)
+	if err != nil {
+		return p, err
+	}
+	return ps.atOnce(ctx, p)
+}
+
+// atOnce takes a promotion as far as it comes now, so that who asks for it
+// hears what keeps it.
+func (ps *Promotions) atOnce(ctx context.Context, p Promotion) (Promotion, error) {
+	env, err := ps.o.Environments.Get(ctx, p.Environment)
+	if err != nil {
+		return p, err
+	}
+	ps.complain(ctx, stillMoving(ps.advance(ctx, p, &env, false)))
+	now, err := readPromotion(ctx, ps.o.DB, p.ID)
+	return now.Promotion, err
+}
+
+// stillMoving lets pass that the loop was faster.
+func stillMoving(err error) error {
+	if errors.Is(err, errMoved) {
+		return nil
+	}
+	return err
 }
 
 // Retry asks for the release of a promotion that has ended once more.
@@ -41,7 +66,11 @@ func (ps *Promotions) Retry(ctx context.Context, actor access.Actor, id, reason 
 	if !old.State.Over() {
 		return Promotion{}, problem.New(problem.Conflict, "promotion %s is %s; only one that has ended can be tried again", id, old.State)
 	}
-	return ps.start(ctx, actor.Name, old.Environment, old.Release, reason, id, false)
+	p, err := ps.start(ctx, actor.Name, old.Environment, old.Release, reason, id, false)
+	if err != nil {
+		return p, err
+	}
+	return ps.atOnce(ctx, p)
 }
 
 func (ps *Promotions) start(ctx context.Context, by, environment, name, reason, retryOf string, automatic bool) (p Promotion, err error) {
@@ -104,11 +133,9 @@ func (ps *Promotions) place(ctx context.Context, tx *sqldb.Tx, p Promotion) (Pro
 			return p, problem.New(problem.Conflict, "%s runs release %s already", p.Environment, p.Release)
 		}
 	}
-	n, err := rollout.Number(ctx, tx)
-	if err != nil {
+	if p.ID, err = rollout.ID(ctx, tx, "promotion"); err != nil {
 		return p, err
 	}
-	p.ID = fmt.Sprintf("promotion-%d", n)
 	if err := ps.supersede(ctx, tx, p); err != nil {
 		return p, err
 	}
@@ -142,11 +169,11 @@ func (ps *Promotions) keep(ctx context.Context, tx *sqldb.Tx, p Promotion) error
 			return nil
 		}
 	}
-	n, err := rollout.Number(ctx, tx)
+	id, err := rollout.ID(ctx, tx, "hold")
 	if err != nil {
 		return err
 	}
-	h := Hold{ID: fmt.Sprintf("hold-%d", n), Environment: p.Environment, Owner: p.By, Promotion: p.ID, At: p.CreatedAt, Reason: fmt.Sprintf("%s asked for %s, which is not the newest", p.By, p.Release)}
+	h := Hold{ID: id, Environment: p.Environment, Owner: p.By, Promotion: p.ID, At: p.CreatedAt, Reason: fmt.Sprintf("%s asked for %s, which is not the newest", p.By, p.Release)}
 	return ps.putHold(ctx, tx, h, p.By, "hold.set")
 }
 

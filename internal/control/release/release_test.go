@@ -163,6 +163,20 @@ func TestReadSBOM(t *testing.T) {
 	}
 }
 
+func TestABillOfMaterialsTakesBoundedMemory(t *testing.T) {
+	text := `{"bomFormat":"CycloneDX","components":[` + strings.Repeat("null,", 3_000_000) + "null]}"
+	if _, err := release.ReadSBOM([]byte(text)); !problem.Is(err, problem.TooLarge) {
+		t.Errorf("three million items: %v", err)
+	}
+	var many strings.Builder
+	for i := range 60_000 {
+		fmt.Fprintf(&many, `,{"name":"c%d"}`, i)
+	}
+	if _, err := release.ReadSBOM([]byte(`{"bomFormat":"CycloneDX","components":[` + many.String()[1:] + "]}")); !problem.Is(err, problem.TooLarge) {
+		t.Errorf("sixty thousand components: %v", err)
+	}
+}
+
 func FuzzReadSBOM(f *testing.F) {
 	f.Add([]byte(`{"bomFormat":"CycloneDX","components":[{"name":"a","version":"1","components":[{"name":"b"}]}]}`))
 	f.Add([]byte(`{"spdxVersion":"SPDX-2.3","packages":[{"name":"zlib","externalRefs":[{"referenceType":"purl","referenceLocator":"x"}]}]}`))

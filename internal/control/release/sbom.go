@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ const (
 	maxComponents = 50_000
 	maxField      = 1000
 	maxNesting    = 50
+	maxItems      = 2_000_000 // of all lists and objects, so that reading takes bounded memory
 )
 
 // components reads the bills of materials of a release.
@@ -89,6 +91,9 @@ type spdxPackage struct {
 func ReadSBOM(text []byte) ([]Component, error) {
 	if len(text) > maxSBOMBytes {
 		return nil, problem.New(problem.TooLarge, "a bill of materials has at most %d bytes", maxSBOMBytes)
+	}
+	if n := bytes.Count(text, []byte{','}); n > maxItems {
+		return nil, problem.New(problem.TooLarge, "a bill of materials has at most %d items in all, not %d", maxItems, n)
 	}
 	var b bill
 	if err := json.Unmarshal(text, &b); err != nil {

@@ -158,7 +158,7 @@ func (rs *Rollouts) Routes(ctx context.Context, stamp string) ([]link.Route, err
 	routes := make([]link.Route, len(release.Spec.Routes))
 	for i, one := range release.Spec.Routes {
 		one.Spec.Environment = s.Environment
-		routes[i] = link.Route{Name: one.Name, Spec: one.Spec}
+		routes[i] = link.Route(one)
 	}
 	return routes, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -35,13 +36,22 @@ func scanStanding(rows *sql.Rows) (s Standing, err error) {
 	return s, rows.Scan(&s.Stamp, &s.Environment, &s.Version, &s.Base, &s.Rollout, &s.Since)
 }
 
-// Number is the next number of whatever promotions and rollouts count.
-func Number(ctx context.Context, tx *sqldb.Tx) (int64, error) {
-	if _, err := tx.Exec(ctx, "UPDATE promotion_counter SET value = value + 1 WHERE id = 1"); err != nil {
+// Number is the next number of a thing.
+func Number(ctx context.Context, tx *sqldb.Tx, thing string) (int64, error) {
+	if _, err := tx.Exec(ctx, "INSERT INTO promotion_counter (thing, value) VALUES (?, 1) ON CONFLICT (thing) DO UPDATE SET value = promotion_counter.value + 1", thing); err != nil {
 		return 0, err
 	}
-	n, _, err := sqldb.Row(ctx, tx, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }, "SELECT value FROM promotion_counter WHERE id = 1")
+	n, _, err := sqldb.Row(ctx, tx, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }, "SELECT value FROM promotion_counter WHERE thing = ?", thing)
 	return n, err
+}
+
+// documents is the thing by which the documents of stamps are numbered.
+const documents = "document"
+
+// ID is the id of a new thing, such as rollout-7.
+func ID(ctx context.Context, tx *sqldb.Tx, thing string) (string, error) {
+	n, err := Number(ctx, tx, thing)
+	return fmt.Sprintf("%s-%d", thing, n), err
 }
 
 func readRollout(ctx context.Context, q sqldb.Querier, id string) (record, error) {
@@ -147,7 +157,7 @@ func (rs *Rollouts) shapeBefore(ctx context.Context, tx *sqldb.Tx, s Standing, b
 // under the next version.
 func (rs *Rollouts) stand(ctx context.Context, tx *sqldb.Tx, old, s Standing, changed bool) error {
 	if changed {
-		n, err := Number(ctx, tx)
+		n, err := Number(ctx, tx, documents)
 		if err != nil {
 			return err
 		}
@@ -227,7 +237,7 @@ func (rs *Rollouts) newcomer(ctx context.Context, tx *sqldb.Tx, stamp, environme
 	if err != nil {
 		return err
 	}
-	n, err := Number(ctx, tx)
+	n, err := Number(ctx, tx, documents)
 	if err != nil {
 		return err
 	}

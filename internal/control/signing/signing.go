@@ -202,7 +202,7 @@ func (s *Signing) Read(ctx context.Context, req link.ReadPart) (link.Part, error
 	return link.Part{Size: size, Data: content[req.Offset:min(req.Offset+link.MaxPart, size)]}, nil
 }
 
-// Role is what is known of a part of the metadata.
+// Role is what is known of a document of the metadata.
 type Role struct {
 	Name      string    `json:"name"`
 	Version   int64     `json:"version"`
@@ -210,7 +210,7 @@ type Role struct {
 	Keys      []string  `json:"keys" doc:"Their ids"`
 	Threshold int       `json:"threshold"`
 	Held      bool      `json:"held" doc:"Whether control holds the key"`
-	Releases  []string  `json:"releases,omitempty" doc:"Those that an environment's part names, or is to name"`
+	Releases  []string  `json:"releases,omitempty" doc:"Those that an environment's role names, or is to name"`
 	Waiting   bool      `json:"waiting,omitempty" doc:"Whether it waits for signatures"`
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/theupdateframework/go-tuf/v2/metadata"
 	"github.com/theupdateframework/go-tuf/v2/metadata/config"
 	"github.com/theupdateframework/go-tuf/v2/metadata/updater"
+	"pgregory.net/rapid"
 
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/control/access"
@@ -532,6 +533,73 @@ func TestPeopleSignForProduction(t *testing.T) {
 	if err != nil || len(roles) != 5 || !roles[4].Held || fmt.Sprint(roles[4].Releases) != "[v2]" {
 		t.Errorf("%+v, %v", roles, err)
 	}
+}
+
+// Whatever is decided, and in whatever order, a device sees exactly the files
+// of what is let into an environment: at once where control signs, and where
+// people do, what they signed last.
+func TestDevicesSeeWhatWasDecided(t *testing.T) {
+	b := newBench(t)
+	names := []string{"v1", "v2", "v3"}
+	for _, name := range names {
+		b.release(name)
+	}
+	ann := person(t, false)
+	d := b.device()
+	rapid.Check(t, func(t *rapid.T) {
+		in := map[string]map[string]bool{} // what is decided, which is kept from try to try
+		for environment := range b.specs {
+			in[environment] = map[string]bool{}
+			for _, name := range names {
+				if ok, _, err := b.signing.Admitted(b.t.Context(), environment, name); err != nil {
+					t.Fatal(err)
+				} else if ok {
+					in[environment][name] = true
+				}
+			}
+		}
+		for range rapid.IntRange(1, 6).Draw(t, "steps") {
+			environment, name := rapid.SampledFrom([]string{"test", "production"}).Draw(t, "environment"), rapid.SampledFrom(names).Draw(t, "release")
+			switch rapid.SampledFrom([]string{"admit", "admit", "withdraw", "rotate", "renew", "hand over", "take back"}).Draw(t, "step") {
+			case "admit":
+				b.admit(environment, name)
+				in[environment][name] = true
+			case "withdraw":
+				b.withdraw(environment, name)
+				delete(in[environment], name)
+			case "rotate":
+				role := rapid.SampledFrom([]string{"root", "targets", "snapshot", "timestamp"}).Draw(t, "role")
+				if err := b.signing.Rotate(b.t.Context(), somebody, role); err != nil {
+					t.Fatal(err)
+				}
+			case "renew":
+				b.clock.pass(time.Duration(rapid.IntRange(1, 60*24).Draw(t, "hours")) * time.Hour)
+				if err := b.signing.Renew(b.t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			case "hand over":
+				b.specs["production"] = resource.EnvironmentSpec{Signing: &resource.Signing{Keys: []string{ann.public}}}
+				b.commit(func(ctx context.Context, tx *sqldb.Tx) error { return b.signing.Settle(ctx, tx, "production") })
+			case "take back":
+				b.specs["production"] = resource.EnvironmentSpec{}
+				b.commit(func(ctx context.Context, tx *sqldb.Tx) error { return b.signing.Settle(ctx, tx, "production") })
+			}
+			if p, err := b.signing.Proposal(b.t.Context(), "production"); err == nil {
+				if _, err := b.signing.Sign(b.t.Context(), somebody, "production", ann.sign(b.t, p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for environment := range b.specs {
+				for _, name := range names {
+					_, err := d.look(environment + "/" + name + "/firmware/fw.bin")
+					ok, reason, failed := b.signing.Admitted(b.t.Context(), environment, name)
+					if failed != nil || ok != in[environment][name] || ok != (err == nil) {
+						t.Fatalf("%s in %s: decided %v, admitted %v (%s, %v), the device says %v", name, environment, in[environment][name], ok, reason, failed, err)
+					}
+				}
+			}
+		}
+	})
 }
 
 func TestAnEnvironmentThatIsGone(t *testing.T) {
