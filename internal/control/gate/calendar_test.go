@@ -56,7 +56,7 @@ func TestProofIsFullWhereTheVerdictFails(t *testing.T) {
 			return link.Health{DeviceSeconds: rapid.Float64Range(1, 1e6).Draw(t, name), Reconnects: rapid.Int64Range(0, 3000).Draw(t, name), Messages: rapid.Int64Range(0, 30000).Draw(t, name)}
 		}
 		c := Comparison{}.Next(policy, health("updated"), health("others"))
-		e, verdict := c.Proof(policy), compared(time.Time{}, policy, c).Verdict
+		e, verdict := c.Proof(policy), compared(policy, c).Verdict
 		most := math.Max(e.Reconnects, math.Max(e.Louder, e.Quieter))
 		if most < 0 || most > 1 || (verdict == Fail) != (most == 1) {
 			t.Fatalf("proof %+v and the verdict %s", e, verdict)
