@@ -106,7 +106,7 @@ var acts = map[string]act{
 			}
 			return err
 		}},
-	"end-hold": {named("Release the hold of {environment}"), "Releases may enter again, if nothing else keeps them out.", "Release the hold", false, nil, "",
+	"end-hold": {named("End the hold of {environment}"), "Releases may enter again, if nothing else keeps them out.", "End the hold", false, nil, "",
 		func(c *console, ctx context.Context, actor access.Actor, f url.Values) error {
 			_, err := c.Promotions.EndHold(ctx, actor, f.Get("hold"))
 			return err
