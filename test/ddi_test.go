@@ -298,11 +298,8 @@ func (u *updating) awaitStanding(id string, limit time.Duration, want link.Updat
 type swupdate struct {
 	u       *updating
 	id, dir string
-
-	mu      sync.Mutex
-	process *exec.Cmd
-	done    chan struct{}
 	log     *os.File
+	off     func() // ends what runs; nil while nothing does
 }
 
 // device adds a device and sets up its SWUpdate.
@@ -375,36 +372,56 @@ func (d *swupdate) runs() string {
 	return line
 }
 
+// start starts SWUpdate, and again when it ends by itself, as a service manager
+// does: of several that start at once, some find a socket taken.
 func (d *swupdate) start() {
 	d.u.t.Helper()
-	isolate := []string{"-m"}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if err := d.run(ctx); err != nil {
+				d.u.t.Error(err)
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	d.off = func() { cancel(); <-done }
+}
+
+// run runs SWUpdate until it ends or is cut off.
+func (d *swupdate) run(ctx context.Context) error {
+	isolate := "-m"
 	if os.Getuid() != 0 {
-		isolate = []string{"-Urm"}
+		isolate = "-Urm"
 	}
-	process := exec.Command("unshare", append(isolate, "sh", "-c", `mount --bind boot /boot && TMPDIR=$PWD/tmp exec swupdate -B grub -f swupdate.cfg -H testboard:1.0 -u ""`)...)
+	process := exec.Command("unshare", isolate, "sh", "-c", `mount --bind boot /boot && TMPDIR=$PWD/tmp exec swupdate -B grub -f swupdate.cfg -H testboard:1.0 -u ""`)
 	process.Dir, process.Stdout, process.Stderr = d.dir, d.log, d.log
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := process.Start(); err != nil {
-		d.u.t.Fatal(err)
+		return err
 	}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = process.Wait() }()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.process, d.done = process, done
+	// With its children, which are of its group.
+	group := -process.Process.Pid
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+	_ = process.Wait() // how it ends does not matter
+	if stop() {
+		_ = syscall.Kill(group, syscall.SIGKILL)
+	}
+	return nil
 }
 
 // kill takes the power away.
 func (d *swupdate) kill() {
-	d.mu.Lock()
-	process, done := d.process, d.done
-	d.process = nil
-	d.mu.Unlock()
-	if process == nil {
-		return
+	if d.off != nil {
+		d.off()
+		d.off = nil
 	}
-	_ = syscall.Kill(-process.Process.Pid, syscall.SIGKILL)
-	<-done
 }
 
 // reboot restarts the device: with state 2 its new software came up, with 3 it
