@@ -20,10 +20,12 @@ import (
 
 // The metadata of an order's software that tells simulated devices what it is
 // like: simulate is a list, by commas, of what goes wrong, and
-// simulateHardware the one kind of hardware on which it does.
+// simulateHardware and simulateEnvironment the one kind of hardware, and the
+// one environment, in which it does.
 const (
-	simulateKey         = "simulate"
-	simulateHardwareKey = "simulateHardware"
+	simulateKey            = "simulate"
+	simulateEnvironmentKey = "simulateEnvironment"
+	simulateHardwareKey    = "simulateHardware"
 )
 
 // behaviour is what a release does to a device.
@@ -34,11 +36,14 @@ type behaviour struct {
 	reconnects    float64 // reconnects+30%: so much more often connections break while it runs
 }
 
-// behaves reads what software is like on a kind of hardware. What it does not
-// know goes well.
-func behaves(software []update.Software, hardware string) (b behaviour) {
-	for _, s := range software {
+// behaves reads what an order's software is like on a kind of hardware. What it
+// does not know goes well.
+func behaves(order update.Order, hardware string) (b behaviour) {
+	for _, s := range order.Software {
 		if only := s.Metadata[simulateHardwareKey]; only != "" && only != hardware {
+			continue
+		}
+		if only := s.Metadata[simulateEnvironmentKey]; only != "" && only != order.Environment {
 			continue
 		}
 		for word := range strings.SplitSeq(s.Metadata[simulateKey], ",") {
@@ -107,7 +112,7 @@ func (d *Device) take(ctx context.Context) {
 	if order.Order <= u.last {
 		return
 	}
-	u.last, u.order, u.fault, u.like = order.Order, order, "", behaves(order.Software, d.Hardware)
+	u.last, u.order, u.fault, u.like = order.Order, order, "", behaves(order, d.Hardware)
 	d.enter(ctx, update.ReportAccepted)
 }
 

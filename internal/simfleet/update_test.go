@@ -106,7 +106,7 @@ func TestAReleaseMakesConnectionsBreakMoreOften(t *testing.T) {
 	for i := range 1000 {
 		chance := -math.Log((float64(i) + 0.5) / 1000) // evenly over the distribution
 		quiet += lasts(10*time.Minute, 0, chance)
-		restless += lasts(10*time.Minute, behaves([]update.Software{{Metadata: map[string]string{"simulate": "reconnects+30%"}}}, "gw-100").reconnects, chance)
+		restless += lasts(10*time.Minute, behaves(update.Order{Software: []update.Software{{Metadata: map[string]string{"simulate": "reconnects+30%"}}}}, "gw-100").reconnects, chance)
 	}
 	if mean := quiet / 1000; mean < 9*time.Minute || mean > 11*time.Minute {
 		t.Errorf("connections last %s", mean)
