@@ -118,7 +118,7 @@ func startPipeline(t *testing.T) *pipeline {
 	for environment, devices := range map[string]int{"dev": 2, "qa": 2, "staging": 10, "live": p.live} {
 		fleet, err := simfleet.New(simfleet.Options{
 			Devices: devices, Pattern: environment + "-%05d", Provisioning: p.provisioningAddress(), IDScope: p.ready.Provisioning.IDScope, GroupKey: p.keys[environment],
-			CA: p.pool, StartRate: 100, Quiet: true, UpdateTime: 2 * time.Second, ReconnectEvery: time.Duration(max(5, p.live/60)) * time.Second,
+			CA: p.pool, StartRate: 100, ReportEvery: time.Hour, UpdateTime: 2 * time.Second, ReconnectEvery: time.Duration(max(5, p.live/60)) * time.Second,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -179,7 +179,7 @@ func (p *pipeline) promote(release, environment string) (state string) {
 		})
 	}
 	var reasons []string
-	limit := time.Now().Add(10 * time.Minute)
+	limit := time.Now().Add(4 * time.Minute)
 	for time.Now().Before(limit) {
 		shown, err := p.api.Promotion(p.t.Context(), id)
 		if err == nil {

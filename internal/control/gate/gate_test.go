@@ -162,6 +162,7 @@ func TestPromQLVerdicts(t *testing.T) {
 		values [][]float64
 		want   gate.Verdict
 	}{
+		"the devices of the wave before": {same, false, gate.Pass, "no device that the waves before have not; 3 tried"},
 		"all well":                       {resource.PromQLGate{Max: ptr(1.0)}, [][]float64{{0, 0.5, 1}}, gate.Pass},
 		"one is not":                     {resource.PromQLGate{Max: ptr(1.0)}, [][]float64{{0, 1.5, 1}}, gate.Fail},
 		"one was not, before the last":   {resource.PromQLGate{Max: ptr(1.0), Consecutive: 2}, [][]float64{{1.5, 0, 1}}, gate.Pass},
@@ -314,6 +315,8 @@ func TestWaveVerdict(t *testing.T) {
 	part := wave(census(0, 0, 1, 0))
 	part.Complete = false
 	unreachable := wave(link.UpdateCensus{Unreachable: 5, Exempt: 5})
+	same := wave(link.UpdateCensus{})
+	same.Reached = census(3, 0, 0, 0)
 	for name, c := range map[string]struct {
 		progress link.Progress
 		late     bool
@@ -367,6 +370,10 @@ func TestWavesPassOnEvidenceAlone(t *testing.T) {
 		w.Progress = link.Progress{Complete: rapid.Bool().Draw(t, "complete"), WaveOnly: draw(t, "wave"), Reached: draw(t, "all"), ByHardware: map[string]link.UpdateCensus{"a": draw(t, "a")}}
 		got := gate.WaveVerdict(now, policy, w)[0]
 		c := w.Progress.WaveOnly
+		if c.Attempted()+c.Pending+c.Unreachable == 0 {
+			c = w.Progress.Reached // the wave is of no device that was not reached before
+			c.Pending = 0
+		}
 		tried, failed := c.Attempted(), c.Failures()
 		if !now.Before(w.Deadline) {
 			tried, failed = tried+c.Pending, failed+c.Pending

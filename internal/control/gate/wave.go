@@ -63,7 +63,9 @@ func failures(now time.Time, policy resource.WaveHealth, w Wave) Result {
 		groups[i].whole = w.Progress.Complete
 	}
 	wave := groups[0]
-	r.Samples = wave.tried
+	if r.Samples = wave.tried; nothingNew(w.Progress) {
+		r.Samples = w.Progress.Reached.Attempted()
+	}
 	if wave.tried > 0 {
 		ratio := float64(wave.failed) / float64(wave.tried)
 		r.Value = &ratio
@@ -85,11 +87,19 @@ func failures(now time.Time, policy resource.WaveHealth, w Wave) Result {
 	return r
 }
 
+// nothingNew reports whether a wave reaches no device that could try and that no
+// wave before it has reached: a share of few devices may be the same few.
+func nothingNew(p link.Progress) bool {
+	return p.Complete && p.WaveOnly.Attempted()+p.WaveOnly.Pending+p.WaveOnly.Unreachable == 0
+}
+
 // unfailed is the verdict on a wave in which not too many have failed.
 func unfailed(w Wave, wave group, late bool) (Verdict, string) {
 	switch pending := w.Progress.WaveOnly.Pending; {
 	case !w.Progress.Complete:
 		return Pending, "the stamp has not looked at every device yet"
+	case nothingNew(w.Progress) && w.Progress.Reached.Attempted() > 0:
+		return Pass, fmt.Sprintf("it reaches no device that the waves before have not; %d tried so far", w.Progress.Reached.Attempted())
 	case wave.tried >= max(wave.least, 1) && (pending == 0 || late), wave.tried > 0 && wave.tried >= wave.devices:
 		return Pass, fmt.Sprintf("%d devices tried and %d failed", wave.tried, wave.failed)
 	case pending > 0 && !late:
