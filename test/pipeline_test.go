@@ -101,7 +101,7 @@ func startPipeline(t *testing.T) *pipeline {
 	eventually(t, "the stamps are in the directory", 60*time.Second, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == len(pipelineStamps)
 	})
-	soak := "20s"
+	soak := "8s"
 	if p.live >= 3000 {
 		soak = "60s"
 	}
