@@ -92,9 +92,8 @@ const wordTimeout = time.Second
 // comeBack reads when a hub that refuses wants the device back, 0 if it does
 // not say.
 func (c *Client) comeBack(conn *mqtt.ClientConn) time.Duration {
-	if err := conn.SetReadDeadline(time.Now().Add(wordTimeout)); err != nil {
-		return 0
-	}
+	limit := time.AfterFunc(wordTimeout, func() { c.hangUp(conn) })
+	defer limit.Stop()
 	packet, err := conn.Next()
 	if err != nil {
 		return 0

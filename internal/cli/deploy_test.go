@@ -36,6 +36,30 @@ func TestDeployFilesRunWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestCITemplatesRunTheScript holds the templates for CI to the script, by the
+// variables they set, and the script to the commands that there are.
+func TestCITemplatesRunTheScript(t *testing.T) {
+	script := read(t, "../../deploy/ci/promote.sh")
+	if n := checkCommands(t, "promote.sh", script); n != 3 {
+		t.Errorf("the script has %d commands", n)
+	}
+	for _, file := range []string{"../../deploy/ci/github/promote.yml", "../../deploy/ci/gitlab/slipway.gitlab-ci.yml"} {
+		text := read(t, file)
+		var document map[string]any
+		if err := yaml.Unmarshal([]byte(text), &document); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if !strings.Contains(text, "sh deploy/ci/promote.sh\n") {
+			t.Errorf("%s does not run the script", file)
+		}
+		for _, variable := range []string{"RELEASE", "ENVIRONMENT", "RELEASE_FILE", "RESULTS", "SUITE", "TIMEOUT", "REASON"} {
+			if !strings.Contains(text, " "+variable+": ") || !strings.Contains(script, variable) {
+				t.Errorf("%s: %s is not set, or not used by the script", file, variable)
+			}
+		}
+	}
+}
+
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

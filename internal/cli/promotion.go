@@ -33,11 +33,13 @@ func (a *app) promotion() *cobra.Command {
 type patience struct {
 	wait    bool
 	timeout time.Duration
+	report  string
 }
 
 func (p *patience) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&p.wait, "wait", false, "wait until the promotion has ended: exit code 0 it succeeded, 3 it still waits, 4 it did not")
 	cmd.Flags().DurationVar(&p.timeout, "timeout", time.Hour, "how long to wait")
+	cmd.Flags().StringVar(&p.report, "report", "", "with --wait: file to write a JUnit report to, of which each gate is a test")
 }
 
 func (a *app) promotionStart() *cobra.Command {
@@ -85,6 +87,9 @@ func (a *app) followPromotion(ctx context.Context, c *client.Client, id string, 
 		}
 	}
 	if err := a.showPromotion(d); err != nil || !how.wait {
+		return err
+	}
+	if err := a.tellCI(d, how.report); err != nil {
 		return err
 	}
 	return a.judgePromotion(d)
