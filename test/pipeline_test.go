@@ -119,7 +119,7 @@ func startPipeline(t *testing.T) *pipeline {
 	for environment, devices := range map[string]int{"dev": 2, "qa": 2, "staging": 10, "live": p.live} {
 		fleet, err := simfleet.New(simfleet.Options{
 			Devices: devices, Pattern: environment + "-%05d", Provisioning: p.provisioningAddress(), IDScope: p.ready.Provisioning.IDScope, GroupKey: p.keys[environment],
-			CA: p.pool, StartRate: 100, ReportEvery: time.Hour, UpdateTime: 2 * time.Second, ReconnectEvery: time.Duration(max(8, p.live/60)) * time.Second,
+			CA: p.pool, StartRate: 100, ReportEvery: time.Hour, UpdateTime: 2 * time.Second, ReconnectEvery: time.Duration(max(8, min(60, p.live/60))) * time.Second,
 			Policy: retry.Policy{Base: 100 * time.Millisecond, Cap: time.Second, Stable: time.Millisecond}, // breaks are no failures here
 		})
 		if err != nil {
