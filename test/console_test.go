@@ -160,7 +160,7 @@ spec: { environment: test, endpoint: { archive: { directory: history } }, enrich
 		t.Fatal(err)
 	}
 	do(t, tab, "derive a key", chromedp.SendKeys(`#registration`, "pump-7"), chromedp.Click(`button[value="derive"]`), chromedp.WaitVisible(`code.secret`))
-	do(t, tab, "rotate a key", chromedp.Click(`button[value="secondary"]`))
+	do(t, tab, "rotate a key", chromedp.Click(`button[value="secondary"]`), chromedp.WaitNotPresent(`code.secret`)) // the page is another one
 	eventually(t, "the secondary key is another", 10*time.Second, func() bool {
 		after, err := in.api.Resource(t.Context(), "EnrollmentGroup", "from-console", true)
 		return err == nil && string(before.Spec) != string(after.Spec)

@@ -101,7 +101,7 @@ func startPipeline(t *testing.T) *pipeline {
 	eventually(t, "the stamps are in the directory", 60*time.Second, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == len(pipelineStamps)
 	})
-	soak := "8s"
+	soak := "12s"
 	if p.live >= 3000 {
 		soak = "60s"
 	}
@@ -328,7 +328,7 @@ func TestAReleaseTravelsToTheLastDevice(t *testing.T) {
 	if exposed := p.bad("v3", ` simulate: fail-self-test, simulateEnvironment: live `); exposed > max(3, p.live*12/1000) {
 		t.Errorf("%d of %d devices tried a release that fails everywhere", exposed, p.live)
 	}
-	more := "reconnects+150%"
+	more := "reconnects+400%" // of which few devices show enough in a short time
 	if p.live >= 3000 {
 		more = "reconnects+30%"
 	}
@@ -348,7 +348,7 @@ func (p *pipeline) killControlNowAndThen() (end func()) {
 			case <-stop:
 				p.t.Logf("control was killed %d times", kills)
 				return
-			case <-time.After(time.Duration(5+rand.IntN(15)) * time.Second):
+			case <-time.After(time.Duration(10+rand.IntN(20)) * time.Second):
 			}
 			p.end(serve.Control, syscall.SIGKILL)
 			p.again(serve.Control)
