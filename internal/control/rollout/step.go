@@ -323,7 +323,7 @@ func (r *Rollout) beginNext(f Facts, now time.Time) bool {
 func (r *Rollout) turn(f Facts, now time.Time) (int, weighed) {
 	ring, moving := r.ring()
 	if moving >= r.Policy.Rings.AtOnce {
-		return -1, weighed{why: fmt.Sprintf("%d stamps are under way, as many as may be", moving)}
+		return -1, weighed{why: fmt.Sprintf("as many stamps are under way as may be at once: %d", moving)}
 	}
 	next, held := -1, weighed{}
 	for i, s := range r.Stamps {

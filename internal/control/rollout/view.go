@@ -57,7 +57,7 @@ func Watch(r Rollout, f Facts, now time.Time) View {
 	for i, s := range r.Stamps {
 		v.Details[i] = r.viewOf(s, f[s.Name], now)
 	}
-	if r.State == Running {
+	if r.State == Running && slices.ContainsFunc(r.Stamps, func(s Stamp) bool { return s.State == Waiting }) {
 		if i, held := r.turn(f, now); i >= 0 || held.why != "" {
 			v.Held, v.Until = held.why, held.until
 		}
@@ -68,6 +68,9 @@ func Watch(r Rollout, f Facts, now time.Time) View {
 func (r *Rollout) viewOf(s Stamp, f StampFacts, now time.Time) StampView {
 	v := StampView{Stamp: s.Name, Ring: s.Ring, State: s.State, Wave: s.Wave, Waves: len(r.Policy.Waves)}
 	p := f.Progress
+	if n := len(s.Waves); n > 0 {
+		v.Reached = s.Waves[n-1].Census // for when the stamp has gone on to something else
+	}
 	if p == nil {
 		return v
 	}
