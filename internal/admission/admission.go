@@ -5,6 +5,7 @@
 package admission
 
 import (
+	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -38,21 +39,23 @@ const (
 	grace = 5 * time.Minute
 )
 
-// Gate admits arrivals. It may be used by several goroutines.
+// Gate admits arrivals. It may be used by several goroutines. It knows them by a
+// hash, as who comes may say of itself what it likes, and at any length.
 type Gate struct {
 	options Options
+	seed    maphash.Seed
 
 	mu       sync.Mutex
 	tokens   float64
 	at       time.Time            // when tokens were counted
 	next     time.Time            // the first time that nobody was promised
-	promises map[string]time.Time // by who came
+	promises map[uint64]time.Time // by who came
 	order    []promise            // the same by time, with some that are kept already
 	counts   Counts
 }
 
 type promise struct {
-	key string
+	key uint64
 	at  time.Time
 }
 
@@ -71,12 +74,13 @@ func New(o Options) *Gate {
 	if o.Most == 0 {
 		o.Most = MaxPromises
 	}
-	return &Gate{options: o, tokens: float64(o.Burst), promises: map[string]time.Time{}}
+	return &Gate{options: o, seed: maphash.MakeSeed(), tokens: float64(o.Burst), promises: map[uint64]time.Time{}}
 }
 
 // Arrive says whether the one that comes may come in, or else after how long
 // it may. Urgent arrivals do not wait behind the promises of others.
-func (g *Gate) Arrive(key string, urgent bool, now time.Time) (admitted bool, after time.Duration) {
+func (g *Gate) Arrive(who string, urgent bool, now time.Time) (admitted bool, after time.Duration) {
+	key := maphash.String(g.seed, who)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refill(now)
@@ -117,7 +121,7 @@ func (g *Gate) needed(first bool) float64 {
 }
 
 // promise finds the next time nobody was told.
-func (g *Gate) promise(key string, now time.Time) time.Duration {
+func (g *Gate) promise(key uint64, now time.Time) time.Duration {
 	if first := now.Add(soonest); g.next.Before(first) {
 		g.next = first
 	}
