@@ -68,7 +68,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
-stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
@@ -91,6 +91,7 @@ stamp/telemetry: bus link problem propertybag tasks
 stamp/tenant: link problem sqldb
 stamp/twin: link problem sqldb
 stamp/transfer: problem sqldb
+stamp/trust: link sqldb
 stamp/upload: link problem sqldb tasks
 
 admission:
@@ -120,7 +121,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/twin stamp/upload stamp/ddi
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource

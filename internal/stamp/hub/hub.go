@@ -52,6 +52,9 @@ type Parts struct {
 	Devices *device.Devices
 	// Policies are the keys that may speak for any device.
 	Policies device.Policies
+	// Trusted are the authorities of devices that a back end made; see
+	// device.Credentials. nil: there are none.
+	Trusted func() []byte
 	// Quotas are the tenants' shares of the stamp.
 	Quotas *tenant.Quotas
 	Twins  *twin.Store
@@ -117,6 +120,9 @@ func New(p Parts) *Hub {
 	var ingest *rate.Limiter
 	if limit := p.Limits.MessageRate; limit > 0 {
 		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
+	}
+	if p.Trusted == nil {
+		p.Trusted = func() []byte { return nil }
 	}
 	return &Hub{
 		Parts:     p,
@@ -204,7 +210,7 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 		return nil, nil, err
 	}
 	now := h.Now()
-	a.Hosts = h.Hosts()
+	a.Hosts, a.Trusted = h.Hosts(), h.Trusted()
 	proof, err := d.Authenticate(a.Credentials, h.Policies, now)
 	if err != nil {
 		return nil, nil, err
