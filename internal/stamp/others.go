@@ -209,7 +209,9 @@ func (o *others) run(ctx context.Context) error {
 				o.stamp.gapped()
 			}
 		case <-reread.C:
-			o.stamp.hub.Quotas.Divide(len(o.cluster.Members()))
+			members := len(o.cluster.Members())
+			o.stamp.hub.Quotas.Divide(members)
+			o.stamp.hub.Operations.Divide(members)
 			for _, subject := range []string{policiesChanged, tenantsChanged, authoritiesChanged, routesChanged, releasesChanged} {
 				o.reread(ctx, subject)
 			}

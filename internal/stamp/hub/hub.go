@@ -20,6 +20,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -40,10 +41,12 @@ type Limits struct {
 	// without a connection: of one device, and a thousandfold of all.
 	RequestRate  float64
 	RequestBurst int
+	// Operations bound what back ends and devices may ask for, by kind.
+	Operations throttle.Rates
 }
 
 // DefaultLimits suit one machine.
-var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100}
+var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100, Operations: throttle.Default}
 
 // Parts are what a hub is made of.
 type Parts struct {
@@ -86,6 +89,10 @@ const stripes = 1024
 // Hub holds the sessions of one stamp.
 type Hub struct {
 	Parts
+	// Operations holds each kind of operation to its rate. What the installation
+	// itself asks for is not held to any.
+	Operations *throttle.Throttle
+
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
 	ingest    *rate.Limiter // nil where messages are not limited
@@ -125,17 +132,18 @@ func New(p Parts) *Hub {
 		p.Trusted = func() []byte { return nil }
 	}
 	return &Hub{
-		Parts:     p,
-		ingest:    ingest,
-		admission: admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
-		refusals:  rate.NewLimiter(50, 100),
-		sessions:  map[string]*Session{},
-		modules:   map[string]map[*Session]struct{}{},
-		arrival:   make(chan struct{}),
-		settled:   map[string]device.Activity{},
-		damp:      map[string]takeovers{},
-		fresh:     map[string]time.Time{},
-		pace:      map[string]*rate.Limiter{},
+		Parts:      p,
+		Operations: throttle.New(p.Limits.Operations),
+		ingest:     ingest,
+		admission:  admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
+		refusals:   rate.NewLimiter(50, 100),
+		sessions:   map[string]*Session{},
+		modules:    map[string]map[*Session]struct{}{},
+		arrival:    make(chan struct{}),
+		settled:    map[string]device.Activity{},
+		damp:       map[string]takeovers{},
+		fresh:      map[string]time.Time{},
+		pace:       map[string]*rate.Limiter{},
 	}
 }
 
