@@ -88,13 +88,23 @@ func (d Document) check() error {
 	return nil
 }
 
+// CheckKey holds a flag's key against what clients can ask for: some put it
+// into a path as it is.
+func CheckKey(key string) error {
+	if !keyForm.MatchString(key) {
+		return problem.New(problem.Invalid, "a flag's key has 1 to 128 of letters, digits and '._-', unlike %q", key)
+	}
+	return nil
+}
+
 // Check refuses a flag that could not be evaluated.
 func (f Flag) Check(key string) error { return f.check(key, nil) }
 
 func (f Flag) check(key string, evaluators map[string]json.RawMessage) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
 	switch {
-	case !keyForm.MatchString(key):
-		return problem.New(problem.Invalid, "a flag's key has 1 to 128 of letters, digits and '._-', unlike %q", key)
 	case f.State != Enabled && f.State != Disabled:
 		return problem.New(problem.Invalid, "a flag's state is ENABLED or DISABLED, not %q", f.State)
 	case len(f.Variants) == 0 || len(f.Variants) > maxVariants:
