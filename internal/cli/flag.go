@@ -47,7 +47,7 @@ func (a *app) completeFlags(cmd *cobra.Command, args []string, typed string) ([]
 }
 
 // stateWords are what a flag is in an environment, in short.
-func stateWords(c featureflag.Cell) string {
+func stateWords(c featureflag.Setting) string {
 	switch {
 	case c.Killed:
 		return "killed: " + *c.Flag.DefaultVariant
@@ -93,7 +93,7 @@ func (a *app) flagShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(all, func(v featureflag.View) bool { return v.Key == args[0] })
+			i := slices.IndexFunc(all, func(v featureflag.Overview) bool { return v.Key == args[0] })
 			if i < 0 {
 				return problem.New(problem.NotFound, "there is no flag %q", args[0])
 			}
@@ -103,8 +103,8 @@ func (a *app) flagShow() *cobra.Command {
 			}
 			if a.asJSON {
 				return a.json(struct {
-					featureflag.View
-					History []featureflag.Change `json:"history"`
+					featureflag.Overview
+					History []featureflag.Turn `json:"history"`
 				}{all[i], history})
 			}
 			return a.showFlag(all[i], history)
@@ -112,7 +112,7 @@ func (a *app) flagShow() *cobra.Command {
 	})
 }
 
-func (a *app) showFlag(v featureflag.View, history []featureflag.Change) error {
+func (a *app) showFlag(v featureflag.Overview, history []featureflag.Turn) error {
 	if err := a.print("%s\n  %s\n  owner: %s\n", v.Key, orDash(v.Description), orDash(v.Owner)); err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (a *app) showFlag(v featureflag.View, history []featureflag.Change) error {
 			given = append(given, fmt.Sprintf("%s: %d", variant, c.Given[variant]))
 		}
 		by := ""
-		if c.Standing != nil {
-			by = c.Standing.By + ": " + c.Standing.Reason
+		if c.Said != nil {
+			by = c.Said.By + ": " + c.Said.Reason
 		}
 		rows[i] = []string{c.Environment, stateWords(c), orDash(c.Release), strings.Join(given, "  "), by}
 	}
@@ -224,15 +224,15 @@ func (a *app) overlayOf(ctx context.Context, c *client.Client, environment, key 
 	}
 	for _, v := range all {
 		for _, cell := range v.Environments {
-			if v.Key == key && cell.Environment == environment && cell.Standing != nil {
-				return cell.Standing.Overlay, cell.Standing.ETag, nil
+			if v.Key == key && cell.Environment == environment && cell.Said != nil {
+				return cell.Said.Overlay, cell.Said.ETag, nil
 			}
 		}
 	}
 	return flag.Overlay{}, "", nil
 }
 
-func (a *app) flagChanged(s featureflag.Standing, err error) error {
+func (a *app) flagChanged(s featureflag.Said, err error) error {
 	if err != nil {
 		return err
 	}
@@ -338,7 +338,7 @@ func (a *app) flagDiff() *cobra.Command {
 	return cmd
 }
 
-func (a *app) showFlagDiff(all []featureflag.Difference) error {
+func (a *app) showFlagDiff(all []featureflag.Variance) error {
 	if a.asJSON {
 		return jsonList(a, all, "")
 	}

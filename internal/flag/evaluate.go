@@ -34,9 +34,9 @@ const (
 	CodeInvalidContext = "INVALID_CONTEXT"
 )
 
-// Result is what somebody gets for a flag. Without a value they take their
+// Evaluation is what somebody gets for a flag. Without a value they take their
 // own default.
-type Result struct {
+type Evaluation struct {
 	Key          string          `json:"key"`
 	Reason       string          `json:"reason,omitempty"`
 	Value        json.RawMessage `json:"value,omitempty"`
@@ -97,12 +97,12 @@ func (s *Set) Flag(key string) (Flag, bool) {
 
 // Evaluate says what somebody gets for a flag. The context is theirs, with
 // their targetingKey in it; it is not changed.
-func (s *Set) Evaluate(key string, context map[string]any, now time.Time) Result {
+func (s *Set) Evaluate(key string, context map[string]any, now time.Time) Evaluation {
 	f, found := s.flags[key]
 	if !found {
-		return Result{Key: key, ErrorCode: CodeNotFound, ErrorDetails: "there is no flag " + key}
+		return Evaluation{Key: key, ErrorCode: CodeNotFound, ErrorDetails: "there is no flag " + key}
 	}
-	r := Result{Key: key, Metadata: f.tell}
+	r := Evaluation{Key: key, Metadata: f.tell}
 	switch {
 	case f.State == Disabled:
 		return f.byDefault(r, ReasonDisabled)
@@ -118,7 +118,7 @@ func (s *Set) Evaluate(key string, context map[string]any, now time.Time) Result
 	data[ownProperties] = map[string]any{flagKey: key, timestamp: float64(now.Unix())}
 	value, err := apply(f.rule, data)
 	if err != nil {
-		return Result{Key: key, ErrorCode: CodeGeneral, ErrorDetails: problem.Of(err).Message}
+		return Evaluation{Key: key, ErrorCode: CodeGeneral, ErrorDetails: problem.Of(err).Message}
 	}
 	switch value := value.(type) {
 	case nil:
@@ -132,12 +132,12 @@ func (s *Set) Evaluate(key string, context map[string]any, now time.Time) Result
 	case string:
 		return f.chosen(r, value)
 	}
-	return Result{Key: key, ErrorCode: CodeGeneral, ErrorDetails: "targeting of flag " + key + " chose no variant by name"}
+	return Evaluation{Key: key, ErrorCode: CodeGeneral, ErrorDetails: "targeting of flag " + key + " chose no variant by name"}
 }
 
 // All evaluates every flag, in order of key.
-func (s *Set) All(context map[string]any, now time.Time) []Result {
-	all := make([]Result, len(s.keys))
+func (s *Set) All(context map[string]any, now time.Time) []Evaluation {
+	all := make([]Evaluation, len(s.keys))
 	for i, key := range s.keys {
 		all[i] = s.Evaluate(key, context, now)
 	}
@@ -146,7 +146,7 @@ func (s *Set) All(context map[string]any, now time.Time) []Result {
 
 // byDefault is the default variant's value. Clients that know no result
 // without a value get it for a disabled flag, too.
-func (f compiled) byDefault(r Result, reason string) Result {
+func (f compiled) byDefault(r Evaluation, reason string) Evaluation {
 	r.Reason = reason
 	if f.DefaultVariant != nil {
 		r.Variant, r.Value = *f.DefaultVariant, f.Variants[*f.DefaultVariant]
@@ -154,10 +154,10 @@ func (f compiled) byDefault(r Result, reason string) Result {
 	return r
 }
 
-func (f compiled) chosen(r Result, variant string) Result {
+func (f compiled) chosen(r Evaluation, variant string) Evaluation {
 	value, known := f.Variants[variant]
 	if !known {
-		return Result{Key: r.Key, ErrorCode: CodeGeneral, ErrorDetails: "targeting of flag " + r.Key + " chose " + variant + ", which is none of its variants"}
+		return Evaluation{Key: r.Key, ErrorCode: CodeGeneral, ErrorDetails: "targeting of flag " + r.Key + " chose " + variant + ", which is none of its variants"}
 	}
 	r.Reason, r.Variant, r.Value = ReasonMatch, variant, value
 	return r

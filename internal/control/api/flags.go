@@ -84,7 +84,7 @@ func (a *api) flags() {
 	route(a, "DELETE", "/api/v1/flags/{name}", "deleteFlag", "Take a declared flag away", func(ctx context.Context, in *dropNamed) (*nothing, error) {
 		return &nothing{}, a.Flags.Delete(ctx, actorOf(ctx), in.Name, in.IfMatch)
 	})
-	route(a, "GET", "/api/v1/flags/{name}/history", "flagHistory", "What environments said of a flag, newest first", func(ctx context.Context, in *flagHistory) (*body[list[featureflag.Change]], error) {
+	route(a, "GET", "/api/v1/flags/{name}/history", "flagHistory", "What environments said of a flag, newest first", func(ctx context.Context, in *flagHistory) (*body[list[featureflag.Turn]], error) {
 		all, err := a.Flags.History(ctx, in.Name, pageOf(in.Limit))
 		return listOf(all, ""), err
 	})
@@ -92,7 +92,7 @@ func (a *api) flags() {
 		all, err := a.Flags.Exposures(ctx, in.Name, in.Days)
 		return listOf(all, ""), err
 	})
-	route(a, "GET", "/api/v1/flag-matrix", "flagMatrix", "Every flag with what it is in each environment, and what is amiss with it", func(ctx context.Context, _ *nothing) (*body[list[featureflag.View]], error) {
+	route(a, "GET", "/api/v1/flag-matrix", "flagMatrix", "Every flag with what it is in each environment, and what is amiss with it", func(ctx context.Context, _ *nothing) (*body[list[featureflag.Overview]], error) {
 		all, err := a.Flags.List(ctx)
 		return listOf(all, ""), err
 	})
@@ -102,19 +102,19 @@ func (a *api) flags() {
 // environmentFlags registers what is done with the flags of one environment.
 func (a *api) environmentFlags() {
 	const base = "/api/v1/environments/{name}/flags"
-	route(a, "PUT", base+"/{flag}", "setFlag", "Say what a flag is in an environment", func(ctx context.Context, in *setFlag) (*tagged[featureflag.Standing], error) {
+	route(a, "PUT", base+"/{flag}", "setFlag", "Say what a flag is in an environment", func(ctx context.Context, in *setFlag) (*tagged[featureflag.Said], error) {
 		s, err := a.Flags.Set(ctx, actorOf(ctx), featureflag.Edit{Environment: in.Name, Flag: in.Flag, Overlay: in.Body.Overlay, Reason: in.Body.Reason, IfMatch: in.IfMatch})
-		return &tagged[featureflag.Standing]{quote(s.ETag), s}, err
+		return &tagged[featureflag.Said]{quote(s.ETag), s}, err
 	})
-	route(a, "POST", base+"/{flag}/kill", "killFlag", "Give everybody one variant, at once", func(ctx context.Context, in *killFlag) (*body[featureflag.Standing], error) {
+	route(a, "POST", base+"/{flag}/kill", "killFlag", "Give everybody one variant, at once", func(ctx context.Context, in *killFlag) (*body[featureflag.Said], error) {
 		s, err := a.Flags.Kill(ctx, actorOf(ctx), in.Name, in.Flag, in.Body.Variant, in.Body.Reason)
-		return &body[featureflag.Standing]{s}, err
+		return &body[featureflag.Said]{s}, err
 	})
-	route(a, "POST", base+"/{flag}/revive", "reviveFlag", "Take a kill switch back", func(ctx context.Context, in *reviveFlag) (*body[featureflag.Standing], error) {
+	route(a, "POST", base+"/{flag}/revive", "reviveFlag", "Take a kill switch back", func(ctx context.Context, in *reviveFlag) (*body[featureflag.Said], error) {
 		s, err := a.Flags.Revive(ctx, actorOf(ctx), in.Name, in.Flag, in.Body.Reason)
-		return &body[featureflag.Standing]{s}, err
+		return &body[featureflag.Said]{s}, err
 	})
-	route(a, "POST", base+"/{flag}/evaluate", "evaluateFlag", "What somebody gets for a flag", func(ctx context.Context, in *evaluateFlag) (*body[flag.Result], error) {
+	route(a, "POST", base+"/{flag}/evaluate", "evaluateFlag", "What somebody gets for a flag", func(ctx context.Context, in *evaluateFlag) (*body[flag.Evaluation], error) {
 		s, err := a.Flags.Of(featureflag.Scope{Environment: in.Name, Stamp: in.Stamp})
 		if err != nil {
 			return nil, err
@@ -123,13 +123,13 @@ func (a *api) environmentFlags() {
 		if r.ErrorCode == flag.CodeNotFound {
 			return nil, problem.New(problem.NotFound, "there is no flag %q in %s", in.Flag, in.Name)
 		}
-		return &body[flag.Result]{r}, nil
+		return &body[flag.Evaluation]{r}, nil
 	})
-	route(a, "GET", base+"/diff", "diffFlags", "How the flags of an environment differ from those of another", func(ctx context.Context, in *diffEnvironments) (*body[list[featureflag.Difference]], error) {
+	route(a, "GET", base+"/diff", "diffFlags", "How the flags of an environment differ from those of another", func(ctx context.Context, in *diffEnvironments) (*body[list[featureflag.Variance]], error) {
 		all, err := a.Flags.Diff(ctx, in.From, in.Name)
 		return listOf(all, ""), err
 	})
-	route(a, "POST", base+"/promote", "promoteFlags", "Carry the state of flags over from another environment", func(ctx context.Context, in *promoteFlags) (*body[list[featureflag.Standing]], error) {
+	route(a, "POST", base+"/promote", "promoteFlags", "Carry the state of flags over from another environment", func(ctx context.Context, in *promoteFlags) (*body[list[featureflag.Said]], error) {
 		all, err := a.Flags.Promote(ctx, actorOf(ctx), in.Body.From, in.Name, in.Body.Flags, in.Body.Reason, in.Body.Force)
 		return listOf(all, ""), err
 	})

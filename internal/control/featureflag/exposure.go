@@ -29,7 +29,7 @@ type exposure struct {
 func dayOf(t time.Time) int64 { return t.Unix() / 86400 }
 
 // Evaluate says what somebody gets for a flag of a scope, and counts that.
-func (f *Flags) Evaluate(s *State, key string, context map[string]any) flag.Result {
+func (f *Flags) Evaluate(s *State, key string, context map[string]any) flag.Evaluation {
 	now := f.o.Now()
 	r := s.Set.Evaluate(key, context, now)
 	f.count(s, now, r)
@@ -37,14 +37,14 @@ func (f *Flags) Evaluate(s *State, key string, context map[string]any) flag.Resu
 }
 
 // All says what somebody gets for all flags of a scope, and counts that.
-func (f *Flags) All(s *State, context map[string]any) []flag.Result {
+func (f *Flags) All(s *State, context map[string]any) []flag.Evaluation {
 	now := f.o.Now()
 	all := s.Set.All(context, now)
 	f.count(s, now, all...)
 	return all
 }
 
-func (f *Flags) count(s *State, now time.Time, all ...flag.Result) {
+func (f *Flags) count(s *State, now time.Time, all ...flag.Evaluation) {
 	f.exposure.mu.Lock()
 	defer f.exposure.mu.Unlock()
 	if f.exposure.counts == nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
-// Standing is what an environment says of a flag, and who said so.
-type Standing struct {
+// Said is what an environment says of a flag, and who said so.
+type Said struct {
 	Environment string       `json:"environment"`
 	Flag        string       `json:"flag"`
 	Overlay     flag.Overlay `json:"overlay"`
@@ -29,8 +29,8 @@ type Standing struct {
 	At          time.Time    `json:"at"`
 }
 
-// Change is one entry of a flag's history in an environment.
-type Change struct {
+// Turn is one entry of a flag's history in an environment.
+type Turn struct {
 	Sequence    int64        `json:"sequence"`
 	Environment string       `json:"environment"`
 	Flag        string       `json:"flag"`
@@ -41,9 +41,9 @@ type Change struct {
 	At          time.Time    `json:"at"`
 }
 
-const selectStandings = "SELECT environment, flag, overlay, version, changed_by, reason, changed_at FROM flag_overlay"
+const selectSaid = "SELECT environment, flag, overlay, version, changed_by, reason, changed_at FROM flag_overlay"
 
-func scanStanding(rows *sql.Rows) (s Standing, err error) {
+func scanSaid(rows *sql.Rows) (s Said, err error) {
 	var text []byte
 	var version, at int64
 	if err := rows.Scan(&s.Environment, &s.Flag, &text, &version, &s.By, &s.Reason, &at); err != nil {
@@ -55,7 +55,7 @@ func scanStanding(rows *sql.Rows) (s Standing, err error) {
 
 // overlays are what each environment says, by flag.
 func (f *Flags) overlays(ctx context.Context) (map[string]map[string]flag.Overlay, error) {
-	all, err := sqldb.Rows(ctx, f.o.DB, scanStanding, selectStandings)
+	all, err := sqldb.Rows(ctx, f.o.DB, scanSaid, selectSaid)
 	by := map[string]map[string]flag.Overlay{}
 	for _, s := range all {
 		if by[s.Environment] == nil {
@@ -77,9 +77,9 @@ type Edit struct {
 
 // Set has an environment say something of a flag. A kill switch that is thrown
 // stays so.
-func (f *Flags) Set(ctx context.Context, actor access.Actor, e Edit) (Standing, error) {
+func (f *Flags) Set(ctx context.Context, actor access.Actor, e Edit) (Said, error) {
 	if e.Overlay.Killed != "" {
-		return Standing{}, problem.New(problem.Invalid, "a kill switch is thrown and taken back by itself, not beside other changes").At("overlay.killed")
+		return Said{}, problem.New(problem.Invalid, "a kill switch is thrown and taken back by itself, not beside other changes").At("overlay.killed")
 	}
 	return f.edit(ctx, actor, "flag.set", e, func(_ flag.Flag, before flag.Overlay) (flag.Overlay, error) {
 		after := e.Overlay
@@ -91,7 +91,7 @@ func (f *Flags) Set(ctx context.Context, actor access.Actor, e Edit) (Standing, 
 // Kill gives everybody in an environment one variant, at once and whatever
 // rules say: the one that switches the feature off, unless another is named.
 // It asks no gate.
-func (f *Flags) Kill(ctx context.Context, actor access.Actor, environment, key, variant, reason string) (Standing, error) {
+func (f *Flags) Kill(ctx context.Context, actor access.Actor, environment, key, variant, reason string) (Said, error) {
 	return f.edit(ctx, actor, "flag.kill", Edit{Environment: environment, Flag: key, Reason: reason}, func(one flag.Flag, before flag.Overlay) (flag.Overlay, error) {
 		if variant == "" {
 			off, found := one.Off()
@@ -109,7 +109,7 @@ func (f *Flags) Kill(ctx context.Context, actor access.Actor, environment, key, 
 }
 
 // Revive takes a kill switch back; the flag is what it was before.
-func (f *Flags) Revive(ctx context.Context, actor access.Actor, environment, key, reason string) (Standing, error) {
+func (f *Flags) Revive(ctx context.Context, actor access.Actor, environment, key, reason string) (Said, error) {
 	return f.edit(ctx, actor, "flag.revive", Edit{Environment: environment, Flag: key, Reason: reason}, func(_ flag.Flag, before flag.Overlay) (flag.Overlay, error) {
 		if before.Killed == "" {
 			return before, problem.New(problem.Conflict, "the kill switch of %s is not thrown in %s", key, environment)
@@ -122,7 +122,7 @@ func (f *Flags) Revive(ctx context.Context, actor access.Actor, environment, key
 const maxReason = 2000
 
 // edit changes what an environment says of a flag that it has.
-func (f *Flags) edit(ctx context.Context, actor access.Actor, action string, e Edit, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (s Standing, err error) {
+func (f *Flags) edit(ctx context.Context, actor access.Actor, action string, e Edit, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (s Said, err error) {
 	if e.Reason = strings.TrimSpace(e.Reason); e.Reason == "" || len(e.Reason) > maxReason {
 		return s, problem.New(problem.Invalid, "say why, in 1 to %d characters", maxReason).At("reason")
 	}
@@ -142,8 +142,8 @@ func (f *Flags) edit(ctx context.Context, actor access.Actor, action string, e E
 }
 
 // put stores what an environment says of a flag, with its history.
-func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, action string, e Edit, one flag.Flag, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (Standing, error) {
-	before, found, err := sqldb.Row(ctx, tx, scanStanding, selectStandings+" WHERE environment = ? AND flag = ?", e.Environment, e.Flag)
+func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, action string, e Edit, one flag.Flag, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (Said, error) {
+	before, found, err := sqldb.Row(ctx, tx, scanSaid, selectSaid+" WHERE environment = ? AND flag = ?", e.Environment, e.Flag)
 	if err != nil {
 		return before, err
 	}
@@ -164,7 +164,7 @@ func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, actio
 		p := problem.Of(err)
 		return before, p.At(strings.TrimSuffix("overlay."+p.Field, "."))
 	}
-	s := Standing{Environment: e.Environment, Flag: e.Flag, Overlay: overlay, ETag: strconv.FormatInt(version+1, 10), By: actor.Name, Reason: e.Reason, At: f.o.Now().UTC().Truncate(time.Microsecond)}
+	s := Said{Environment: e.Environment, Flag: e.Flag, Overlay: overlay, ETag: strconv.FormatInt(version+1, 10), By: actor.Name, Reason: e.Reason, At: f.o.Now().UTC().Truncate(time.Microsecond)}
 	old, err := json.Marshal(before.Overlay)
 	if err != nil {
 		return s, err
@@ -186,8 +186,8 @@ func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, actio
 }
 
 // History returns what environments said of a flag, newest first.
-func (f *Flags) History(ctx context.Context, key string, limit int) ([]Change, error) {
-	return sqldb.Rows(ctx, f.o.DB, func(rows *sql.Rows) (c Change, err error) {
+func (f *Flags) History(ctx context.Context, key string, limit int) ([]Turn, error) {
+	return sqldb.Rows(ctx, f.o.DB, func(rows *sql.Rows) (c Turn, err error) {
 		var before, after []byte
 		var at int64
 		if err := rows.Scan(&c.Sequence, &c.Environment, &c.Flag, &before, &after, &c.By, &c.Reason, &at); err != nil {
@@ -201,9 +201,9 @@ func (f *Flags) History(ctx context.Context, key string, limit int) ([]Change, e
 	}, "SELECT sequence, environment, flag, before, after, changed_by, reason, changed_at FROM flag_change WHERE flag = ? ORDER BY sequence DESC LIMIT ?", key, limit)
 }
 
-// Difference is how what one environment makes of a flag differs from what
+// Variance is how what one environment makes of a flag differs from what
 // another does.
-type Difference struct {
+type Variance struct {
 	Flag string       `json:"flag"`
 	From flag.Overlay `json:"from" doc:"What the one says of it"`
 	To   flag.Overlay `json:"to" doc:"What the other says of it"`
@@ -214,7 +214,7 @@ type Difference struct {
 
 // Diff tells which flags are different in another environment from what they
 // are in one, and what keeps them from being carried over.
-func (f *Flags) Diff(ctx context.Context, from, to string) ([]Difference, error) {
+func (f *Flags) Diff(ctx context.Context, from, to string) ([]Variance, error) {
 	a, err := f.Of(Scope{Environment: from})
 	if err != nil {
 		return nil, err
@@ -223,11 +223,11 @@ func (f *Flags) Diff(ctx context.Context, from, to string) ([]Difference, error)
 	if err != nil {
 		return nil, err
 	}
-	var all []Difference
+	var all []Variance
 	for _, key := range a.Set.Keys() {
 		there, found := b.Set.Flag(key)
 		here, _ := a.Set.Flag(key)
-		d := Difference{Flag: key, From: a.Overlays[key], To: b.Overlays[key]}
+		d := Variance{Flag: key, From: a.Overlays[key], To: b.Overlays[key]}
 		switch {
 		case !found:
 			d.Blocked = fmt.Sprintf("%s has no such flag before a release brings it", to)
@@ -283,7 +283,7 @@ func defaultOf(f flag.Flag) string {
 // one change. Kill switches are not carried over. A flag that was not
 // exercised with several variants where it comes from stays behind, and so do
 // all others with it, unless force says that this is known.
-func (f *Flags) Promote(ctx context.Context, actor access.Actor, from, to string, keys []string, reason string, force bool) ([]Standing, error) {
+func (f *Flags) Promote(ctx context.Context, actor access.Actor, from, to string, keys []string, reason string, force bool) ([]Said, error) {
 	if reason = strings.TrimSpace(reason); reason == "" || len(reason) > maxReason {
 		return nil, problem.New(problem.Invalid, "say why, in 1 to %d characters", maxReason).At("reason")
 	}
@@ -307,7 +307,7 @@ func (f *Flags) Promote(ctx context.Context, actor access.Actor, from, to string
 			return nil, err
 		}
 	}
-	all := make([]Standing, len(chosen))
+	all := make([]Said, len(chosen))
 	err = f.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		for i, d := range chosen {
 			e := Edit{Environment: to, Flag: d.Flag, Reason: reason + " (as in " + from + ")"}
@@ -325,9 +325,9 @@ func (f *Flags) Promote(ctx context.Context, actor access.Actor, from, to string
 }
 
 // choose takes the differences that are to be carried over.
-func choose(all []Difference, keys []string, from, to string) (chosen []Difference, err error) {
+func choose(all []Variance, keys []string, from, to string) (chosen []Variance, err error) {
 	for _, key := range keys {
-		if !slices.ContainsFunc(all, func(d Difference) bool { return d.Flag == key }) {
+		if !slices.ContainsFunc(all, func(d Variance) bool { return d.Flag == key }) {
 			return nil, problem.New(problem.Conflict, "flag %s is the same in %s and %s, or in neither", key, from, to).At("flags")
 		}
 	}

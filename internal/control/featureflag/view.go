@@ -11,24 +11,24 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
-// View is a flag as people see it, with what it is in each environment.
-type View struct {
+// Overview is a flag as people see it, with what it is in each environment.
+type Overview struct {
 	Key          string    `json:"key"`
 	Description  string    `json:"description,omitempty"`
 	Owner        string    `json:"owner,omitempty"`
 	RemoveBy     string    `json:"removeBy,omitempty"`
 	Devices      bool      `json:"devices,omitempty" doc:"Its value stands in the twins of devices"`
 	Declared     bool      `json:"declared,omitempty" doc:"Declared beside releases"`
-	Environments []Cell    `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
+	Environments []Setting    `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
 	Findings     []Finding `json:"findings,omitempty"`
 }
 
-// Cell is a flag in one environment.
-type Cell struct {
+// Setting is a flag in one environment.
+type Setting struct {
 	Environment string           `json:"environment"`
 	Release     string           `json:"release,omitempty" doc:"The release that defines it there"`
 	Flag        flag.Flag        `json:"flag" doc:"As it is there"`
-	Standing    *Standing        `json:"standing,omitempty" doc:"What the environment says beside the definition"`
+	Said    *Said        `json:"said,omitempty" doc:"What the environment says beside the definition"`
 	Killed      bool             `json:"killed,omitempty"`
 	Given       map[string]int64 `json:"given,omitempty" doc:"Evaluations of the last seven days by variant"`
 }
@@ -56,7 +56,7 @@ const staleAfter = 30
 const recentDays = 7
 
 // List returns every flag, in order of key.
-func (f *Flags) List(ctx context.Context) ([]View, error) {
+func (f *Flags) List(ctx context.Context) ([]Overview, error) {
 	if err := f.flush(ctx); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (f *Flags) List(ctx context.Context) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
-	standings, err := sqldb.Rows(ctx, f.o.DB, scanStanding, selectStandings)
+	standings, err := sqldb.Rows(ctx, f.o.DB, scanSaid, selectSaid)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (f *Flags) List(ctx context.Context) ([]View, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := map[string]*View{}
+	views := map[string]*Overview{}
 	for _, e := range environments {
 		state, err := f.Of(Scope{Environment: e.Metadata.Name})
 		if err != nil {
@@ -84,32 +84,32 @@ func (f *Flags) List(ctx context.Context) ([]View, error) {
 		}
 		for _, key := range state.Set.Keys() {
 			if views[key] == nil {
-				views[key] = &View{Key: key}
+				views[key] = &Overview{Key: key}
 			}
 			views[key].add(state, standings, given)
 		}
 	}
 	for key := range declared {
 		if views[key] == nil {
-			views[key] = &View{Key: key}
+			views[key] = &Overview{Key: key}
 			views[key].describe(declared[key])
 		}
 		views[key].Declared = true
 	}
-	all := make([]View, 0, len(views))
+	all := make([]Overview, 0, len(views))
 	for _, key := range slices.Sorted(maps.Keys(views)) {
 		all = append(all, *views[key])
 	}
 	return f.judged(ctx, all)
 }
 
-func (v *View) add(s *State, standings []Standing, given map[[2]string]map[string]int64) {
+func (v *Overview) add(s *State, standings []Said, given map[[2]string]map[string]int64) {
 	one, _ := s.Set.Flag(v.Key)
 	v.describe(one)
-	c := Cell{Environment: s.Environment, Release: s.Release, Flag: one, Given: given[[2]string{s.Environment, v.Key}], Killed: one.Metadata[flag.MetaKilled] == true}
+	c := Setting{Environment: s.Environment, Release: s.Release, Flag: one, Given: given[[2]string{s.Environment, v.Key}], Killed: one.Metadata[flag.MetaKilled] == true}
 	for _, standing := range standings {
 		if standing.Environment == s.Environment && standing.Flag == v.Key {
-			c.Standing = &standing
+			c.Said = &standing
 		}
 	}
 	v.Environments = append(v.Environments, c)
@@ -117,7 +117,7 @@ func (v *View) add(s *State, standings []Standing, given map[[2]string]map[strin
 
 // describe takes from a flag's metadata what the view has not got yet: the
 // environment nearest to production says it last.
-func (v *View) describe(one flag.Flag) {
+func (v *Overview) describe(one flag.Flag) {
 	text := func(name, before string) string {
 		if s, ok := one.Metadata[name].(string); ok && s != "" {
 			return s
@@ -129,7 +129,7 @@ func (v *View) describe(one flag.Flag) {
 }
 
 // judged adds what somebody should look at.
-func (f *Flags) judged(ctx context.Context, all []View) ([]View, error) {
+func (f *Flags) judged(ctx context.Context, all []Overview) ([]Overview, error) {
 	now := f.o.Now()
 	given, err := f.recent(ctx, dayOf(now)-staleAfter)
 	if err != nil {
@@ -147,7 +147,7 @@ func (f *Flags) judged(ctx context.Context, all []View) ([]View, error) {
 
 // Judge finds what is amiss with a flag. given has the evaluations of the last
 // thirty days, ever those of all time, by environment and flag.
-func Judge(now time.Time, v View, given, ever map[[2]string]map[string]int64) (all []Finding) {
+func Judge(now time.Time, v Overview, given, ever map[[2]string]map[string]int64) (all []Finding) {
 	add := func(environment, kind, format string, args ...any) {
 		all = append(all, Finding{Flag: v.Key, Environment: environment, Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
@@ -178,8 +178,8 @@ func Judge(now time.Time, v View, given, ever map[[2]string]map[string]int64) (a
 }
 
 // old reports whether an environment has said the same of a flag for long.
-func (c Cell) old(now time.Time) bool {
-	return c.Standing != nil && now.Sub(c.Standing.At) > staleAfter*24*time.Hour
+func (c Setting) old(now time.Time) bool {
+	return c.Said != nil && now.Sub(c.Said.At) > staleAfter*24*time.Hour
 }
 
 func missingUpstream(here, upstream map[string]int64) (missing []string) {

@@ -32,8 +32,8 @@ import (
 type Flags interface {
 	Of(scope featureflag.Scope) (*featureflag.State, error)
 	ScopeOfStamp(stamp string) (featureflag.Scope, error)
-	Evaluate(s *featureflag.State, key string, context map[string]any) flag.Result
-	All(s *featureflag.State, context map[string]any) []flag.Result
+	Evaluate(s *featureflag.State, key string, context map[string]any) flag.Evaluation
+	All(s *featureflag.State, context map[string]any) []flag.Evaluation
 }
 
 // Options are what the protocol is served with.
@@ -235,7 +235,7 @@ func (h *handler) single(w http.ResponseWriter, r *http.Request, scope []string,
 
 // evaluated is the answer about all flags.
 type evaluated struct {
-	Flags        []flag.Result  `json:"flags"`
+	Flags        []flag.Evaluation  `json:"flags"`
 	Metadata     map[string]any `json:"metadata,omitempty"`
 	EventStreams []eventStream  `json:"eventStreams,omitempty"`
 }

@@ -163,4 +163,3 @@ func (f *follower) tell() error {
 	}
 	return f.say("id: " + f.seen + "\nevent: message\ndata: " + string(text) + "\n\n")
 }
-
