@@ -356,10 +356,12 @@ func TestAReleaseTravelsToTheLastDevice(t *testing.T) {
 	if p.large() {
 		more = "reconnects+30%"
 	}
-	for name, metadata := range map[string]string{"v4": `simulate: "` + more + `"`, "v5": `simulate: fail-self-test, simulateHardware: gw-200`} {
-		if exposed := p.bad(name, " "+metadata+", simulateEnvironment: live "); exposed > p.live/10 {
-			t.Errorf("%d of %d devices tried %s, though the wave that shows what is wrong with it has a fifth of one stamp's", exposed, p.live, name)
-		}
+	const fifth = "%d of %d devices tried what a wave of a fifth of one stamp's shows"
+	if exposed := p.bad("v4", ` simulate: "`+more+`", simulateEnvironment: live `); exposed > p.live/10 {
+		t.Errorf(fifth, exposed, p.live)
+	}
+	if exposed := p.bad("v5", ` simulate: fail-self-test, simulateHardware: gw-200, simulateEnvironment: live `); exposed > p.live/10 {
+		t.Errorf(fifth, exposed, p.live)
 	}
 	quiet()
 	p.backAfterSuccess("v1")
