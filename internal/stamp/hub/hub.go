@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/slipway/slipway/internal/admission"
@@ -73,6 +74,8 @@ type Parts struct {
 	// Account is given what devices did before it is written down; nil where
 	// nobody counts it.
 	Account func(ctx context.Context, all []device.Activity) error
+	// Metrics is told what the hub does; nil where nobody counts.
+	Metrics prometheus.Registerer
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -86,6 +89,7 @@ type Hub struct {
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
 	ingest    *rate.Limiter // nil where messages are not limited
+	meters    *meters
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
 	mu       sync.RWMutex
@@ -118,7 +122,7 @@ func New(p Parts) *Hub {
 	if limit := p.Limits.MessageRate; limit > 0 {
 		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
 	}
-	return &Hub{
+	h := &Hub{
 		Parts:     p,
 		ingest:    ingest,
 		admission: admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
@@ -131,6 +135,11 @@ func New(p Parts) *Hub {
 		fresh:     map[string]time.Time{},
 		pace:      map[string]*rate.Limiter{},
 	}
+	h.meters = newMeters(p.Metrics, func() float64 { return float64(h.connections()) })
+	p.Queues.Settled = func(outcome command.Outcome, n int64) {
+		h.meters.commands.WithLabelValues(string(outcome)).Add(float64(n))
+	}
+	return h
 }
 
 func (h *Hub) changed(id string) {
@@ -163,7 +172,9 @@ type Arrival struct {
 // Connect lets a device in: authenticated, admitted, an older connection of
 // the same identity cut. problem.Busy and problem.NotReady mean "come back
 // later", anything else "not here".
-func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Session, error) {
+func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (_ *Session, err error) {
+	began := time.Now()
+	defer func() { h.meters.connect(a.Protocol, began, time.Now(), err) }()
 	if in, after := h.admission.Arrive(a.DeviceID, h.isFresh(a.DeviceID), h.Now()); !in {
 		h.throttled.Add(1)
 		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; come back in %s", h.Limits.ConnectRate, after.Round(time.Second)).After(after)
@@ -345,6 +356,13 @@ func (h *Hub) Overlay(d *link.Device) {
 	d.Messages += s.unflushed()
 	since, last := s.since, time.UnixMicro(s.last.Load()).UTC()
 	d.ConnectedAt, d.LastActivity = &since, &last
+}
+
+// connections is how many there are.
+func (h *Hub) connections() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.sessions)
 }
 
 // Counts are what the hub counts.
