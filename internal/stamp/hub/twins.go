@@ -10,6 +10,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -19,6 +20,9 @@ var errOver = problem.New(problem.NotReady, "the session is over")
 // DeviceTwin returns the twin as its device sees it.
 func (h *Hub) DeviceTwin(ctx context.Context, s *Session) (_ []byte, err error) {
 	defer func() { h.meters.twin("get", 0, err) }()
+	if err := h.Operations.Allow(throttle.TwinReads, 1, h.Now()); err != nil {
+		return nil, err
+	}
 	t, err := h.Twins.Get(ctx, s.DeviceID)
 	if err != nil {
 		return nil, err
@@ -32,6 +36,9 @@ func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int
 	began := time.Now()
 	defer func() { h.meters.twin("report", time.Since(began), err) }()
 	now := h.Now()
+	if err := h.Operations.Allow(throttle.TwinUpdates, 1, now); err != nil {
+		return 0, err
+	}
 	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) {
 		if s.over() || !h.live() {
 			return t, errOver
