@@ -109,7 +109,7 @@ func (w *world) value(m *monitor.Monitor, query string) string {
 
 func (w *world) await(query, want string) {
 	w.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); w.value(w.monitor, query) != want; <-time.After(20*time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); w.value(w.monitor, query) != want; <-time.After(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("%s is %q, not %q", query, w.value(w.monitor, query), want)
 		}
@@ -256,7 +256,7 @@ func TestRealPrometheus(t *testing.T) {
 		t.Error(out)
 	}
 	theirs := startPrometheus(t, server.Listener.Addr().String())
-	for deadline := time.Now().Add(60 * time.Second); ; <-time.After(200*time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); ; <-time.After(200 * time.Millisecond) {
 		out, err := exec.CommandContext(t.Context(), "promtool", "query", "instant", theirs, `slipway_hub_messages_total{stamp="eu-1"}`).CombinedOutput()
 		if err == nil && strings.Contains(string(out), "=> 7") {
 			return
