@@ -19,7 +19,7 @@ type Overview struct {
 	RemoveBy     string    `json:"removeBy,omitempty"`
 	Devices      bool      `json:"devices,omitempty" doc:"Its value stands in the twins of devices"`
 	Declared     bool      `json:"declared,omitempty" doc:"Declared beside releases"`
-	Environments []Setting    `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
+	Environments []Setting `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
 	Findings     []Finding `json:"findings,omitempty"`
 }
 
@@ -28,7 +28,7 @@ type Setting struct {
 	Environment string           `json:"environment"`
 	Release     string           `json:"release,omitempty" doc:"The release that defines it there"`
 	Flag        flag.Flag        `json:"flag" doc:"As it is there"`
-	Said    *Said        `json:"said,omitempty" doc:"What the environment says beside the definition"`
+	Said        *Said            `json:"said,omitempty" doc:"What the environment says beside the definition"`
 	Killed      bool             `json:"killed,omitempty"`
 	Given       map[string]int64 `json:"given,omitempty" doc:"Evaluations of the last seven days by variant"`
 }

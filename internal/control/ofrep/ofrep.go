@@ -235,9 +235,9 @@ func (h *handler) single(w http.ResponseWriter, r *http.Request, scope []string,
 
 // evaluated is the answer about all flags.
 type evaluated struct {
-	Flags        []flag.Evaluation  `json:"flags"`
-	Metadata     map[string]any `json:"metadata,omitempty"`
-	EventStreams []eventStream  `json:"eventStreams,omitempty"`
+	Flags        []flag.Evaluation `json:"flags"`
+	Metadata     map[string]any    `json:"metadata,omitempty"`
+	EventStreams []eventStream     `json:"eventStreams,omitempty"`
 }
 
 type eventStream struct {
