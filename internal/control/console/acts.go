@@ -61,8 +61,19 @@ func named(words string) func(url.Values) string {
 	}
 }
 
-// acts are all that people can do about releases in the console.
-var acts = map[string]act{
+// acts are all that people can do in the console and say why.
+var acts = joined(releaseActs, flagActs)
+
+func joined(sets ...map[string]act) map[string]act {
+	all := map[string]act{}
+	for _, set := range sets {
+		maps.Copy(all, set)
+	}
+	return all
+}
+
+// releaseActs are what people can do about releases.
+var releaseActs = map[string]act{
 	"promote": {named("Promote {release} to {environment}"), "It enters once the environment's gates pass and nothing keeps it out. A promotion that waits there is superseded; one that runs is not touched.", "Promote", false, []string{askRelease, askEnvironment}, "reason",
 		func(c *console, ctx context.Context, actor access.Actor, f url.Values) error {
 			_, err := c.Promotions.Start(ctx, actor, f.Get("environment"), f.Get("release"), f.Get("reason"))
@@ -174,7 +185,7 @@ func lifeOf(form url.Values) (time.Duration, error) {
 
 // about are the things an act may be about: what a link to it names, and its
 // form carries on.
-var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver"}
+var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver", "flag", "variant"}
 
 type actView struct {
 	base

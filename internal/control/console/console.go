@@ -155,6 +155,7 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Flags        Flags
 	Logger       *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
@@ -253,6 +254,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /promotions/{id}/live":         c.promotionLive,
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
+		"GET /flags":                        c.flags,
+		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
 		"GET /acts/{act}":                   c.askAct,

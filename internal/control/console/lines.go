@@ -72,6 +72,8 @@ var lines = map[string]place.Line{
 	"GET /rollouts/{id}/live":   place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
 	"GET /releases":             place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /flags":                place.Asking(access.FlagRead, place.Anywhere),
+	"GET /flags/{name}":         place.Asking(access.FlagRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
 	"GET /audit": place.Asking(access.AuditRead, place.Whole),
@@ -95,6 +97,12 @@ var actLines = map[string]place.Line{
 	"skip":           place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"abort":          place.Asking(access.ReleaseStop, place.By(place.Rollout, "rollout")),
 	"halt":           place.Asking(access.ReleaseStop, place.EnvironmentOrEvery("environment")),
+	"kill-flag":      place.Asking(access.FlagKill, place.Environment("environment")),
+	"revive-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
+	"give-flag":      place.Asking(access.FlagWrite, place.Environment("environment")),
+	"disable-flag":   place.Asking(access.FlagWrite, place.Environment("environment")),
+	"enable-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
+	"plain-flag":     place.Asking(access.FlagWrite, place.Environment("environment")),
 	"lift-halt":      place.Asking(access.ReleaseStop, place.By(place.Halt, "halt")),
 }
 

@@ -40,6 +40,12 @@ var done = map[string]struct {
 	"skip":           {[]string{"rollout", "rollout-12", "stamp", "production-eu", "reason", "enough"}, "skip rollout-12 production-eu enough"},
 	"abort":          {[]string{"rollout", "rollout-12", "reason", "no", "leave", "1"}, "abort rollout-12 no true false"},
 	"halt":           {[]string{"environment", "", "reason", "incident", "exempt", "security", "exempt", "rollback"}, "halt  incident [security rollback] 0s"},
+	"kill-flag":      {[]string{"flag", "fast-path", "environment", "test", "reason", "lost"}, "kill test fast-path  lost"},
+	"revive-flag":    {[]string{"flag", "fast-path", "environment", "production", "reason", "mended"}, "revive production fast-path mended"},
+	"give-flag":      {[]string{"flag", "fast-path", "environment", "test", "variant", "on", "reason", "try"}, "flag test fast-path ENABLED on try"},
+	"disable-flag":   {[]string{"flag", "fast-path", "environment", "test", "reason", "off"}, "flag test fast-path DISABLED  off"},
+	"enable-flag":    {[]string{"flag", "fast-path", "environment", "test", "reason", "on"}, "flag test fast-path ENABLED  on"},
+	"plain-flag":     {[]string{"flag", "fast-path", "environment", "production", "reason", "plain"}, "flag production fast-path   plain"},
 	"lift-halt":      {[]string{"halt", "h-1", "reason", "over"}, "lift h-1 over"},
 }
 
