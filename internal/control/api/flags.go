@@ -9,14 +9,14 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-// flagOf names a flag of an environment, in the path.
-type flagOf struct {
+// FlagRef names a flag of an environment, in the path.
+type FlagRef struct {
 	Named
 	Flag string `path:"flag" maxLength:"128"`
 }
 
 type setFlag struct {
-	flagOf
+	FlagRef
 	IfMatch string `header:"If-Match" doc:"ETag that what the environment says must have"`
 	Body    struct {
 		Overlay flag.Overlay `json:"overlay" doc:"What the environment says; nothing leaves the flag as it is defined"`
@@ -25,7 +25,7 @@ type setFlag struct {
 }
 
 type killFlag struct {
-	flagOf
+	FlagRef
 	Body struct {
 		Variant string `json:"variant,omitempty" maxLength:"200" doc:"What everybody gets; default the variant that is off, or false"`
 		Reason  string `json:"reason" minLength:"1" maxLength:"2000"`
@@ -33,14 +33,14 @@ type killFlag struct {
 }
 
 type reviveFlag struct {
-	flagOf
+	FlagRef
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"2000"`
 	}
 }
 
 type evaluateFlag struct {
-	flagOf
+	FlagRef
 	Stamp string `query:"stamp" maxLength:"63" doc:"As that stamp has it, which may run another release"`
 	Body  struct {
 		Context map[string]any `json:"context,omitempty" doc:"Who asks, with a targetingKey"`
