@@ -119,6 +119,13 @@ func (one *part) key() string {
 // first start.
 func (p *planes) begin(one *part) {
 	p.t.Helper()
+	p.launch(one)
+	p.await(one)
+}
+
+// launch starts a process, which need not serve yet.
+func (p *planes) launch(one *part) {
+	p.t.Helper()
 	p.parts[one.key()] = one
 	ready := filepath.Join(p.dir, one.key()+".json")
 	if err := os.Remove(ready); err != nil && !os.IsNotExist(err) {
@@ -143,8 +150,13 @@ func (p *planes) begin(one *part) {
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// await waits until a process that was started serves.
+func (p *planes) await(one *part) {
+	p.t.Helper()
 	eventually(p.t, one.key()+" serves", 30*time.Second, func() bool {
-		text, err := os.ReadFile(ready)
+		text, err := os.ReadFile(filepath.Join(p.dir, one.key()+".json"))
 		return err == nil && json.Unmarshal(text, &one.ready) == nil
 	})
 }

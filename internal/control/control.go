@@ -264,7 +264,6 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)
 }
 

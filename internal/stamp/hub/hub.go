@@ -34,7 +34,7 @@ type Limits struct {
 	TakeoverWindow time.Duration
 	Window         int // telemetry messages of one connection that may wait for the log
 	// MessageRate is how many telemetry messages are taken each second; more
-	// wait. 0 is no limit.
+	// wait, and tenants take turns. 0 is no limit.
 	MessageRate float64
 	// RequestRate and RequestBurst bound the requests of devices that come
 	// without a connection: of one device, and a thousandfold of all.
@@ -85,7 +85,7 @@ type Hub struct {
 	Parts
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
-	ingest    *rate.Limiter // nil where messages are not limited
+	ingest    *tenant.Turns // nil where messages are not limited
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
 	mu       sync.RWMutex
@@ -114,9 +114,9 @@ type takeovers struct {
 
 // New returns a hub without sessions.
 func New(p Parts) *Hub {
-	var ingest *rate.Limiter
+	var ingest *tenant.Turns
 	if limit := p.Limits.MessageRate; limit > 0 {
-		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
+		ingest = tenant.NewTurns(limit, p.Now)
 	}
 	return &Hub{
 		Parts:     p,
