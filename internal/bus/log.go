@@ -100,11 +100,12 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 }
 
 // createStream creates the stream or brings its limits up to date. Servers that
-// come and go may be electing a leader just now.
+// come and go may be electing a leader just now; those that processes keep
+// themselves are as many as there must be once all processes have come.
 func (c *Conn) createStream(ctx context.Context, js jetstream.JetStream, config LogConfig) (jetstream.Stream, error) {
 	for deadline := time.Now().Add(patientLapse); ; {
 		stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
-		if err == nil || !c.elsewhere || !absent(err) || time.Now().After(deadline) {
+		if err == nil || !c.elsewhere || !absent(err) || c.own == nil && time.Now().After(deadline) {
 			return stream, err
 		}
 		select {
@@ -115,11 +116,15 @@ func (c *Conn) createStream(ctx context.Context, js jetstream.JetStream, config 
 	}
 }
 
-// absent reports whether nobody was there to answer a call to JetStream.
+// noPeers is what JetStream answers while too few servers are there for the
+// replicas of a stream.
+const noPeers = 10005
+
+// absent reports whether a call to JetStream failed for want of servers.
 func absent(err error) bool {
 	var refused *jetstream.APIError
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
-		errors.As(err, &refused) && refused.Code == http.StatusServiceUnavailable
+		errors.As(err, &refused) && (refused.Code == http.StatusServiceUnavailable || refused.ErrorCode == noPeers)
 }
 
 func (c *Conn) streamOf(config LogConfig) jetstream.StreamConfig {
