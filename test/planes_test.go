@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -419,8 +420,8 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 	hands[0].check(t, p.installation)
 }
 
-// TestAStandbyFollows kills provisioning while another process stands by: that
-// one serves devices within seconds, by the same records.
+// TestAStandbyFollows kills provisioning and then control while another process
+// of each stands by: that one serves within seconds, by the same records.
 func TestAStandbyFollows(t *testing.T) {
 	t.Parallel()
 	server := sqldbtest.Start(t)
@@ -432,29 +433,66 @@ func TestAStandbyFollows(t *testing.T) {
 		t.Fatal(before, err)
 	}
 	first := p.parts[serve.Provisioning]
-	at, err := sqldb.InSchema(p.database, serve.Provisioning)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", database: at, join: p.joining("provisioning", "token") + "standby: true\n"}
-	killed := make(chan time.Time, 1)
-	go func() {
-		<-time.After(2 * time.Second) // time enough to start, were it not to wait
-		if _, err := os.Stat(filepath.Join(p.dir, second.key()+".json")); err == nil {
-			t.Error("the standby serves beside the first")
-		}
-		at := time.Now()
-		first.kill(t)
-		killed <- at
-	}()
-	p.begin(second)
-	t.Logf("the standby serves %s after the first was killed", time.Since(<-killed).Round(time.Millisecond))
+	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", join: p.joining("provisioning", "token")}
+	p.follow(first, second)
 	p.ready.Provisioning = up.ReadyProvision{Host: second.ready.Host, MQTTS: second.ready.MQTTS, HTTPS: second.ready.HTTPS, IDScope: second.ready.IDScope}
 	if hub, err := p.register("standby-1"); err != nil || hub != before {
 		t.Errorf("a device that was on %s is sent to %q: %v", before, hub, err)
 	}
-	eventually(t, "a new device is assigned", 20*time.Second, func() bool {
-		hub, err := p.register("standby-2")
+	p.assigns("standby-2")
+
+	// Control's address moves to the process that follows.
+	first = p.parts[serve.Control]
+	dir := filepath.Join(p.dir, "control-2")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range control.CopiedFiles {
+		text, err := os.ReadFile(filepath.Join(p.dir, "control", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.follow(first, &part{plane: serve.Control, process: "control-2", address: first.address, ready: first.ready, join: "artifacts: { directory: control/artifacts }\n"})
+	eventually(t, "control reaches the stamp", 30*time.Second, func() bool {
+		_, err := p.run("device", "twin", "standby-1")
+		return err == nil
+	})
+	p.apply("apiVersion: slipway/v1\nkind: Tenant\nmetadata: { name: late }\nspec: {}\n")
+	p.assigns("standby-3")
+}
+
+// follow kills a process while another one stands by, and prints after how long
+// that one serves.
+func (p *planes) follow(first, second *part) {
+	p.t.Helper()
+	at, err := sqldb.InSchema(p.database, first.plane)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	second.database, second.join = at, second.join+"standby: true\n"
+	killed := make(chan time.Time, 1)
+	go func() {
+		<-time.After(2 * time.Second) // time enough to start, were it not to wait
+		if _, err := os.Stat(filepath.Join(p.dir, second.key()+".json")); err == nil {
+			p.t.Error("the standby serves beside the first")
+		}
+		at := time.Now()
+		first.kill(p.t)
+		killed <- at
+	}()
+	p.begin(second)
+	p.t.Logf("the standby of %s serves %s after the first was killed", first.plane, time.Since(<-killed).Round(time.Millisecond))
+}
+
+// assigns waits until a device that was never seen has a stamp.
+func (p *planes) assigns(id string) {
+	p.t.Helper()
+	eventually(p.t, id+" is assigned", 20*time.Second, func() bool {
+		hub, err := p.register(id)
 		return err == nil && hub != ""
 	})
 }

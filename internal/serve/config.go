@@ -196,6 +196,8 @@ func (c *Config) checkPlane() error {
 		return invalid("name", "only a stamp has one")
 	case c.Standby && (c.Plane == Stamp || c.Database == ""):
 		return invalid("standby", "is for control and provisioning on a PostgreSQL database; a stamp may have several processes that all work")
+	case c.Standby && c.Plane == Control && c.Artifacts.Directory == "" && c.Artifacts.S3 == nil:
+		return invalid("artifacts", "is missing: a standby of control has the files of releases from where the first process keeps them, a directory on a file server or s3")
 	case c.Data == "":
 		return invalid("data", "is missing: the directory of everything that must survive a restart")
 	case c.Plane == Stamp && c.Link != (Link{}):

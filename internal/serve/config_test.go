@@ -76,6 +76,7 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		shared + "cluster: { files: f, nats: { listen: \":6222\", servers: [\"a:1\", \"tls://b\", \"c:1\"] } }":                           "cluster.nats.servers[1]: ",
 		shared + "cluster: { files: f, nats: { listen: \"6222\", servers: [\"a:1\"] } }":                                                  "cluster.nats.listen: an address reads",
 		shared + "cluster: { files: f, nats: { listen: \":6222\", credentials: c, servers: [\"one.example.com:1\", \"b:1\", \"c:1\"] } }": "leave out credentials",
+		"plane: control\ndata: d\nhosts: [c]\nstandby: true\ndatabase: postgres://u@h/d\n":                                                "artifacts: is missing: a standby of control",
 		"a: [": "c.yaml:",
 	} {
 		if _, err := read(t, text); !problem.Is(err, problem.Invalid) || !strings.Contains(err.Error(), want) {
