@@ -33,6 +33,7 @@ type planes struct {
 	program  string
 	database string           // URL of PostgreSQL; empty means SQLite
 	parts    map[string]*part // control, provisioning, and stamps by name
+	links    []*cable         // over which stamps reach the others, where those can be cut
 }
 
 // part is one process.
@@ -43,6 +44,7 @@ type part struct {
 	join                 string // lines of its configuration
 	database, program    string // if those are others than the installation's
 	hosts                string // further hosts
+	link                 *cable // over which stamps reach its server of the link; nil is without
 	ready                serve.Ready
 	command              *exec.Cmd
 	log                  bytes.Buffer
@@ -62,6 +64,17 @@ func startPlanes(t *testing.T, database string, stamps ...string) *planes {
 func startPlanesOf(t *testing.T, program, database string, stamps ...string) *planes {
 	t.Helper()
 	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, program: program, database: database, parts: map[string]*part{}}
+	p.start(false, stamps...)
+	return p
+}
+
+// linkPort is where the server of the link listens that is reached over a cable.
+const linkPort = 7422
+
+// start starts the planes; stamps reach the others over cables if they are to.
+func (p *planes) start(cables bool, stamps ...string) {
+	t := p.t
+	t.Helper()
 	net := fmt.Sprintf("127.77.%d.", netNumber.Add(1))
 	t.Cleanup(func() {
 		for name, one := range p.parts {
@@ -72,7 +85,15 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 			}
 		}
 	})
-	p.begin(&part{plane: serve.Control, address: net + "1"})
+	over := func(one *part) *part {
+		if cables {
+			one.link = lay(t, "127.0.0.1:0", fmt.Sprint(one.address, ":", linkPort))
+			one.hosts = ", 127.0.0.1"
+			p.links = append(p.links, one.link)
+		}
+		return one
+	}
+	p.begin(over(&part{plane: serve.Control, address: net + "1"}))
 	control := p.parts[serve.Control].ready
 	p.ready = up.Ready{Console: control.Console, API: control.API, AdminToken: control.AdminToken, CA: control.CA}
 	p.ready.Provisioning = up.ReadyProvision{Host: net + "2"}
@@ -88,7 +109,7 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 		declared += "apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: " + name + " }\nspec: { environment: " + environment + ", region: here }\n---\n"
 	}
 	p.apply(declared)
-	p.begin(&part{plane: serve.Provisioning, address: net + "2", join: p.joining("provisioning", "token")})
+	p.begin(over(&part{plane: serve.Provisioning, address: net + "2", join: p.joining("provisioning", "token")}))
 	dps := p.parts[serve.Provisioning].ready
 	p.ready.Provisioning = up.ReadyProvision{Host: dps.Host, MQTTS: dps.MQTTS, HTTPS: dps.HTTPS, IDScope: dps.IDScope}
 	for i, name := range stamps {
@@ -97,7 +118,6 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 		environment, _, _ := strings.Cut(name, "-")
 		p.ready.Stamps = append(p.ready.Stamps, up.ReadyStamp{Name: name, Environment: environment, Region: "here", Host: r.Host, MQTTS: r.MQTTS, HTTPS: r.HTTPS, AMQPS: r.AMQPS})
 	}
-	return p
 }
 
 // joining are the lines by which a process joins.
@@ -204,7 +224,11 @@ func (one *part) config() string {
 	if linkAt == "" {
 		linkAt, cluster = one.address+":0", one.address+":0"
 	}
-	return text + fmt.Sprintf("listen: { %s }\nlink: { listen: %q, cluster: %q }\n", listen, linkAt, cluster)
+	advertise := ""
+	if one.link != nil {
+		linkAt, advertise = fmt.Sprint(one.address, ":", linkPort), fmt.Sprintf(", advertise: %q", one.link.address)
+	}
+	return text + fmt.Sprintf("listen: { %s }\nlink: { listen: %q, cluster: %q%s }\n", listen, linkAt, cluster, advertise)
 }
 
 // end ends a process and waits for its end.
@@ -298,11 +322,21 @@ func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool
 
 func everyone(string) bool { return true }
 
+// losses is how often devices at work have lost their connection.
+func (l *load) losses() (n int64) {
+	for i := range l.lost {
+		n += l.lost[i].Load()
+	}
+	return n
+}
+
 // TestPlanesStandAlone runs every plane in a process of its own, kills each
 // under load, and sees that nobody else notices and that nothing is lost.
 func TestPlanesStandAlone(t *testing.T) {
 	t.Parallel()
-	startPlanes(t, "", "test-1", "test-2").standAlone(t, func(*load) {})
+	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, program: binary, parts: map[string]*part{}}
+	p.start(true, "test-1", "test-2")
+	p.standAlone(t, func(l *load) { p.partition(t, l) })
 }
 
 // TestPlanesOnPostgreSQLStandAlone is the same with PostgreSQL, which is killed
@@ -335,14 +369,8 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 	}
 	l := p.put(hands)
 	l.progress(t, "every device works", everyone)
-	lost := func() (n int64) {
-		for i := range hands {
-			n += l.lost[i].Load()
-		}
-		return n
-	}
 	for _, name := range []string{serve.Control, serve.Provisioning} {
-		before := lost()
+		before := l.losses()
 		p.end(name, syscall.SIGKILL)
 		l.progress(t, "devices work without "+name, everyone)
 		if name == serve.Control {
@@ -350,7 +378,7 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 		}
 		p.again(name)
 		l.progress(t, "devices work with "+name+" again", everyone)
-		if n := lost(); n != before {
+		if n := l.losses(); n != before {
 			t.Errorf("%d devices lost their connection as %s was killed", n-before, name)
 		}
 		begin := time.Now()
@@ -376,6 +404,56 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 		h.check(t, p.installation)
 	}
 	everyDeviceInOnePlace(t, p.installation, hands)
+}
+
+// partition cuts stamps off control, off provisioning and off both, and cuts
+// each of those off everybody: devices at work notice none of it, and one that is
+// new is assigned when the cut is mended, if not before.
+func (p *planes) partition(t *testing.T, l *load) {
+	t.Helper()
+	cut := func(cables ...*cable) (begin, end func()) {
+		each := func(do func(*cable)) func() {
+			return func() {
+				for _, c := range cables {
+					do(c)
+				}
+			}
+		}
+		return each((*cable).cut), each((*cable).mend)
+	}
+	freeze := func(name string) (begin, end func()) {
+		process := p.parts[name].command.Process
+		send := func(s syscall.Signal) func() {
+			return func() {
+				if err := process.Signal(s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return send(syscall.SIGSTOP), send(syscall.SIGCONT)
+	}
+	for i, one := range []struct {
+		what string
+		of   func() (begin, end func())
+	}{
+		{"stamps cut off control", func() (func(), func()) { return cut(p.links[0]) }},
+		{"stamps cut off provisioning", func() (func(), func()) { return cut(p.links[1]) }},
+		{"stamps cut off both", func() (func(), func()) { return cut(p.links...) }},
+		{"control cut off everybody", func() (func(), func()) { return freeze(serve.Control) }},
+		{"provisioning cut off everybody", func() (func(), func()) { return freeze(serve.Provisioning) }},
+	} {
+		before := l.losses()
+		start, end := one.of()
+		start()
+		l.progress(t, one.what+": devices work", everyone)
+		end()
+		begin := time.Now()
+		p.newcomer(t, fmt.Sprint("parted-", i))
+		t.Logf("%s, and over: a new device works after %s", one.what, time.Since(begin).Round(time.Millisecond))
+		if n := l.losses(); n != before {
+			t.Errorf("%s: %d devices lost their connection", one.what, n-before)
+		}
+	}
 }
 
 // TestARevokedProcessIsOffTheLink revokes a stamp's certificate: people cannot
