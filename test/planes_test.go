@@ -176,7 +176,7 @@ func (p *planes) launch(one *part) {
 // await waits until a process that was started serves.
 func (p *planes) await(one *part) {
 	p.t.Helper()
-	eventually(p.t, one.key()+" serves", 30*time.Second, func() bool {
+	eventually(p.t, one.key()+" serves", 3*time.Minute, func() bool {
 		text, err := os.ReadFile(filepath.Join(p.dir, one.key()+".json"))
 		return err == nil && json.Unmarshal(text, &one.ready) == nil
 	})
