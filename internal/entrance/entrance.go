@@ -37,7 +37,7 @@ type Options struct {
 	// MaxSockets bounds open sockets of all kinds, HTTPS too, of which that may
 	// be half; 0 is as many as the process has descriptors for.
 	MaxSockets int
-	Logger         *slog.Logger
+	Logger     *slog.Logger
 }
 
 // maxHandshakes bounds TLS handshakes under way, so that a herd at the door
@@ -65,8 +65,8 @@ type Entrance struct {
 	Options
 	handshakes chan struct{}
 	places     chan struct{}
-	sockets    sockets // of all kinds
-	web        sockets // of HTTPS
+	sockets    sockets   // of all kinds
+	web        sockets   // of HTTPS
 	opened     chan door // sockets bound and not yet served
 
 	mu    sync.Mutex

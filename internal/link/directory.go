@@ -99,10 +99,10 @@ type Observed struct {
 	Devices   int64     `json:"devices"`
 	Connected int64     `json:"connected"`
 	Sockets   int64     `json:"sockets,omitempty"` // open, of all kinds
-	Messages  uint64    `json:"messages"`  // telemetry accepted since the stamp was created
-	Rate      float64   `json:"rate"`      // telemetry messages per second, over the last seconds
-	Refused   uint64    `json:"refused"`   // connections refused since start
-	Throttled uint64    `json:"throttled"` // connections told to come back later since start
+	Messages  uint64    `json:"messages"`          // telemetry accepted since the stamp was created
+	Rate      float64   `json:"rate"`              // telemetry messages per second, over the last seconds
+	Refused   uint64    `json:"refused"`           // connections refused since start
+	Throttled uint64    `json:"throttled"`         // connections told to come back later since start
 	// Admission is how connections fared at the door since start.
 	Admission   *Admission `json:"admission,omitempty"`
 	OverQuota   uint64     `json:"overQuota"` // telemetry refused since start, as its tenant sent too much
