@@ -38,11 +38,11 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: link problem provisioning/allocation
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
-control/audit: problem sqldb
+control/audit: blob problem seal sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/promotion control/release control/rollout link problem resource
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -52,7 +52,7 @@ control/rollout: control/access control/audit control/gate link problem resource
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
 control/migrations:
 control/release: control/access control/artifact control/audit link problem resource sqldb
-control/signing: control/access control/audit control/release link problem resource sqldb
+control/signing: control/access control/audit control/release link problem resource seal sqldb
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
 provisioning/allocation: link problem
@@ -111,6 +111,7 @@ propertybag: problem
 resource: link problem
 retrylint: problem
 sastoken:
+seal: problem
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
@@ -148,6 +149,7 @@ github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
+golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant

@@ -37,6 +37,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -54,6 +55,8 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
+	// Witnesses keep the checkpoints of the audit log elsewhere.
+	Witnesses []audit.Witness
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus is asked by gates that name none; may be empty.
@@ -88,6 +91,7 @@ type Joining struct {
 // Plane is the control plane.
 type Plane struct {
 	db           *sqldb.DB
+	audit        *audit.Log
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	members      *membership.Membership
@@ -112,7 +116,16 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	}
 	p := &Plane{db: db, logger: o.Logger}
-	log := audit.NewLog(db, time.Now)
+	secret, err := seal.Secret(filepath.Join(o.Dir, "signing.key"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	log, err := audit.Open(ctx, db, secret, time.Now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	log.Witnesses = o.Witnesses
+	p.audit = log
 	people := access.New(db, log, time.Now)
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
@@ -134,7 +147,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.members != nil {
 		p.environments.Revoked = p.members.Revoked
 	}
-	if err := p.releasing(ctx, o, log); err != nil {
+	if err := p.releasing(ctx, o, secret, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
@@ -151,17 +164,13 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 
 // releasing builds what keeps releases, their files and the metadata that is
 // signed of them, and answers stamps that fetch them.
-func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error {
+func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *audit.Log) error {
 	var bucket blob.Bucket = blob.Dir(cmp.Or(o.Artifacts.Dir, filepath.Join(o.Dir, "artifacts")))
 	if o.Artifacts.S3 != nil {
 		var err error
 		if bucket, err = blob.OpenS3(*o.Artifacts.S3, nil); err != nil {
 			return err
 		}
-	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, "signing.key"))
-	if err != nil {
-		return err
 	}
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
 	p.releases = release.New(p.db, p.artifacts, log, time.Now)
@@ -191,10 +200,11 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	})
 }
 
-// How often artifacts and signatures are looked after.
+// How often artifacts, signatures and the audit log are looked after.
 const (
 	tidyEvery  = time.Hour
 	renewEvery = 10 * time.Minute
+	signEvery  = 5 * time.Minute
 )
 
 // repeatedly does something at once and then on every tick; what fails is
@@ -261,6 +271,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},

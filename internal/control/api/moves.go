@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/access"
-	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/link"
 )
 
@@ -82,12 +81,7 @@ type newToken struct {
 	Secret string `json:"token" doc:"Shown once"`
 }
 
-type listAudit struct {
-	Before int64 `query:"before" doc:"Entries older than this sequence"`
-	Limit  int   `query:"limit" minimum:"1" maximum:"1000"`
-}
-
-// admin registers tokens, the audit log and the id scope.
+// admin registers tokens and the id scope.
 func (a *api) admin() {
 	route(a, "GET", "/api/v1/tokens", "listTokens", "API tokens, without their secrets", func(ctx context.Context, _ *nothing) (*body[list[access.Token]], error) {
 		all, err := a.Access.List(ctx)
@@ -102,14 +96,6 @@ func (a *api) admin() {
 	})
 	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *MoveRef) (*nothing, error) {
 		return &nothing{}, a.Access.Revoke(ctx, actorOf(ctx), in.ID)
-	})
-	route(a, "GET", "/api/v1/audit", "listAudit", "Who did what, newest first", func(ctx context.Context, in *listAudit) (*body[list[audit.Entry]], error) {
-		limit := in.Limit
-		if limit == 0 {
-			limit = 100
-		}
-		entries, err := a.Audit.List(ctx, in.Before, limit)
-		return listOf(entries, ""), err
 	})
 	route(a, "GET", "/api/v1/scope", "getScope", "The id scope devices register with", func(ctx context.Context, _ *nothing) (*body[link.Scope], error) {
 		scope, err := a.Fleet.Scope(ctx)

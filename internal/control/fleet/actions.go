@@ -40,7 +40,7 @@ func change[Req, Resp any](ctx context.Context, f *Fleet, actor access.Actor, id
 	if err != nil {
 		return resp, err
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "device/" + id, Detail: detail}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "device/" + id, Detail: detail}, func(*audit.Entry) error {
 		resp, err = stampAsk(ctx, f, stamp, call, req)
 		return err
 	})
@@ -221,7 +221,7 @@ func (f *Fleet) StartMove(ctx context.Context, actor access.Actor, req link.Star
 		object = "stamp/" + cmp.Or(req.Stamp, req.From)
 	}
 	detail := fmt.Sprintf("from %q to %q: %d named, where %q", req.From, cmp.Or(req.Stamp, req.To), len(req.Devices), req.Where)
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: object, Detail: detail}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: object, Detail: detail}, func(*audit.Entry) error {
 		m, err = provisioningAsk(ctx, f, link.MoveStart, req)
 		return err
 	})
@@ -255,7 +255,7 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 	if req.DryRun {
 		return provisioningAsk(ctx, f, link.EnrollmentPut, req)
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name}, func(*audit.Entry) error {
 		stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req)
 		return err
 	})
@@ -269,7 +269,7 @@ func (f *Fleet) Enrollment(ctx context.Context, ref link.EnrollmentRef) (link.En
 
 // SecretsRead records that somebody asked for the keys of an enrolment.
 func (f *Fleet) SecretsRead(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.readKeys", Object: string(ref.Kind) + "/" + ref.Name}, func() error { return nil })
+	return f.audit.Write(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.readKeys", Object: string(ref.Kind) + "/" + ref.Name})
 }
 
 // Enrollments returns a page of enrolments with their keys.
@@ -280,7 +280,7 @@ func (f *Fleet) Enrollments(ctx context.Context, req link.ListEnrollments) (link
 
 // DeleteEnrollment removes an enrolment; devices registered through it stay.
 func (f *Fleet) DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func() error {
+	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func(*audit.Entry) error {
 		_, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref)
 		return err
 	})

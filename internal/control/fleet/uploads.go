@@ -25,7 +25,7 @@ func (f *Fleet) ReadUpload(ctx context.Context, actor access.Actor, stamp, blob 
 	if _, err := f.environments.Stamp(ctx, stamp); err != nil {
 		return err
 	}
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "upload.read", Object: "stamp/" + stamp, Detail: blob}, func() error {
+	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "upload.read", Object: "stamp/" + stamp, Detail: blob}, func(*audit.Entry) error {
 		return bus.Follow(ctx, f.conn, link.StampPeer(stamp), link.UploadRead, link.ReadUpload{Blob: blob}, each)
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -50,13 +51,13 @@ type Options struct {
 // Signing is the repository of signed metadata.
 type Signing struct {
 	Options
-	box box
+	box seal.Box
 }
 
 // Open returns the repository, which is founded the first time. Whatever is
 // about to expire is signed anew.
 func Open(ctx context.Context, o Options) (*Signing, error) {
-	sealed, err := newBox(o.Secret)
+	sealed, err := seal.New(o.Secret)
 	if err != nil {
 		return nil, err
 	}
