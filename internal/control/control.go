@@ -56,7 +56,7 @@ type Options struct {
 	Provisioning string
 	Artifacts    Artifacts
 	// Witnesses keep the checkpoints of the audit log elsewhere.
-	Witnesses []audit.Witness
+	Witnesses Witnesses
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus is asked by gates that name none; may be empty.
@@ -124,7 +124,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
-	log.Witnesses = o.Witnesses
+	if log.Witnesses, err = o.Witnesses.build(o.Guard); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	p.audit = log
 	people := access.New(db, log, time.Now)
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
@@ -172,6 +174,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *au
 			return err
 		}
 	}
+	var err error
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
 	p.releases = release.New(p.db, p.artifacts, log, time.Now)
 	if p.signing, err = signing.Open(ctx, signing.Options{DB: p.db, Audit: log, Releases: p.releases, Environment: p.environments.SpecIn, Secret: secret, Now: time.Now}); err != nil {

@@ -113,7 +113,7 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Tenant); err != nil {
 		return err
 	}
-	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: t.ID, Outcome: audit.Done, Detail: t.Name})
+	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: "token/" + t.ID, Outcome: audit.Done, Detail: t.Name})
 }
 
 // Create makes a token and returns its secret, which nobody can ask for again.
@@ -174,7 +174,7 @@ func (a *Access) Revoke(ctx context.Context, actor Actor, id string) error {
 		if gone == 0 {
 			return problem.New(problem.NotFound, "there is no token %q", id)
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: id, Outcome: audit.Done})
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: "token/" + id, Outcome: audit.Done})
 	})
 }
 
@@ -248,7 +248,7 @@ func (a *Access) Login(ctx context.Context, token, remote string) (cookie string
 			digest(cookie), actor.TokenID, csrf, sqldb.Micros(now), sqldb.Micros(now.Add(sessionLife))); err != nil {
 			return err
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "session.open", Object: actor.TokenID, Outcome: audit.Done, Detail: remote})
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "session.open", Object: "token/" + actor.TokenID, Outcome: audit.Done, Detail: remote})
 	})
 	return cookie, err
 }

@@ -141,6 +141,23 @@ func (l *Log) Around(ctx context.Context, e Entry, ask func(outcome *Entry) erro
 	return failure
 }
 
+// Conclude records what became of the last entry with the same action and
+// object that was asked and has no outcome; without one it is Record. It is for
+// what takes several requests.
+func (l *Log) Conclude(ctx context.Context, tx *sqldb.Tx, e Entry) error {
+	asked, found, err := sqldb.Row(ctx, tx, scanInt, `SELECT a.sequence FROM audit a JOIN audit_payload p ON p.sequence = a.sequence
+		WHERE p.object = ? AND a.action = ? AND a.outcome = ? AND NOT EXISTS (SELECT 1 FROM audit o WHERE o.entry = a.sequence AND o.kind = 'outcome')
+		ORDER BY a.sequence DESC LIMIT 1`, e.Object, e.Action, Asked)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return l.Record(ctx, tx, e)
+	}
+	_, err = l.append(ctx, tx, kindOutcome, asked, e)
+	return err
+}
+
 // cut makes a text one that is kept and exported as it is: not too long, and
 // of whole characters.
 func cut(s string) string {

@@ -3,11 +3,13 @@ package audit
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -21,6 +23,22 @@ type Trust struct {
 	Key string
 	// Checkpoints were seen before: the log has to go on from each of them.
 	Checkpoints []string
+	// Remembered tells the key and the last checkpoint of a log that was
+	// verified before; nil remembers nothing.
+	Remembered func(origin string) (key, checkpoint string, err error)
+}
+
+// of completes what is trusted by what is remembered of a log.
+func (t Trust) of(origin string) (Trust, error) {
+	if t.Remembered == nil {
+		return t, nil
+	}
+	key, checkpoint, err := t.Remembered(origin)
+	if checkpoint != "" && (t.Key == "" || t.Key == key) {
+		t.Checkpoints = append(slices.Clip(t.Checkpoints), checkpoint)
+	}
+	t.Key = cmp.Or(t.Key, key)
+	return t, err
 }
 
 // Finding is what is wrong with an export.
@@ -140,11 +158,14 @@ func (v *verifying) begin(text []byte) error {
 	if err := json.Unmarshal(text, &head); err != nil || head.Format != exportFormat {
 		return problem.New(problem.Invalid, "this is no export of an audit log: its first line must say %q", exportFormat)
 	}
+	var err error
+	if v.trust, err = v.trust.of(head.Origin); err != nil {
+		return err
+	}
 	v.Origin, v.Key, v.KeyTrusted = head.Origin, head.Key, v.trust.Key != ""
 	if v.KeyTrusted {
 		v.Key = v.trust.Key
 	}
-	var err error
 	if v.verifier, err = note.NewVerifier(v.Key); err != nil {
 		return problem.New(problem.Invalid, "the public key cannot be read: %w", err)
 	}

@@ -27,7 +27,7 @@ func (f *Fleet) Policies(ctx context.Context, actor access.Actor, stamp string) 
 		return nil, err
 	}
 	var found link.Policies
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "stamp/" + stamp}, func(*audit.Entry) error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp)}, func(*audit.Entry) error {
 		found, err = stampAsk(ctx, f, stamp, link.PolicyList, link.None{})
 		return err
 	})
@@ -45,7 +45,7 @@ func (f *Fleet) RotatePolicy(ctx context.Context, actor access.Actor, stamp, pol
 		return Policy{}, err
 	}
 	var p link.Policy
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "stamp/" + stamp, Detail: policy + " " + key}, func(*audit.Entry) error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp), Detail: policy + " " + key}, func(*audit.Entry) error {
 		p, err = stampAsk(ctx, f, stamp, link.PolicyRotate, link.RotatePolicy{Name: policy, Key: key})
 		return err
 	})

@@ -39,7 +39,7 @@ func (f *Fleet) SetUpdateGateway(ctx context.Context, actor access.Actor, stamp 
 	if req.On {
 		action = "updateGateway.on"
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Detail: req.Tenant}, func(*audit.Entry) error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp), Detail: req.Tenant}, func(*audit.Entry) error {
 		g, err = stampAsk(ctx, f, stamp, link.UpdateGatewaySet, req)
 		return err
 	})

@@ -71,8 +71,8 @@ func Open(ctx context.Context, o Options) (*Signing, error) {
 // slipway is who signs what nobody asked for.
 const slipway = "slipway"
 
-func (s *Signing) record(ctx context.Context, tx *sqldb.Tx, actor, action, object, detail string) error {
-	return s.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: object, Outcome: audit.Done, Detail: detail})
+func (s *Signing) record(ctx context.Context, tx *sqldb.Tx, actor, action, object, environment, detail string) error {
+	return s.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: object, Environment: environment, Outcome: audit.Done, Detail: detail})
 }
 
 // Admit lets a release into an environment: its role is to name the release's
@@ -92,7 +92,7 @@ func (s *Signing) Admit(ctx context.Context, tx *sqldb.Tx, environment, name str
 	if err := s.Releases.Promoted(ctx, tx, name); err != nil {
 		return err
 	}
-	if err := s.record(ctx, tx, slipway, "signing.admit", environment+"/"+name, ""); err != nil {
+	if err := s.record(ctx, tx, slipway, "signing.admit", "release/"+name, environment, ""); err != nil {
 		return err
 	}
 	return s.Settle(ctx, tx, environment)
@@ -105,7 +105,7 @@ func (s *Signing) Withdraw(ctx context.Context, tx *sqldb.Tx, environment, name 
 	if err != nil || n == 0 {
 		return err
 	}
-	if err := s.record(ctx, tx, slipway, "signing.withdraw", environment+"/"+name, ""); err != nil {
+	if err := s.record(ctx, tx, slipway, "signing.withdraw", "release/"+name, environment, ""); err != nil {
 		return err
 	}
 	return s.Settle(ctx, tx, environment)
@@ -226,7 +226,7 @@ func (s *Signing) Rotate(ctx context.Context, actor access.Actor, role string) e
 		if err := r.rotate(role); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, actor.Name, "signing.rotate", role, "")
+		return s.record(ctx, tx, actor.Name, "signing.rotate", "role/"+role, "", "")
 	})
 }
 
