@@ -3,6 +3,7 @@ package serve
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 )
 
 // The planes a process can be of.
@@ -51,6 +53,8 @@ type Config struct {
 	Networks []string `json:"networks,omitempty"`
 	// Prometheus is the URL of what control's gates ask that name none.
 	Prometheus string `json:"prometheus,omitempty"`
+	// Metrics bounds what control keeps of what all planes count.
+	Metrics Metrics `json:"metrics,omitzero"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
@@ -60,6 +64,9 @@ type Config struct {
 	Audit Audit `json:"audit,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
+	// Operations are how many operations of each kind a stamp takes a second; 0 is
+	// no limit, and what is left out is as usual.
+	Operations throttle.Rates `json:"operations,omitempty"`
 	// UpdateClients are those of a stamp that speak hawkBit's protocol.
 	UpdateClients UpdateClients `json:"updateClients,omitzero"`
 	// Cluster makes the process one of several that are one stamp.
@@ -121,6 +128,13 @@ type NATS struct {
 	CA          string   `json:"ca,omitempty"`          // PEM file of the servers' authority, if that is not a public one
 	Certificate string   `json:"certificate,omitempty"` // PEM files by which the servers know the process
 	Key         string   `json:"key,omitempty"`
+}
+
+// Metrics bounds what control keeps of what all planes count, where it is not a
+// Prometheus elsewhere that does.
+type Metrics struct {
+	Days  float64 `json:"days,omitempty"`  // how long; 0 is 15
+	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -207,6 +221,8 @@ func (c *Config) checkPlane() error {
 		return invalid("listen.http", "only control serves people")
 	case c.Plane != Stamp && c.Limits != (link.StampLimits{}):
 		return invalid("limits", "only a stamp has them")
+	case c.Plane != Stamp && len(c.Operations) > 0:
+		return invalid("operations", "only a stamp has them")
 	case c.Plane != Stamp && !reflect.DeepEqual(c.UpdateClients, UpdateClients{}):
 		return invalid("updateClients", "only a stamp has them")
 	case c.UpdateClients.PollSeconds < 0 || c.UpdateClients.PollSeconds > maxPoll:
@@ -311,6 +327,10 @@ func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
+	case c.Metrics != (Metrics{}) && (c.Plane != Control || c.Prometheus != ""):
+		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
+	case c.Metrics.Days < 0 || c.Metrics.Days > 3660 || c.Metrics.Bytes < 0:
+		return invalid("metrics", "days is a number up to 3660 and bytes one from 0; 0 is as usual")
 	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
 		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
@@ -482,10 +502,28 @@ func (c *Config) checkLimits() error {
 	case l.TelemetryHours < 0 || l.TelemetryHours != 0 && l.TelemetryHours < 1:
 		return invalid("limits.telemetryHours", "must be 1 or more")
 	}
+	if err := c.checkOperations(); err != nil {
+		return err
+	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())
+	return nil
+}
+
+func (c *Config) checkOperations() error {
+	for kind, perSecond := range c.Operations {
+		switch field := "operations." + string(kind); {
+		case !throttle.Known(kind):
+			return invalid(field, "is no kind of operation; there are %v", throttle.Kinds())
+		case perSecond < 0:
+			return invalid(field, "must not be negative")
+		}
+	}
+	operations := maps.Clone(throttle.Default)
+	maps.Copy(operations, c.Operations)
+	c.Operations = operations
 	return nil
 }
 
