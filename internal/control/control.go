@@ -86,6 +86,13 @@ type Artifacts struct {
 // ArtifactLimits bound the files of releases.
 type ArtifactLimits = artifact.Limits
 
+// signingKey encrypts the keys that sign, which are in the database.
+const signingKey = "signing.key"
+
+// CopiedFiles are what a process that is to follow another one on the same
+// database must have of its data directory.
+var CopiedFiles = []string{"ca.pem", "ca-key.pem", signingKey}
+
 // Joining is what membership needs to know of the installation and of this
 // process.
 type Joining struct {
@@ -130,7 +137,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
-	secret, err := seal.Secret(filepath.Join(o.Dir, "signing.key"))
+	secret, err := seal.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
@@ -310,7 +317,6 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)
 }
 

@@ -309,6 +309,9 @@ func (s *Stamp) openTogether(ctx context.Context, o Options) (err error) {
 	}
 	nats := o.Together.NATS
 	nats.Namespace, nats.Process, nats.Logger, nats.Gap = "slipway-"+o.Name, o.Name+"/"+o.Together.Process, s.logger, s.gapped
+	if nats.Own != nil {
+		nats.Own.MaxStore = ampleStore
+	}
 	if s.own, err = bus.Join(ctx, nats); err != nil {
 		return err
 	}
