@@ -84,6 +84,7 @@ func New(o Options) http.Handler {
 	a.moves()
 	a.admin()
 	a.auditLog()
+	a.people()
 	a.policies()
 	a.updateClients()
 	a.uploads()
