@@ -101,6 +101,7 @@ var lines = map[string]place.Line{
 	"getRelease":            place.Asking(access.ReleaseRead, place.Anywhere),
 	"deleteRelease":         place.Asking(access.ReleaseWrite, place.Anywhere),
 	"listComponents":        place.Asking(access.ReleaseRead, place.Anywhere),
+	"listFindings":          place.Asking(access.ReleaseRead, place.Anywhere),
 	"diffReleases":          place.Asking(access.ReleaseRead, place.Anywhere),
 	"listVerifications":     place.Asking(access.ReleaseRead, place.Anywhere),
 	"uploadTestResults":     place.Asking(access.ReleaseTest, place.Environment("environment")),

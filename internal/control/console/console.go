@@ -144,6 +144,7 @@ type Gates interface {
 	Halt(ctx context.Context, actor access.Actor, h gate.Halt, life time.Duration) (gate.Halt, error)
 	Lift(ctx context.Context, actor access.Actor, id, reason string) (gate.Halt, error)
 	History(ctx context.Context, promotion string) ([]gate.Result, error)
+	Vulnerable(ctx context.Context, release string) ([]gate.Finding, error)
 }
 
 // Options are the subjects the console shows.
