@@ -30,7 +30,7 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/featureflag flag
+cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/featureflag flag
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/featureflag flag
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
@@ -38,11 +38,11 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics control/featureflag control/ofrep flag
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics control/featureflag control/ofrep flag
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/featureflag control/ofrep flag
 control/artifact: blob control/access control/audit link problem sqldb
-control/audit: problem sqldb
+control/audit: blob problem seal sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/featureflag flag
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -56,7 +56,7 @@ control/ofrep: control/featureflag flag problem tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb flag
-control/signing: control/access control/audit control/release link problem resource sqldb
+control/signing: control/access control/audit control/release link problem resource seal sqldb
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics
 provisioning/allocation: link problem
@@ -120,6 +120,7 @@ propertybag: problem
 resource: link problem flag
 retrylint: problem
 sastoken:
+seal: problem
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
@@ -136,7 +137,7 @@ github.com/goccy/go-yaml: cli resource
 github.com/diegoholiveira/jsonlogic/v3: flag
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
-github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
+github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: blob stamp/endpoint
@@ -159,8 +160,9 @@ github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
-github.com/twmb/murmur3: flag
 golang.org/x/mod/semver: control/gate flag
+golang.org/x/mod/sumdb: control/audit
+github.com/twmb/murmur3: flag
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
