@@ -450,6 +450,9 @@ func (p *planes) partition(t *testing.T, l *load) {
 		for over := time.Now().Add(one.long); time.Now().Before(over); {
 			l.progress(t, one.what+": devices work", everyone)
 		}
+		if _, err := p.run("device", "twin", l.hands[0].id); one.long == noticed && err == nil {
+			t.Errorf("%s: control reaches them", one.what)
+		}
 		end()
 		begin := time.Now()
 		p.newcomer(t, fmt.Sprint("parted-", i))
