@@ -129,7 +129,7 @@ func (f *Flags) Put(ctx context.Context, actor access.Actor, name string, spec f
 			name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
 			return err
 		}
-		return f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.put", Object: name, Outcome: audit.Done, Detail: string(text)})
+		return f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.put", Object: "flag/" + name, Outcome: audit.Done, Detail: string(text)})
 	})
 	if err == errDry {
 		return stored, nil
@@ -173,7 +173,7 @@ func (f *Flags) Delete(ctx context.Context, actor access.Actor, name, ifMatch st
 		if _, err := tx.Exec(ctx, "DELETE FROM flag WHERE name = ?", name); err != nil {
 			return err
 		}
-		return f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.delete", Object: name, Outcome: audit.Done})
+		return f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.delete", Object: "flag/" + name, Outcome: audit.Done})
 	})
 	return f.settled(ctx, err)
 }

@@ -163,8 +163,8 @@ func TestFlagsFollowReleases(t *testing.T) {
 	if version() == first {
 		t.Error("an overlay, even an empty one, is part of the version")
 	}
-	entries, err := w.log.List(t.Context(), 0, 10)
-	if err != nil || len(entries) != 2 || entries[0].Action != "flag.revive" || entries[1].Object != "production/fast" {
+	entries, err := w.log.List(t.Context(), "auditor", audit.Filter{Limit: 10})
+	if err != nil || len(entries) != 2 || entries[0].Action != "flag.revive" || entries[1].Object != "flag/fast" {
 		t.Errorf("%+v, %v", entries, err)
 	}
 }
@@ -230,7 +230,7 @@ func TestWhatIsSaidOfFlagsIsChecked(t *testing.T) {
 			t.Errorf("%s: %v at %q", name, err, problem.Of(err).Field)
 		}
 	}
-	entries, err := w.log.List(t.Context(), 0, 10)
+	entries, err := w.log.List(t.Context(), "auditor", audit.Filter{Limit: 10})
 	if err != nil || len(entries) != 1 {
 		t.Errorf("%+v, %v", entries, err)
 	}

@@ -182,7 +182,7 @@ func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, actio
 		s.Environment, s.Flag, string(old), string(fresh), s.By, s.Reason, sqldb.Micros(s.At)); err != nil {
 		return s, err
 	}
-	return s, f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: e.Environment + "/" + e.Flag, Outcome: audit.Done, Detail: string(fresh) + ": " + e.Reason})
+	return s, f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "flag/" + e.Flag, Environment: e.Environment, Reason: e.Reason, Outcome: audit.Done, Detail: string(fresh)})
 }
 
 // History returns what environments said of a flag, newest first.
