@@ -95,6 +95,7 @@ var mutations = []mutation{
 	{id: "deleteAccount", path: "accounts/robot"},
 	{id: "createToken", path: "tokens", body: `{"name":"short"}`, keep: [2]string{"short", "id"}},
 	{id: "revokeToken", path: "tokens/{short}"},
+	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
 
