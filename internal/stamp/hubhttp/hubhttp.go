@@ -156,6 +156,23 @@ func (rt route) kind() throttle.Kind {
 	return throttle.Registry
 }
 
+// checkIDs refuses ids that hold what stands between the two of a module.
+func (rt route) checkIDs(args []string) error {
+	if len(args) == 0 || rt.pattern[0] != "devices" && rt.pattern[0] != "twins" {
+		return nil
+	}
+	ids := args[:1]
+	if len(rt.pattern) > 3 && rt.pattern[2] == "modules" {
+		ids = args[:2]
+	}
+	for _, id := range ids {
+		if strings.Contains(id, "/") {
+			return problem.New(problem.Invalid, "an id has no slash, unlike %q", id).At("deviceId")
+		}
+	}
+	return nil
+}
+
 // segmentsOf takes a path apart as it was sent, so that ids may hold anything
 // that is percent-encoded.
 func segmentsOf(escaped string) ([]string, error) {
@@ -230,6 +247,9 @@ func (e *Edge) serve(r *http.Request) (answer, error) {
 	}
 	rt, args, err := e.find(r.Method, segments)
 	if err != nil {
+		return answer{}, err
+	}
+	if err := rt.checkIDs(args); err != nil {
 		return answer{}, err
 	}
 	c := &call{ctx: r.Context(), r: r, args: args}
