@@ -311,7 +311,9 @@ func TestMQTTWillsAndSilence(t *testing.T) {
 		t.Errorf("MQTT-3.3.1-9: what was not kept came as %x %q", first, body)
 	}
 	page, err := in.api.Log(t.Context(), c.id, client.Messages, client.LogOptions{})
-	if err != nil || !slices.ContainsFunc(page.Items, func(m link.LogRecord) bool { return m.Properties["mqtt-retain"] == "true" && m.Properties["line"] == "7" }) {
+	if err != nil || !slices.ContainsFunc(page.Items, func(m link.LogRecord) bool {
+		return m.Properties["mqtt-retain"] == "true" && m.Properties["line"] == "7"
+	}) {
 		t.Errorf("(deviation) RETAIN is a property: %+v, %v", page.Items, err)
 	}
 	eventually(t, "MQTT-3.1.2-10: no will of the one that disconnected, but of the one that broke off", 10*time.Second, func() bool {

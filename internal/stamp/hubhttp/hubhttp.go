@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,11 +143,11 @@ func (rt route) kind() throttle.Kind {
 		return ""
 	case first == "devices" && last == "commands", first == "messages":
 		return throttle.Messages
-	case last == "methods":
+	case last == "methods", first == "digitaltwins" && rt.method == http.MethodPost:
 		return throttle.Methods
-	case first == "twins" && rt.method == http.MethodGet:
+	case (first == "twins" || first == "digitaltwins") && rt.method == http.MethodGet:
 		return throttle.TwinReads
-	case first == "twins":
+	case first == "twins" || first == "digitaltwins":
 		return throttle.TwinUpdates
 	case first == "jobs":
 		return throttle.Jobs
@@ -158,7 +159,7 @@ func (rt route) kind() throttle.Kind {
 
 // checkIDs refuses ids that hold what stands between the two of a module.
 func (rt route) checkIDs(args []string) error {
-	if len(args) == 0 || rt.pattern[0] != "devices" && rt.pattern[0] != "twins" {
+	if len(args) == 0 || !slices.Contains([]string{"devices", "twins", "digitaltwins"}, rt.pattern[0]) {
 		return nil
 	}
 	ids := args[:1]
