@@ -212,6 +212,13 @@ func TestPreconditionsAndRefusalsAsSDKsReadThem(t *testing.T) {
 		b.must("PUT", "/devices/d", body, "If-Match", any)
 		b.must("PATCH", "/twins/d", `{"tags":{"a":1}}`, "If-Match", any)
 	}
+	// What a change does not name of the credentials stays.
+	b.must("PUT", "/devices/x509", `{"authentication":{"type":"selfSigned","x509Thumbprint":{"primaryThumbprint":"`+strings.Repeat("AB", 20)+`"}}}`)
+	after := b.must("PUT", "/devices/x509", `{"status":"disabled","statusReason":"größer"}`, "If-Match", "*")
+	kept := after["authentication"].(map[string]any)
+	if kept["type"] != "selfSigned" || kept["x509Thumbprint"].(map[string]any)["primaryThumbprint"] != strings.Repeat("AB", 20) || after["status"] != "disabled" || after["statusReason"] != "größer" {
+		t.Errorf("a change of the status alone made it %v", after)
+	}
 	for what, c := range map[string]struct {
 		method, path, body, ifMatch string
 		code                        int

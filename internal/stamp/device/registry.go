@@ -166,9 +166,6 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 	if spec.Status == "" {
 		spec.Status = Enabled
 	}
-	if err := spec.check(); err != nil {
-		return before, after, err
-	}
 	err = ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if before, err = readEntry(ctx, tx, spec.ID); err != nil {
 			return err
@@ -178,6 +175,9 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 		}
 		wanted := spec
 		wanted.Auth = keepKeys(spec.Auth, before.Auth)
+		if err := wanted.check(); err != nil {
+			return err
+		}
 		if err := wanted.checkScopes(ctx, tx); err != nil {
 			return err
 		}
@@ -192,6 +192,9 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 
 // keepKeys lets a change that names no credentials leave them as they are.
 func keepKeys(wanted, present link.Auth) link.Auth {
+	if wanted.Type == "" {
+		return present
+	}
 	if wanted.Type != present.Type {
 		return withKeys(wanted)
 	}
