@@ -82,6 +82,7 @@ func New(o Options) http.Handler {
 	a.logs()
 	a.moves()
 	a.admin()
+	a.people()
 	a.policies()
 	a.updateClients()
 	a.uploads()
