@@ -309,11 +309,11 @@ async function digitalTwins() {
   for (const name of ['reboot', 'thermostat1*report']) device.onDeviceMethod(name, (request, response) => response.send(202, { asked: request.payload }));
   await calls.run('DigitalTwinClient.invokeCommand', async () => {
     const r = await twins.invokeCommand('pnp-1', 'reboot', { in: 3 }, { connectTimeoutInSeconds: 10, responseTimeoutInSeconds: 20 });
-    assert.deepStrictEqual([r.asked, Number(r.xMsCommandStatuscode)], [{ in: 3 }, 202], JSON.stringify(r));
+    assert.deepStrictEqual([r.body.asked, Number(r.xMsCommandStatuscode)], [{ in: 3 }, 202], JSON.stringify(r));
   });
   await calls.run('DigitalTwinClient.invokeComponentCommand', async () => {
     const r = await twins.invokeComponentCommand('pnp-1', 'thermostat1', 'report', '2026-01-01', { connectTimeoutInSeconds: 10, responseTimeoutInSeconds: 20 });
-    assert.strictEqual(r.asked, '2026-01-01');
+    assert.strictEqual(r.body.asked, '2026-01-01');
   });
   await device.close();
 }
