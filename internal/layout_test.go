@@ -30,7 +30,7 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
+cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
@@ -38,11 +38,11 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
-control/audit: problem sqldb
+control/audit: blob problem seal sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -54,7 +54,7 @@ control/gate: control/access control/audit control/fleet control/release link ou
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
-control/signing: control/access control/audit control/release link problem resource sqldb
+control/signing: control/access control/audit control/release link problem resource seal sqldb
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics
 provisioning/allocation: link problem
@@ -116,6 +116,7 @@ propertybag: problem
 resource: link problem
 retrylint: problem
 sastoken:
+seal: problem
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
@@ -131,7 +132,7 @@ github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
-github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
+github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: blob stamp/endpoint
@@ -155,6 +156,7 @@ github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
+golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/time/rate: control/access provisioning/dpsservice provisioning/registration stamp/hub stamp/tenant stamp/throttle
