@@ -468,15 +468,6 @@ func (c *Config) checkCluster() error {
 	case (cluster.NATS.Certificate == "") != (cluster.NATS.Key == ""):
 		return invalid("cluster.nats", "certificate and key go together")
 	}
-	if err := cluster.NATS.checkServers(c.Hosts); err != nil {
-		return err
-	}
-	if cluster.NATS.Replicas == 0 {
-		cluster.NATS.Replicas = 1
-		if len(cluster.NATS.Servers) >= usualReplicas {
-			cluster.NATS.Replicas = usualReplicas
-		}
-	}
 	if cluster.Process == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -487,11 +478,21 @@ func (c *Config) checkCluster() error {
 	if resource.CheckName(resource.KindStamp, cluster.Process) != nil {
 		return invalid("cluster.process", "must be 1 to 63 of a-z, 0-9 and '-', not %q", cluster.Process)
 	}
+	if err := c.checkServers(); err != nil {
+		return err
+	}
+	if cluster.NATS.Replicas == 0 {
+		cluster.NATS.Replicas = 1
+		if len(cluster.NATS.Servers) >= usualReplicas {
+			cluster.NATS.Replicas = usualReplicas
+		}
+	}
 	return nil
 }
 
 // checkServers holds the servers of a stamp's log against how they are reached.
-func (n *NATS) checkServers(hosts []string) error {
+func (c *Config) checkServers() error {
+	n := &c.Cluster.NATS
 	if n.Listen == "" {
 		for i, at := range n.Servers {
 			if err := bus.CheckServer(at); err != nil {
@@ -508,13 +509,20 @@ func (n *NATS) checkServers(hosts []string) error {
 			return err
 		}
 	}
+	own := n.of(c.Hosts)
+	if len(own) == 0 { // pods of one configuration know each other by their names
+		if own = n.named(c.Cluster.Process); len(own) == 1 {
+			host, _, _ := net.SplitHostPort(own[0])
+			c.Hosts = append(c.Hosts, host)
+		}
+	}
 	switch {
 	case n.Credentials != "" || n.CA != "" || n.Certificate != "":
 		return invalid("cluster.nats", "the processes' own servers know each other by the certificates with which they joined; leave out credentials, ca, certificate and key")
 	case len(n.Servers) != 3 && len(n.Servers) != 5:
 		return invalid("cluster.nats.servers", "with listen, names the servers of all processes that keep one, which must be 3 or 5, not %d", len(n.Servers))
-	case len(n.of(hosts)) != 1:
-		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s), not %d times", strings.Join(hosts, ", "), len(n.of(hosts)))
+	case len(own) != 1:
+		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s) or by a name that begins with %s, not %d times", strings.Join(c.Hosts, ", "), c.Cluster.Process, len(own))
 	}
 	return nil
 }
@@ -523,6 +531,17 @@ func (n *NATS) checkServers(hosts []string) error {
 func (n *NATS) of(hosts []string) (own []string) {
 	for _, at := range n.Servers {
 		if host, _, err := net.SplitHostPort(at); err == nil && slices.Contains(hosts, host) {
+			own = append(own, at)
+		}
+	}
+	return own
+}
+
+// named are those servers that are on a host of a process's name, in whatever
+// domain.
+func (n *NATS) named(process string) (own []string) {
+	for _, at := range n.Servers {
+		if label, _, _ := strings.Cut(at, "."); label == process {
 			own = append(own, at)
 		}
 	}
