@@ -165,7 +165,7 @@ golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
+golang.org/x/time/rate: control/access provisioning/dpsservice provisioning/registration stamp/hub stamp/tenant stamp/throttle
 html/template: control/console
 modernc.org/sqlite: sqldb
 `
