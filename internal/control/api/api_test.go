@@ -172,7 +172,8 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 			}
 			target := strings.NewReplacer("{id}", "x", "{name}", "x", "{method}", "x").Replace(path)
 			for name, header := range map[string]string{"no token": "", "a wrong one": "Bearer slp_wrong", "another scheme": "Basic eDp5"} {
-				status, body, _ := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				status, body, answered := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				guarded(t, method+" "+path, answered)
 				if status != http.StatusUnauthorized && status != http.StatusTooManyRequests || !strings.Contains(body, "urn:slipway:problem:") {
 					t.Errorf("%s %s with %s: %d %s", method, path, name, status, body)
 				}
@@ -181,6 +182,15 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 	}
 	if routes < 30 {
 		t.Errorf("only %d routes are described", routes)
+	}
+}
+
+// guarded checks that an answer cannot be framed, sniffed or kept, and can be
+// looked up in the audit log.
+func guarded(t *testing.T, what string, h http.Header) {
+	t.Helper()
+	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; frame-ancestors 'none'") || h.Get("X-Request-Id") == "" {
+		t.Errorf("%s answers with %v", what, h)
 	}
 }
 
