@@ -20,9 +20,22 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
+// Kind is what sort of actor somebody is.
+type Kind string
+
+// The kinds of actors.
+const (
+	Human   Kind = "person"
+	Service Kind = "service" // a program of ours or of a customer
+	Agent   Kind = "agent"   // a program that decides by itself what to do
+	Bearer  Kind = "token"   // a token that belongs to nobody
+)
+
 // Actor is who asks.
 type Actor struct {
-	Name    string // of the token
+	Name    string // as it is recorded: of the person, the service, or the token
+	Kind    Kind
+	Person  string // who answers for it: itself, or a program's sponsor
 	TokenID string
 	Tenant  string // whose devices alone it sees; empty sees everything
 }

@@ -12,7 +12,7 @@ import (
 // Covering finds a grant by which somebody may do something to a target in an
 // environment at this moment.
 func (gs *Grants) Covering(ctx context.Context, actor access.Actor, environment, permission string, t Target) (g Grant, found bool, err error) {
-	person := partyOf(actor).Person
+	person := PartyOf(actor).Person
 	if person == "" {
 		return g, false, nil
 	}

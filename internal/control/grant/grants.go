@@ -54,9 +54,18 @@ func New(o Options) *Grants { return &Grants{o: o, used: map[use]uses{}} }
 
 func (gs *Grants) now() time.Time { return gs.o.Now().UTC().Truncate(time.Microsecond) }
 
-// partyOf is who an actor is, for whom a token or a session was only the way
-// to come here.
-func partyOf(a access.Actor) Party { return Party{Person: a.Name, Name: a.Name} }
+// PartyOf is who an actor is, for whom a token or a session was only the way
+// to come here. A program is not the person who answers for it, and a token
+// that belongs to nobody is no person at all.
+func PartyOf(a access.Actor) Party {
+	switch a.Kind {
+	case access.Human:
+		return Party{Person: a.Person, Name: a.Name}
+	case access.Service, access.Agent:
+		return Party{Person: string(a.Kind) + ":" + a.Name, Name: a.Name, Program: true, Sponsor: a.Person}
+	}
+	return Party{Name: a.Name}
+}
 
 // facts are what a grant goes by, of what is stored.
 func (gs *Grants) facts(ctx context.Context, q sqldb.Querier, environment string) (Facts, *failure, error) {
@@ -129,7 +138,7 @@ func (gs *Grants) Ask(ctx context.Context, actor access.Actor, a Asking) (g Gran
 		action = "grant.draft"
 	}
 	err = gs.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		by := partyOf(actor)
+		by := PartyOf(actor)
 		of := by
 		if a.Person != "" && a.Person != by.Person {
 			if of, err = gs.o.People.Party(ctx, tx, a.Person); err != nil {
@@ -177,7 +186,7 @@ func (gs *Grants) BreakGlass(ctx context.Context, actor access.Actor, environmen
 		if err != nil {
 			return err
 		}
-		if g, err = BreakGlass(r, partyOf(actor), f); err != nil || failed.err != nil {
+		if g, err = BreakGlass(r, PartyOf(actor), f); err != nil || failed.err != nil {
 			return firstOf(failed.err, err)
 		}
 		g.Environment = environment
@@ -197,7 +206,7 @@ func (gs *Grants) Say(ctx context.Context, actor access.Actor, id string, w Word
 			return g, err
 		}
 	}
-	w.By = partyOf(actor)
+	w.By = PartyOf(actor)
 	var refused error
 	err = gs.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		r, err := read(ctx, tx, id)
