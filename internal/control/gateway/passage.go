@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -102,10 +101,9 @@ type passage struct {
 	body   *tee
 	answer *answer
 
-	mu      sync.Mutex
-	session string // that records it
-	letGo   []context.CancelFunc
-	grants  []string
+	mu       sync.Mutex
+	sessions map[string]string // that record it, by grant
+	letGo    []context.CancelFunc
 }
 
 // pass records a request before anything of it is done, and has it end when
@@ -113,31 +111,29 @@ type passage struct {
 func (p *passage) pass(actor access.Actor, given grant.Grant) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, id := range p.grants {
-		if id == given.ID {
-			return nil
-		}
+	if p.sessions[given.ID] != "" {
+		return nil
 	}
-	if p.session == "" {
-		text, err := p.asked()
-		if err != nil {
-			return err
-		}
-		if p.session, err = p.g.record(p.r.Context(), p.way, actor, given, text); err != nil {
-			return err
-		}
-		p.g.enter(p.session)
-		p.answer.sum = sha256.New()
+	text, err := p.asked()
+	if err != nil {
+		return err
 	}
-	p.grants = append(p.grants, given.ID)
+	id, err := p.g.record(p.r.Context(), p.way, actor, given, text)
+	if err != nil {
+		return err
+	}
+	if p.sessions == nil {
+		p.sessions, p.answer.sum = map[string]string{}, sha256.New()
+	}
+	p.sessions[given.ID] = id
+	p.g.enter(id)
 	held, letGo := p.g.o.Grants.Hold(p.r.Context(), given.ID)
 	p.letGo = append(p.letGo, letGo)
-	go func() {
-		<-held.Done()
+	context.AfterFunc(held, func() {
 		if over := grant.Over(held); over != nil {
 			p.cut(over)
 		}
-	}()
+	})
 	return nil
 }
 
@@ -174,20 +170,19 @@ func digestOf(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// end records what came back. It is all that may be recorded after it left: the
-// answer to a stream, and how long it was.
+// end records what came back.
 func (p *passage) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, letGo := range p.letGo {
 		letGo()
 	}
-	if p.session == "" {
-		return
-	}
-	defer p.g.leave(p.session)
-	if err := p.g.write(p.r.Context(), p.session, Out, p.answer.told(context.Cause(p.r.Context()))); err != nil && !errors.Is(err, errClosed) {
-		p.g.o.Logger.Error("an answer was not recorded", "session", p.session, "error", err)
+	for _, id := range p.sessions {
+		err := p.g.write(p.r.Context(), id, Out, p.answer.told(context.Cause(p.r.Context())))
+		p.g.leave(id)
+		if err != nil {
+			p.g.o.Logger.Error("an answer was not recorded", "session", id, "error", err)
+		}
 	}
 }
 
@@ -215,26 +210,27 @@ func (g *Gateway) record(ctx context.Context, way string, actor access.Actor, gi
 	return id, err
 }
 
-// tee is a request's body, of which the beginning can be looked at before it is
-// read.
+// tee is a request's body, of which the beginning is kept, and can be looked at
+// before it is read.
 type tee struct {
 	from  io.ReadCloser
-	begun []byte
-	read  int // of begun
-	ended error
-	used  bool // something was read without looking
+	begun []byte // the first bytes that came, one more than are recorded at most
+	read  int    // of begun
+	ended bool
 }
 
-// peek reads the beginning of the body, and whether there is more.
+// peek returns the beginning of the body, whoever has read how much of it, and
+// whether there is more.
 func (t *tee) peek() (begun []byte, more bool, err error) {
-	if t.from == nil || t.used {
-		return t.begun, t.used, nil
+	if t.from == nil {
+		return nil, false, nil
 	}
-	if t.begun == nil {
-		t.begun, err = io.ReadAll(io.LimitReader(t.from, kept+1))
+	if room := kept + 1 - len(t.begun); room > 0 && !t.ended {
+		rest, err := io.ReadAll(io.LimitReader(t.from, int64(room)))
 		if err != nil {
 			return nil, false, err
 		}
+		t.begun = append(t.begun, rest...)
 	}
 	return t.begun[:min(len(t.begun), kept)], len(t.begun) > kept, nil
 }
@@ -246,8 +242,12 @@ func (t *tee) Read(p []byte) (int, error) {
 		t.read += n
 		return n, nil
 	}
-	t.used = true
-	return t.from.Read(p)
+	n, err := t.from.Read(p)
+	part := p[:min(n, kept+1-len(t.begun))]
+	t.begun = append(t.begun, part...)
+	t.read = len(t.begun)
+	t.ended = t.ended || err != nil
+	return n, err
 }
 
 // Close closes the body.
