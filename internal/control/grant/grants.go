@@ -22,6 +22,7 @@ type Options struct {
 	Environment func(ctx context.Context, q sqldb.Querier, name string) (resource.EnvironmentSpec, error)
 	// People tells who people are and who decides.
 	People People
+	Rights Rights
 	// Known reports whether a permission is one that a grant can give.
 	Known func(permission string) bool
 	// Alarm tells those who must know that somebody has broken the glass. It is
