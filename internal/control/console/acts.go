@@ -156,6 +156,8 @@ var acts = map[string]act{
 		}},
 }
 
+func init() { maps.Copy(acts, grantActs) }
+
 // maxHours is a year, which is as long as anything here may last.
 const maxHours = 366 * 24
 
@@ -174,7 +176,7 @@ func lifeOf(form url.Values) (time.Duration, error) {
 
 // about are the things an act may be about: what a link to it names, and its
 // form carries on.
-var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver"}
+var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver", "grant"}
 
 type actView struct {
 	base
@@ -219,7 +221,11 @@ func (c *console) showAct(w http.ResponseWriter, r *http.Request, s access.Sessi
 		}
 	}
 	view.Heading = a.title(fixed)
-	view.base = inside(r, s, "pipeline", view.Heading)
+	nav := "pipeline"
+	if _, ofGrant := grantActs[name]; ofGrant {
+		nav = "grants"
+	}
+	view.base = inside(r, s, nav, view.Heading)
 	for _, field := range a.asks {
 		_, given := view.Fixed[strings.Replace(field, askAnywhere, askEnvironment, 1)]
 		view.Asks[field] = !given

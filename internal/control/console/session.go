@@ -57,6 +57,9 @@ func (c *console) loggedIn(h sessionHandler) handler {
 				return problem.New(problem.Denied, "the form is from another session; go back, load the page again and repeat")
 			}
 		}
+		if r, err = c.withAlarm(r); err != nil {
+			return err
+		}
 		return h(w, r, s)
 	}
 }
