@@ -25,7 +25,7 @@ func (d Dir) at(name string) string { return filepath.Join(string(d), filepath.F
 // Put implements Bucket.
 func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) (err error) {
 	file := d.at(name)
-	if err := errors.Join(makeDir(d.at(drafts)), makeDir(filepath.Dir(file))); err != nil {
+	if err := makeDir(d.at(drafts)); err != nil {
 		return err
 	}
 	draft, err := os.CreateTemp(d.at(drafts), "draft-*")
@@ -42,10 +42,36 @@ func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) 
 	if err = errors.Join(err, draft.Close()); err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
 	}
-	if err := os.Rename(draft.Name(), file); err != nil {
+	if err := place(draft.Name(), file); err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
 	}
-	return syncDir(filepath.Dir(file))
+	return nil
+}
+
+// placings is how often a directory may be taken away, by who removed the last
+// object in it, while another is put there.
+const placings = 10
+
+// place gives a draft its name, to stay.
+func place(draft, file string) (err error) {
+	for range placings {
+		if err = makeDir(filepath.Dir(file)); err == nil {
+			err = os.Rename(draft, file)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(file)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // the object was removed at once, and its directory with it
 }
 
 // Get implements Bucket.

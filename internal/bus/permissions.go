@@ -24,7 +24,8 @@ func feedOf(peer, id string) string { return "feed." + peer + "." + id }
 const maxAnswer = 15 * time.Minute
 
 // permissions are the subjects a peer may use. Control asks everybody;
-// provisioning asks stamps about identities; both ask control whose a token
+// provisioning asks stamps about identities, and
+// tells them of authorities; both ask control whose a token
 // is, and a stamp fetches artifacts and signed metadata from it. Nobody hears
 // or says what is another's.
 func permissions(peer string) *server.Permissions {
@@ -34,7 +35,7 @@ func permissions(peer string) *server.Permissions {
 	case peer == link.ControlPeer:
 		publish, subscribe = []string{"call.>", "feed.*.*.grant", "feed.*.*.*.grant"}, []string{"call.control.>", "feed.>", "observed.>", inboxOf(peer) + ".>"}
 	case peer == link.ProvisioningPeer:
-		for _, name := range []string{link.IdentityPut.Name, link.IdentityRemove.Name, link.DeviceQuery.Name} {
+		for _, name := range []string{link.IdentityPut.Name, link.IdentityRemove.Name, link.DeviceQuery.Name, link.AuthoritiesPut.Name} {
 			publish = append(publish, subject(link.StampPeer("*"), name))
 		}
 	case strings.HasPrefix(peer, link.StampPeer("")):

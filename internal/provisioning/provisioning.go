@@ -23,6 +23,7 @@ import (
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/authority"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/dpshttp"
@@ -65,6 +66,7 @@ type Plane struct {
 	policies    *policy.Policies
 	back        *dpsservice.Edge
 	cut         func(serial string)
+	logger      *slog.Logger
 }
 
 // New opens provisioning's database and answers the other planes. Devices are
@@ -77,7 +79,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
-	p := &Plane{db: db, conn: o.Conn, cut: o.Cut}
+	p := &Plane{db: db, conn: o.Conn, cut: o.Cut, logger: o.Logger}
 	if err := p.build(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
 	}
@@ -240,12 +242,25 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "moves", Run: p.service.RunMoves},
 		tasks.Task{Name: "rules", Run: p.service.RunRules},
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
+		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 	)
 }
 
 // Close closes the database.
 func (p *Plane) Close() error { return p.db.Close() }
+
+// tellAuthorities has every stamp trust the authorities that were proven, until
+// ctx ends. A stamp that is away hears of them when it is there again.
+func (p *Plane) tellAuthorities(ctx context.Context) error {
+	return p.authorities.Tell(ctx, func(ctx context.Context, trusted link.TrustedAuthorities) {
+		for _, stamp := range p.directory.Current().All() {
+			if _, err := bus.Ask(ctx, p.conn, link.StampPeer(stamp.Name), link.AuthoritiesPut, trusted); err != nil && ctx.Err() == nil && !problem.Is(err, problem.NotReady) {
+				p.logger.Warn("a stamp was not told of authorities; trying again", "stamp", stamp.Name, "error", err)
+			}
+		}
+	})
+}
 
 // stamps asks stamps over the link.
 type stamps struct{ conn *bus.Conn }

@@ -3,6 +3,7 @@ package serve
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 )
 
 // The planes a process can be of.
@@ -58,6 +60,9 @@ type Config struct {
 	Artifacts Artifacts `json:"artifacts,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
+	// Operations are how many operations of each kind a stamp takes a second; 0 is
+	// no limit, and what is left out is as usual.
+	Operations throttle.Rates `json:"operations,omitempty"`
 	// UpdateClients are those of a stamp that speak hawkBit's protocol.
 	UpdateClients UpdateClients `json:"updateClients,omitzero"`
 	// Cluster makes the process one of several that are one stamp.
@@ -198,6 +203,8 @@ func (c *Config) checkPlane() error {
 		return invalid("listen.http", "only control serves people")
 	case c.Plane != Stamp && c.Limits != (link.StampLimits{}):
 		return invalid("limits", "only a stamp has them")
+	case c.Plane != Stamp && len(c.Operations) > 0:
+		return invalid("operations", "only a stamp has them")
 	case c.Plane != Stamp && !reflect.DeepEqual(c.UpdateClients, UpdateClients{}):
 		return invalid("updateClients", "only a stamp has them")
 	case c.UpdateClients.PollSeconds < 0 || c.UpdateClients.PollSeconds > maxPoll:
@@ -438,10 +445,28 @@ func (c *Config) checkLimits() error {
 	case l.TelemetryHours < 0 || l.TelemetryHours != 0 && l.TelemetryHours < 1:
 		return invalid("limits.telemetryHours", "must be 1 or more")
 	}
+	if err := c.checkOperations(); err != nil {
+		return err
+	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())
+	return nil
+}
+
+func (c *Config) checkOperations() error {
+	for kind, perSecond := range c.Operations {
+		switch field := "operations." + string(kind); {
+		case !throttle.Known(kind):
+			return invalid(field, "is no kind of operation; there are %v", throttle.Kinds())
+		case perSecond < 0:
+			return invalid(field, "must not be negative")
+		}
+	}
+	operations := maps.Clone(throttle.Default)
+	maps.Copy(operations, c.Operations)
+	c.Operations = operations
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	}
 	limits, retention := hub.DefaultLimits, telemetry.DefaultRetention
 	limits.ConnectRate, limits.ConnectBurst = p.Config.Limits.ConnectsPerSecond, max(1, int(p.Config.Limits.ConnectsPerSecond))
-	limits.MessageRate = p.Config.Limits.MessagesPerSecond
+	limits.MessageRate, limits.Operations = p.Config.Limits.MessagesPerSecond, p.Config.Operations
 	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
 		Together: p.together(), Version: p.Version,

@@ -44,6 +44,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/transfer"
+	"github.com/slipway/slipway/internal/stamp/trust"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
@@ -85,6 +86,7 @@ type Stamp struct {
 	own            *bus.Conn
 	logs           *telemetry.Logs
 	policies       *policy.Policies
+	trust          *trust.Trust
 	configurations *configuration.Engine
 	software       *software.Engine
 	jobs           *job.Runner
@@ -137,9 +139,13 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	if s.trust, err = trust.Open(ctx, s.db); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	parts := hub.Parts{
-		Quotas: quotas,
-		Stamp:  o.Name, Hosts: func() []string { return *s.hosts.Load() },
+		Trusted: s.trust.DER,
+		Quotas:  quotas,
+		Stamp:   o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
 		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: s.touch,
 		Turned: s.touchSoftware, Account: func(ctx context.Context, all []device.Activity) error { return s.software.Account(ctx, all) },

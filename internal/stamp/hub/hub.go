@@ -20,6 +20,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -40,10 +41,12 @@ type Limits struct {
 	// without a connection: of one device, and a thousandfold of all.
 	RequestRate  float64
 	RequestBurst int
+	// Operations bound what back ends and devices may ask for, by kind.
+	Operations throttle.Rates
 }
 
 // DefaultLimits suit one machine.
-var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100}
+var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100, Operations: throttle.Default}
 
 // Parts are what a hub is made of.
 type Parts struct {
@@ -52,6 +55,9 @@ type Parts struct {
 	Devices *device.Devices
 	// Policies are the keys that may speak for any device.
 	Policies device.Policies
+	// Trusted are the authorities of devices that a back end made; see
+	// device.Credentials. nil: there are none.
+	Trusted func() []byte
 	// Quotas are the tenants' shares of the stamp.
 	Quotas *tenant.Quotas
 	Twins  *twin.Store
@@ -83,6 +89,10 @@ const stripes = 1024
 // Hub holds the sessions of one stamp.
 type Hub struct {
 	Parts
+	// Operations holds each kind of operation to its rate. What the installation
+	// itself asks for is not held to any.
+	Operations *throttle.Throttle
+
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
 	ingest    *rate.Limiter // nil where messages are not limited
@@ -118,18 +128,22 @@ func New(p Parts) *Hub {
 	if limit := p.Limits.MessageRate; limit > 0 {
 		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
 	}
+	if p.Trusted == nil {
+		p.Trusted = func() []byte { return nil }
+	}
 	return &Hub{
-		Parts:     p,
-		ingest:    ingest,
-		admission: admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
-		refusals:  rate.NewLimiter(50, 100),
-		sessions:  map[string]*Session{},
-		modules:   map[string]map[*Session]struct{}{},
-		arrival:   make(chan struct{}),
-		settled:   map[string]device.Activity{},
-		damp:      map[string]takeovers{},
-		fresh:     map[string]time.Time{},
-		pace:      map[string]*rate.Limiter{},
+		Parts:      p,
+		Operations: throttle.New(p.Limits.Operations),
+		ingest:     ingest,
+		admission:  admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
+		refusals:   rate.NewLimiter(50, 100),
+		sessions:   map[string]*Session{},
+		modules:    map[string]map[*Session]struct{}{},
+		arrival:    make(chan struct{}),
+		settled:    map[string]device.Activity{},
+		damp:       map[string]takeovers{},
+		fresh:      map[string]time.Time{},
+		pace:       map[string]*rate.Limiter{},
 	}
 }
 
@@ -204,7 +218,7 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 		return nil, nil, err
 	}
 	now := h.Now()
-	a.Hosts = h.Hosts()
+	a.Hosts, a.Trusted = h.Hosts(), h.Trusted()
 	proof, err := d.Authenticate(a.Credentials, h.Policies, now)
 	if err != nil {
 		return nil, nil, err

@@ -46,7 +46,7 @@ func (h *Hub) Identify(ctx context.Context, c device.Credentials) (Sender, error
 	if err != nil {
 		return Sender{}, err
 	}
-	c.Hosts = h.Hosts()
+	c.Hosts, c.Trusted = h.Hosts(), h.Trusted()
 	proof, err := d.Authenticate(c, h.Policies, h.Now())
 	if err != nil {
 		return Sender{}, err

@@ -9,6 +9,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -17,6 +18,9 @@ var errOver = problem.New(problem.NotReady, "the session is over")
 
 // DeviceTwin returns the twin as its device sees it.
 func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
+	if err := h.Operations.Allow(throttle.TwinReads, 1, h.Now()); err != nil {
+		return nil, err
+	}
 	t, err := h.Twins.Get(ctx, s.DeviceID)
 	if err != nil {
 		return nil, err
@@ -28,6 +32,9 @@ func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
 // version. A session that was cut reports nothing any more.
 func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int64, err error) {
 	now := h.Now()
+	if err := h.Operations.Allow(throttle.TwinUpdates, 1, now); err != nil {
+		return 0, err
+	}
 	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) {
 		if s.over() || !h.live() {
 			return t, errOver
