@@ -216,6 +216,7 @@ func (s EnvironmentSpec) Check(self string) error {
 	}
 	if err := s.Grants.check(); err != nil {
 		return err
+	}
 	if s.Access != "" && s.Access != "open" && s.Access != AccessControlled {
 		return problem.New(problem.Invalid, "access is open or controlled, not %q", s.Access).At("spec.access")
 	}

@@ -76,15 +76,15 @@ func (a *api) sessions() {
 		if err != nil {
 			return nil, err
 		}
-		all, next, err := a.Gateway.List(ctx, gateway.Filter{Environment: in.Environment, Person: in.Person, Grant: in.Grant, Open: in.Open, Before: before, Limit: in.Limit})
+		all, next, err := a.Gateway.List(ctx, actorOf(ctx), gateway.Filter{Environment: in.Environment, Person: in.Person, Grant: in.Grant, Open: in.Open, Before: before, Limit: in.Limit})
 		return listOf(all, nextOf(next)), err
 	})
 	route(a, "GET", "/api/v1/sessions/{id}", "getSession", "A recorded session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
-		s, err := a.Gateway.Get(ctx, in.ID)
+		s, err := a.session(ctx, in.ID)
 		return &body[gateway.Session]{s}, err
 	})
 	route(a, "GET", "/api/v1/sessions/{id}/verification", "verifySession", "Whether a record is still what it was when it was closed", func(ctx context.Context, in *IDRef) (*body[Verified], error) {
-		s, err := a.Gateway.Get(ctx, in.ID)
+		s, err := a.session(ctx, in.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (a *api) sessions() {
 	})
 	route(a, "GET", "/api/v1/sessions/{id}/lines", "readSession", "What a session did, and what came back", a.readSession)
 	route(a, "GET", "/api/v1/sessions/{id}/record", "recordOfSession", "The record of a session as an asciicast, version 2", func(ctx context.Context, in *IDRef) (*huma.StreamResponse, error) {
-		if _, err := a.Gateway.Get(ctx, in.ID); err != nil {
+		if _, err := a.session(ctx, in.ID); err != nil {
 			return nil, err
 		}
 		return &huma.StreamResponse{Body: func(hctx huma.Context) {
@@ -105,8 +105,17 @@ func (a *api) sessions() {
 	})
 }
 
+// session returns a session whose record who asks may read.
+func (a *api) session(ctx context.Context, id string) (gateway.Session, error) {
+	s, err := a.Gateway.Get(ctx, id)
+	if err == nil {
+		err = a.Gateway.MayRead(ctx, actorOf(ctx), s)
+	}
+	return s, err
+}
+
 func (a *api) readSession(ctx context.Context, in *readLines) (*huma.StreamResponse, error) {
-	if _, err := a.Gateway.Get(ctx, in.ID); err != nil {
+	if _, err := a.session(ctx, in.ID); err != nil {
 		return nil, err
 	}
 	if in.Follow {

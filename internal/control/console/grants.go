@@ -48,7 +48,7 @@ type grantsView struct {
 const shownGrants = 50
 
 func (c *console) grants(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	view, err := c.findGrants(r.Context())
+	view, err := c.findGrants(r.Context(), s.Actor)
 	if err != nil {
 		return err
 	}
@@ -56,9 +56,9 @@ func (c *console) grants(w http.ResponseWriter, r *http.Request, s access.Sessio
 	return show(w, r, http.StatusOK, grantsPage, "", view)
 }
 
-func (c *console) grantsLive(w http.ResponseWriter, r *http.Request, _ access.Session) error {
+func (c *console) grantsLive(w http.ResponseWriter, r *http.Request, s access.Session) error {
 	return c.live(w, r, time.Second, func(ctx context.Context, out *stream) error {
-		view, err := c.findGrants(ctx)
+		view, err := c.findGrants(ctx, s.Actor)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func (c *console) grantsLive(w http.ResponseWriter, r *http.Request, _ access.Se
 	})
 }
 
-func (c *console) findGrants(ctx context.Context) (view grantsView, err error) {
+func (c *console) findGrants(ctx context.Context, actor access.Actor) (view grantsView, err error) {
 	view.Now = c.now()
 	for _, part := range []struct {
 		states []grant.State
@@ -86,7 +86,7 @@ func (c *console) findGrants(ctx context.Context) (view grantsView, err error) {
 	}
 	slices.SortFunc(view.Past, func(a, b grant.Grant) int { return b.CreatedAt.Compare(a.CreatedAt) })
 	view.Past = view.Past[:min(len(view.Past), shownGrants)]
-	view.Sessions, _, err = c.Gateway.List(ctx, gateway.Filter{Open: true})
+	view.Sessions, _, err = c.Gateway.List(ctx, actor, gateway.Filter{Open: true})
 	return view, err
 }
 
@@ -100,7 +100,7 @@ type grantView struct {
 }
 
 func (c *console) grant(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	view, err := c.findGrant(r.Context(), r.PathValue("id"))
+	view, err := c.findGrant(r.Context(), s.Actor, r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -108,9 +108,9 @@ func (c *console) grant(w http.ResponseWriter, r *http.Request, s access.Session
 	return show(w, r, http.StatusOK, grantPage, "", view)
 }
 
-func (c *console) grantLive(w http.ResponseWriter, r *http.Request, _ access.Session) error {
+func (c *console) grantLive(w http.ResponseWriter, r *http.Request, s access.Session) error {
 	return c.live(w, r, time.Second, func(ctx context.Context, out *stream) error {
-		view, err := c.findGrant(ctx, r.PathValue("id"))
+		view, err := c.findGrant(ctx, s.Actor, r.PathValue("id"))
 		if err != nil {
 			return err
 		}
@@ -118,7 +118,7 @@ func (c *console) grantLive(w http.ResponseWriter, r *http.Request, _ access.Ses
 	})
 }
 
-func (c *console) findGrant(ctx context.Context, id string) (view grantView, err error) {
+func (c *console) findGrant(ctx context.Context, actor access.Actor, id string) (view grantView, err error) {
 	view.Now = c.now()
 	if view.Grant, err = c.Grants.Get(ctx, id); err != nil {
 		return view, err
@@ -126,7 +126,7 @@ func (c *console) findGrant(ctx context.Context, id string) (view grantView, err
 	if view.Uses, err = c.Grants.Uses(ctx, id); err != nil {
 		return view, err
 	}
-	view.Sessions, _, err = c.Gateway.List(ctx, gateway.Filter{Grant: id})
+	view.Sessions, _, err = c.Gateway.List(ctx, actor, gateway.Filter{Grant: id})
 	return view, err
 }
 

@@ -17,7 +17,7 @@ func (l lineView) Before() int { return l.Number - 1 }
 // Gateway shows what people did in environments that want grants.
 type Gateway interface {
 	Get(ctx context.Context, id string) (gateway.Session, error)
-	List(ctx context.Context, f gateway.Filter) ([]gateway.Session, int64, error)
+	List(ctx context.Context, actor access.Actor, f gateway.Filter) ([]gateway.Session, int64, error)
 	Lines(ctx context.Context, id string, after, limit int) ([]gateway.Line, error)
 	Verify(ctx context.Context, id string) (bool, error)
 	Cast(ctx context.Context, id string, out io.Writer) error
@@ -36,7 +36,7 @@ type recordingsView struct {
 }
 
 func (c *console) recordings(w http.ResponseWriter, r *http.Request, s access.Session) error {
-	all, _, err := c.Gateway.List(r.Context(), gateway.Filter{Environment: r.URL.Query().Get("environment"), Person: r.URL.Query().Get("person")})
+	all, _, err := c.Gateway.List(r.Context(), s.Actor, gateway.Filter{Environment: r.URL.Query().Get("environment"), Person: r.URL.Query().Get("person")})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -24,8 +26,35 @@ const (
 	most  = 1000
 )
 
-// List returns sessions, newest first, and the Before of the next page.
-func (g *Gateway) List(ctx context.Context, f Filter) (all []Session, next int64, err error) {
+// MayRead lets somebody read the record of a session: who did it, who decides
+// on grants there, and who audits.
+func (g *Gateway) MayRead(ctx context.Context, actor access.Actor, s Session) error {
+	if s.Person == personOf(actor) {
+		return nil
+	}
+	return g.mayReadIn(ctx, actor, s.Environment)
+}
+
+// mayReadIn lets somebody read every record of an environment, or of all.
+func (g *Gateway) mayReadIn(ctx context.Context, actor access.Actor, environment string) error {
+	if err := g.o.Check(ctx, actor, auditing, Place{Environment: environment}); err == nil {
+		return nil
+	}
+	return g.o.Check(ctx, actor, deciding, Place{Environment: environment})
+}
+
+// List returns sessions that somebody may read, newest first, and the Before of
+// the next page.
+func (g *Gateway) List(ctx context.Context, actor access.Actor, f Filter) (all []Session, next int64, err error) {
+	if err := g.mayReadIn(ctx, actor, f.Environment); problem.Is(err, problem.Denied) {
+		if own := personOf(actor); f.Person == "" || f.Person == own {
+			f.Person = own
+		} else {
+			return nil, 0, err
+		}
+	} else if err != nil {
+		return nil, 0, err
+	}
 	where, args := []string{"sequence < ?"}, []any{f.Before}
 	if f.Before <= 0 {
 		args[0] = int64(1) << 62

@@ -16,10 +16,12 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
-// The permissions that commands of a shell need.
+// The permissions that commands of a shell need, and reading of records.
 const (
 	reading  = "device.read"
 	changing = "device.write"
+	auditing = "audit.read"
+	deciding = "grant.approve"
 )
 
 // shellMethod is the direct method by which a device offers a shell of its

@@ -63,7 +63,7 @@ func PartyOf(a access.Actor) Party {
 	case access.Human:
 		return Party{Person: a.Person, Name: a.Name}
 	case access.Service, access.Agent:
-		return Party{Person: string(a.Kind) + ":" + a.Name, Name: a.Name, Program: true, Sponsor: a.Person}
+		return Party{Person: a.Name, Name: a.Name, Program: true, Sponsor: a.Person}
 	}
 	return Party{Name: a.Name}
 }
