@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -486,6 +487,39 @@ func TestSWUpdateUpdates(t *testing.T) {
 		})
 	}
 	devices.Wait()
+}
+
+// Outside its window a device sees no order, and inside it is updated.
+func TestSWUpdateKeepsToItsWindow(t *testing.T) {
+	t.Parallel()
+	u := startUpdating(t)
+	var polls atomic.Int64
+	u.between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/windowed-0") {
+			polls.Add(1)
+		} else if isFile(r) {
+			t.Error("it fetches a file outside its window")
+		}
+		serve.ServeHTTP(w, r)
+	})
+	// within is a release whose software may be installed between two times from now.
+	within := func(name string, counter int64, from, to time.Duration) link.Release {
+		s, now := u.software("1.1.0", "windowed"), time.Now().UTC()
+		s.Metadata = map[string]string{"window": now.Add(from).Format("15:04") + "-" + now.Add(to).Format("15:04") + " UTC"}
+		return releaseOf(name, counter, s)
+	}
+	u.want(nil, rolling(within("later", 2, 2*time.Hour, 3*time.Hour)))
+	d := u.device("windowed-0", "windowed")
+	d.start()
+	eventually(t, "it has looked a few times", clientTime, func() bool { return polls.Load() >= 4 })
+	if found := u.standing(d.id); found.State != link.UpdatePending || d.state() == "1" {
+		t.Errorf("outside its window it is %+v", found)
+	}
+	u.between(nil)
+	u.want(nil, rolling(within("now", 3, -2*time.Hour, 3*time.Hour)))
+	d.awaitState(clientTime, "1")
+	d.reboot("2")
+	u.awaitStanding(d.id, clientTime, link.UpdateDone)
 }
 
 // slowly serves files at a pace at which something can happen meanwhile.

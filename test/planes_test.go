@@ -143,7 +143,7 @@ func (p *planes) begin(one *part) {
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	eventually(p.t, one.key()+" serves", 30*time.Second, func() bool {
+	eventually(p.t, one.key()+" serves", 3*time.Minute, func() bool {
 		text, err := os.ReadFile(ready)
 		return err == nil && json.Unmarshal(text, &one.ready) == nil
 	})

@@ -20,6 +20,7 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
@@ -43,6 +44,7 @@ type Options struct {
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
 	Conn     *bus.Conn // to the other planes
+	Version  string    // of the program
 	Logger   *slog.Logger
 	Hosts    func() []string // the names the service answers to, for the scope of tokens
 	Guard    *outbound.Guard // where webhooks may be
@@ -62,9 +64,10 @@ type Plane struct {
 	issuer      *issuing.Authority
 	authorities *authority.Authorities
 	mqtt        *dpsmqtt.Edge
-	http        *dpshttp.Edge
+	http        http.Handler
 	policies    *policy.Policies
-	back        *dpsservice.Edge
+	back        http.Handler
+	metrics     *metrics.Registry
 	cut         func(serial string)
 	logger      *slog.Logger
 }
@@ -79,7 +82,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
-	p := &Plane{db: db, conn: o.Conn, cut: o.Cut, logger: o.Logger}
+	p := &Plane{db: db, conn: o.Conn, cut: o.Cut, logger: o.Logger, metrics: metrics.New(o.Version, o.Logger)}
+	db.Committed(p.metrics.Database())
 	if err := p.build(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
 	}
@@ -108,14 +112,16 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.service.Issuer = p.issuer
 	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
-	p.http = dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
+	p.http = p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now))
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}
-	p.back = dpsservice.New(dpsservice.Parts{
+	p.back = p.metrics.HTTP("service", dpsservice.New(dpsservice.Parts{
 		Enrollments: p.enrollments, Registrations: p.service, Directory: p.directory, Policies: p.policies,
 		Hosts: o.Hosts, People: p.person, Logger: o.Logger, Now: time.Now,
-	})
+	}))
+	p.service.Measure(p.metrics)
+	p.metrics.Collect("registrations", p.collect)
 	return p.answer()
 }
 
@@ -244,6 +250,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
 		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "metrics", Run: p.tellMetrics},
 	)
 }
 

@@ -53,6 +53,8 @@ type Config struct {
 	Networks []string `json:"networks,omitempty"`
 	// Prometheus is the URL of what control's gates ask that name none.
 	Prometheus string `json:"prometheus,omitempty"`
+	// Metrics bounds what control keeps of what all planes count.
+	Metrics Metrics `json:"metrics,omitzero"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
@@ -117,6 +119,13 @@ type NATS struct {
 	CA          string   `json:"ca,omitempty"`          // PEM file of the servers' authority, if that is not a public one
 	Certificate string   `json:"certificate,omitempty"` // PEM files by which the servers know the process
 	Key         string   `json:"key,omitempty"`
+}
+
+// Metrics bounds what control keeps of what all planes count, where it is not a
+// Prometheus elsewhere that does.
+type Metrics struct {
+	Days  float64 `json:"days,omitempty"`  // how long; 0 is 15
+	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -307,6 +316,10 @@ func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
+	case c.Metrics != (Metrics{}) && (c.Plane != Control || c.Prometheus != ""):
+		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
+	case c.Metrics.Days < 0 || c.Metrics.Days > 3660 || c.Metrics.Bytes < 0:
+		return invalid("metrics", "days is a number up to 3660 and bytes one from 0; 0 is as usual")
 	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
 		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
@@ -113,6 +114,7 @@ func serveReady(w http.ResponseWriter, err error) {
 // name they came, the stamp's edges look at.
 func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.Entrance {
 	var door *entrance.Entrance
+	shown := metrics.Guarded(built.MetricsHandler(), built.LetIn)
 	o.MQTT = func(connect *mqtt.Connect) (entrance.Serve, bool) {
 		user, err := hubmqtt.ParseUser(connect.Username)
 		if err != nil {
@@ -129,6 +131,8 @@ func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.En
 			door.ServeWebSocket(w, r)
 		case r.URL.Path == "/healthz":
 			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path == metrics.Path:
+			shown.ServeHTTP(w, r)
 		case r.URL.Path == "/readyz":
 			serveReady(w, built.Ready())
 		default:

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/slipway/slipway/internal/admission"
@@ -79,6 +80,8 @@ type Parts struct {
 	// Account is given what devices did before it is written down; nil where
 	// nobody counts it.
 	Account func(ctx context.Context, all []device.Activity) error
+	// Metrics is told what the hub does; nil where nobody counts.
+	Metrics prometheus.Registerer
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -96,6 +99,7 @@ type Hub struct {
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
 	ingest    *rate.Limiter // nil where messages are not limited
+	meters    *meters
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
 	mu       sync.RWMutex
@@ -131,7 +135,7 @@ func New(p Parts) *Hub {
 	if p.Trusted == nil {
 		p.Trusted = func() []byte { return nil }
 	}
-	return &Hub{
+	h := &Hub{
 		Parts:      p,
 		Operations: throttle.New(p.Limits.Operations),
 		ingest:     ingest,
@@ -145,6 +149,11 @@ func New(p Parts) *Hub {
 		fresh:      map[string]time.Time{},
 		pace:       map[string]*rate.Limiter{},
 	}
+	h.meters = newMeters(p.Metrics, func() float64 { return float64(h.connections()) })
+	p.Queues.Settled = func(outcome command.Outcome, n int64) {
+		h.meters.commands.WithLabelValues(string(outcome)).Add(float64(n))
+	}
+	return h
 }
 
 func (h *Hub) changed(id string) {
@@ -177,7 +186,9 @@ type Arrival struct {
 // Connect lets a device in: authenticated, admitted, an older connection of
 // the same identity cut. problem.Busy and problem.NotReady mean "come back
 // later", anything else "not here".
-func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Session, error) {
+func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (_ *Session, err error) {
+	began := time.Now()
+	defer func() { h.meters.connect(a.Protocol, began, time.Now(), err) }()
 	if in, after := h.admission.Arrive(a.DeviceID, h.isFresh(a.DeviceID), h.Now()); !in {
 		h.throttled.Add(1)
 		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; come back in %s", h.Limits.ConnectRate, after.Round(time.Second)).After(after)
@@ -359,6 +370,13 @@ func (h *Hub) Overlay(d *link.Device) {
 	d.Messages += s.unflushed()
 	since, last := s.since, time.UnixMicro(s.last.Load()).UTC()
 	d.ConnectedAt, d.LastActivity = &since, &last
+}
+
+// connections is how many there are.
+func (h *Hub) connections() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.sessions)
 }
 
 // Counts are what the hub counts.

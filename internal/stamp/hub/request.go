@@ -86,11 +86,20 @@ type Telemetry struct {
 // Accept appends messages of one device and returns when the log holds them
 // all. If one is refused none is appended; if the log fails, the device cannot
 // know which are there and sends them again.
-func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) error {
+func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) (err error) {
+	began, sizes := time.Now(), 0
+	defer func() {
+		took := time.Since(began)
+		for range all {
+			h.meters.message(sizes, took, err)
+			sizes = 0
+		}
+	}()
 	for _, m := range all {
 		if err := telemetry.Check(m.Bag, m.Body); err != nil {
 			return err
 		}
+		sizes += len(m.Body)
 	}
 	now := h.Now()
 	if h.ingest != nil && !h.ingest.AllowN(now, min(len(all), h.ingest.Burst())) {

@@ -117,6 +117,7 @@ func (s *Session) End(reason string) {
 			s.expiry.Stop()
 		}
 		s.hub.forget(s)
+		s.hub.meters.disconnects.WithLabelValues().Inc()
 		s.hub.Logs.Note(telemetry.Event{DeviceID: s.DeviceID, Kind: "disconnected", Details: map[string]string{"reason": reason}})
 	})
 }
@@ -182,9 +183,11 @@ func (s *Session) Alive(now time.Time) { s.last.Store(now.UnixMicro()) }
 // device down to what the log bears. body is not used after Publish returns.
 func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	if err := telemetry.Check(bag, body); err != nil {
+		s.hub.meters.message(0, 0, err)
 		return err
 	}
 	if err := s.await(); err != nil {
+		s.hub.meters.message(0, 0, err)
 		return err
 	}
 	select {
@@ -196,8 +199,10 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 		<-s.window
 		return errOver
 	}
+	began, size := time.Now(), len(body)
 	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
 		<-s.window
+		s.hub.meters.message(size, time.Since(began), err)
 		if err == nil {
 			s.messages.Add(1)
 			s.hub.accepted.Add(1)
