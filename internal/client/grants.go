@@ -99,7 +99,7 @@ type SessionOpening struct {
 
 // OpenSession opens a recorded shell.
 func (c *Client) OpenSession(ctx context.Context, o SessionOpening) (gateway.Session, error) {
-	return do[gateway.Session](ctx, c, request{method: "POST", path: path("sessions"), body: o})
+	return do[gateway.Session](ctx, c, request{method: "POST", path: path("recordings"), body: o})
 }
 
 // lineWait is how long a command of a session may take.
@@ -109,12 +109,12 @@ const lineWait = 5*time.Minute + 10*time.Second
 func (c *Client) TypeLine(ctx context.Context, id, line string) (gateway.Answer, error) {
 	patient := *c
 	patient.timeout = lineWait
-	return do[gateway.Answer](ctx, &patient, request{method: "POST", path: path("sessions", id, "lines"), body: map[string]string{"line": line}})
+	return do[gateway.Answer](ctx, &patient, request{method: "POST", path: path("recordings", id, "lines"), body: map[string]string{"line": line}})
 }
 
 // CloseSession closes a session.
 func (c *Client) CloseSession(ctx context.Context, id string) (gateway.Session, error) {
-	return do[gateway.Session](ctx, c, request{method: "DELETE", path: path("sessions", id)})
+	return do[gateway.Session](ctx, c, request{method: "DELETE", path: path("recordings", id)})
 }
 
 // Sessions returns a page of sessions, newest first.
@@ -128,12 +128,12 @@ func (c *Client) Sessions(ctx context.Context, environment, person, grant string
 	if open {
 		query.Set("open", "true")
 	}
-	return do[Page[gateway.Session]](ctx, c, request{method: "GET", path: path("sessions"), query: query})
+	return do[Page[gateway.Session]](ctx, c, request{method: "GET", path: path("recordings"), query: query})
 }
 
 // Session returns a session.
 func (c *Client) Session(ctx context.Context, id string) (gateway.Session, error) {
-	return do[gateway.Session](ctx, c, request{method: "GET", path: path("sessions", id)})
+	return do[gateway.Session](ctx, c, request{method: "GET", path: path("recordings", id)})
 }
 
 // Verification is whether a record is still what it was when it was closed.
@@ -144,19 +144,19 @@ type Verification struct {
 
 // VerifySession reads the record of a session anew.
 func (c *Client) VerifySession(ctx context.Context, id string) (Verification, error) {
-	return do[Verification](ctx, c, request{method: "GET", path: path("sessions", id, "verification")})
+	return do[Verification](ctx, c, request{method: "GET", path: path("recordings", id, "verification")})
 }
 
 // SessionLines returns a page of what a session did, and what came back.
 func (c *Client) SessionLines(ctx context.Context, id string, after int) ([]gateway.Line, error) {
-	page, err := do[Page[gateway.Line]](ctx, c, request{method: "GET", path: path("sessions", id, "lines"), query: url.Values{"after": {strconv.Itoa(after)}, "limit": {"500"}}})
+	page, err := do[Page[gateway.Line]](ctx, c, request{method: "GET", path: path("recordings", id, "lines"), query: url.Values{"after": {strconv.Itoa(after)}, "limit": {"500"}}})
 	return page.Items, err
 }
 
 // FollowSession calls each for the lines of a session as they are recorded, and
 // returns the session once it is closed.
 func (c *Client) FollowSession(ctx context.Context, id string, after int, each func(gateway.Line) error) (closed *gateway.Session, err error) {
-	err = c.stream(ctx, request{method: "GET", path: path("sessions", id, "lines"), query: url.Values{"after": {strconv.Itoa(after)}, "follow": {"true"}}}, func(text []byte) error {
+	err = c.stream(ctx, request{method: "GET", path: path("recordings", id, "lines"), query: url.Values{"after": {strconv.Itoa(after)}, "follow": {"true"}}}, func(text []byte) error {
 		var one struct {
 			Line   *gateway.Line    `json:"line"`
 			Closed *gateway.Session `json:"closed"`
@@ -175,7 +175,7 @@ func (c *Client) FollowSession(ctx context.Context, id string, after int, each f
 
 // SessionRecord writes the record of a session as an asciicast.
 func (c *Client) SessionRecord(ctx context.Context, id string, out io.Writer) error {
-	resp, err := c.send(ctx, request{method: "GET", path: path("sessions", id, "record")})
+	resp, err := c.send(ctx, request{method: "GET", path: path("recordings", id, "record")})
 	if err != nil {
 		return err
 	}

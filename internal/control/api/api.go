@@ -86,6 +86,7 @@ func New(o Options) http.Handler {
 	a.logs()
 	a.moves()
 	a.admin()
+	a.people()
 	a.policies()
 	a.updateClients()
 	a.uploads()
@@ -102,7 +103,7 @@ func New(o Options) http.Handler {
 	a.signing()
 	a.gates()
 	a.grants()
-	a.sessions()
+	a.recordings()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -25,7 +25,7 @@ import (
 // Access opens, finds and ends the sessions of people, and says what they may
 // do.
 type Access interface {
-	Login(ctx context.Context, token, remote string) (cookie string, err error)
+	Login(ctx context.Context, token string, from access.Login) (cookie string, err error)
 	Session(ctx context.Context, cookie string) (access.Session, error)
 	Logout(ctx context.Context, cookie string) error
 	place.Checker
@@ -264,10 +264,10 @@ func (c *console) closed() map[string]sessionHandler {
 		"POST /grants":                      c.askGrant,
 		"GET /grants/{id}":                  c.grant,
 		"GET /grants/{id}/live":             c.grantLive,
-		"GET /sessions":                     c.recordings,
-		"GET /sessions/{id}":                c.recording,
-		"GET /sessions/{id}/live":           c.recordingLive,
-		"GET /sessions/{id}/record":         c.recordingFile,
+		"GET /recordings":                   c.recordings,
+		"GET /recordings/{id}":              c.recording,
+		"GET /recordings/{id}/live":         c.recordingLive,
+		"GET /recordings/{id}/record":       c.recordingFile,
 		"GET /acts/{act}":                   c.askAct,
 		"POST /acts/{act}":                  c.doAct,
 	}

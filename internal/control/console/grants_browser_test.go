@@ -169,7 +169,7 @@ func TestAGrantInABrowser(t *testing.T) {
 	if err := m.gateway.Look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ctx, become(server, "bob"), chromedp.Navigate(server.URL+"/grants/grant-1"), state("review due"), chromedp.Click(`a[href="/sessions/session-1"]`),
+	run(t, ctx, become(server, "bob"), chromedp.Navigate(server.URL+"/grants/grant-1"), state("review due"), chromedp.Click(`a[href="/recordings/session-1"]`),
 		until(`document.querySelectorAll("#record li.i").length === 1 && document.getElementById("record").textContent.includes("method=reboot") && document.getElementById("record").textContent.includes("***")`),
 		until(`!document.getElementById("record").textContent.includes("hunter2") && document.querySelector(".chip.pass").textContent === "as it was"`))
 	picture(t, ctx, "session")

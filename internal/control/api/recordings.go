@@ -12,7 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 )
 
-type openSession struct {
+type openShell struct {
 	Body struct {
 		Environment string `json:"environment" maxLength:"63"`
 		Stamp       string `json:"stamp,omitempty" maxLength:"63" doc:"Whose data is asked; default every stamp of the environment"`
@@ -28,7 +28,7 @@ type typeLine struct {
 	}
 }
 
-type listSessions struct {
+type listRecordings struct {
 	Environment string `query:"environment" maxLength:"63"`
 	Person      string `query:"person" maxLength:"200"`
 	Grant       string `query:"grant" maxLength:"63"`
@@ -57,21 +57,21 @@ type Verified struct {
 	Digest string `json:"digest,omitempty"`
 }
 
-// sessions registers the gateway's recorded sessions.
-func (a *api) sessions() {
-	route(a, "POST", "/api/v1/sessions", "openSession", "Open a recorded shell on an environment", func(ctx context.Context, in *openSession) (*body[gateway.Session], error) {
+// recordings registers the gateway's recorded sessions.
+func (a *api) recordings() {
+	route(a, "POST", "/api/v1/recordings", "openShell", "Open a recorded shell on an environment", func(ctx context.Context, in *openShell) (*body[gateway.Session], error) {
 		s, err := a.Gateway.Open(ctx, actorOf(ctx), gateway.Opening{Environment: in.Body.Environment, Stamp: in.Body.Stamp, Device: in.Body.Device, Reason: in.Body.Reason})
 		return &body[gateway.Session]{s}, err
 	})
-	route(a, "POST", "/api/v1/sessions/{id}/lines", "typeLine", "Run a command in one's own shell", func(ctx context.Context, in *typeLine) (*body[gateway.Answer], error) {
+	route(a, "POST", "/api/v1/recordings/{id}/lines", "typeLine", "Run a command in one's own shell", func(ctx context.Context, in *typeLine) (*body[gateway.Answer], error) {
 		answer, err := a.Gateway.Type(ctx, actorOf(ctx), in.ID, in.Body.Line)
 		return &body[gateway.Answer]{answer}, err
 	})
-	route(a, "DELETE", "/api/v1/sessions/{id}", "closeSession", "Close one's own session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
+	route(a, "DELETE", "/api/v1/recordings/{id}", "closeShell", "Close one's own session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
 		s, err := a.Gateway.Close(ctx, actorOf(ctx), in.ID)
 		return &body[gateway.Session]{s}, err
 	})
-	route(a, "GET", "/api/v1/sessions", "listSessions", "Recorded sessions, newest first", func(ctx context.Context, in *listSessions) (*body[list[gateway.Session]], error) {
+	route(a, "GET", "/api/v1/recordings", "listRecordings", "Recorded sessions, newest first", func(ctx context.Context, in *listRecordings) (*body[list[gateway.Session]], error) {
 		before, err := numberAfter(in.After)
 		if err != nil {
 			return nil, err
@@ -79,21 +79,21 @@ func (a *api) sessions() {
 		all, next, err := a.Gateway.List(ctx, actorOf(ctx), gateway.Filter{Environment: in.Environment, Person: in.Person, Grant: in.Grant, Open: in.Open, Before: before, Limit: in.Limit})
 		return listOf(all, nextOf(next)), err
 	})
-	route(a, "GET", "/api/v1/sessions/{id}", "getSession", "A recorded session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
-		s, err := a.session(ctx, in.ID)
+	route(a, "GET", "/api/v1/recordings/{id}", "getRecording", "A recorded session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
+		s, err := a.recording(ctx, in.ID)
 		return &body[gateway.Session]{s}, err
 	})
-	route(a, "GET", "/api/v1/sessions/{id}/verification", "verifySession", "Whether a record is still what it was when it was closed", func(ctx context.Context, in *IDRef) (*body[Verified], error) {
-		s, err := a.session(ctx, in.ID)
+	route(a, "GET", "/api/v1/recordings/{id}/verification", "verifyRecording", "Whether a record is still what it was when it was closed", func(ctx context.Context, in *IDRef) (*body[Verified], error) {
+		s, err := a.recording(ctx, in.ID)
 		if err != nil {
 			return nil, err
 		}
 		same, err := a.Gateway.Verify(ctx, in.ID)
 		return &body[Verified]{Verified{same, s.Digest}}, err
 	})
-	route(a, "GET", "/api/v1/sessions/{id}/lines", "readSession", "What a session did, and what came back", a.readSession)
-	route(a, "GET", "/api/v1/sessions/{id}/record", "recordOfSession", "The record of a session as an asciicast, version 2", func(ctx context.Context, in *IDRef) (*huma.StreamResponse, error) {
-		if _, err := a.session(ctx, in.ID); err != nil {
+	route(a, "GET", "/api/v1/recordings/{id}/lines", "readRecording", "What a session did, and what came back", a.readSession)
+	route(a, "GET", "/api/v1/recordings/{id}/record", "castRecording", "The record of a session as an asciicast, version 2", func(ctx context.Context, in *IDRef) (*huma.StreamResponse, error) {
+		if _, err := a.recording(ctx, in.ID); err != nil {
 			return nil, err
 		}
 		return &huma.StreamResponse{Body: func(hctx huma.Context) {
@@ -105,8 +105,8 @@ func (a *api) sessions() {
 	})
 }
 
-// session returns a session whose record who asks may read.
-func (a *api) session(ctx context.Context, id string) (gateway.Session, error) {
+// recording returns a session whose record who asks may read.
+func (a *api) recording(ctx context.Context, id string) (gateway.Session, error) {
 	s, err := a.Gateway.Get(ctx, id)
 	if err == nil {
 		err = a.Gateway.MayRead(ctx, actorOf(ctx), s)
@@ -115,7 +115,7 @@ func (a *api) session(ctx context.Context, id string) (gateway.Session, error) {
 }
 
 func (a *api) readSession(ctx context.Context, in *readLines) (*huma.StreamResponse, error) {
-	if _, err := a.session(ctx, in.ID); err != nil {
+	if _, err := a.recording(ctx, in.ID); err != nil {
 		return nil, err
 	}
 	if in.Follow {
