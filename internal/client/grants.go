@@ -20,7 +20,7 @@ type GrantRequest struct {
 	Purpose     string      `json:"purpose"`
 	Reason      string      `json:"reason"`
 	Ticket      string      `json:"ticket,omitempty"`
-	Scope       grant.Scope `json:"scope"`
+	Scope       grant.Extent `json:"scope"`
 	Seconds     int64       `json:"seconds"`
 	StartsAt    *time.Time  `json:"startsAt,omitempty"`
 }
@@ -106,10 +106,10 @@ func (c *Client) OpenSession(ctx context.Context, o SessionOpening) (gateway.Ses
 const lineWait = 5*time.Minute + 10*time.Second
 
 // TypeLine runs a command in a shell.
-func (c *Client) TypeLine(ctx context.Context, id, line string) (gateway.Answer, error) {
+func (c *Client) TypeLine(ctx context.Context, id, line string) (gateway.Reply, error) {
 	patient := *c
 	patient.timeout = lineWait
-	return do[gateway.Answer](ctx, &patient, request{method: "POST", path: path("recordings", id, "lines"), body: map[string]string{"line": line}})
+	return do[gateway.Reply](ctx, &patient, request{method: "POST", path: path("recordings", id, "lines"), body: map[string]string{"line": line}})
 }
 
 // CloseSession closes a session.

@@ -120,7 +120,7 @@ type alarmed struct {
 		Purpose     string      `json:"purpose"`
 		Reason      string      `json:"reason"`
 		Ticket      string      `json:"ticket,omitempty"`
-		Scope       grant.Scope `json:"scope"`
+		Scope       grant.Extent `json:"scope"`
 		Until       *time.Time  `json:"until"`
 	} `json:"data"`
 }

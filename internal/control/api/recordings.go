@@ -63,9 +63,9 @@ func (a *api) recordings() {
 		s, err := a.Gateway.Open(ctx, actorOf(ctx), gateway.Opening{Environment: in.Body.Environment, Stamp: in.Body.Stamp, Device: in.Body.Device, Reason: in.Body.Reason})
 		return &body[gateway.Session]{s}, err
 	})
-	route(a, "POST", "/api/v1/recordings/{id}/lines", "typeLine", "Run a command in one's own shell", func(ctx context.Context, in *typeLine) (*body[gateway.Answer], error) {
+	route(a, "POST", "/api/v1/recordings/{id}/lines", "typeLine", "Run a command in one's own shell", func(ctx context.Context, in *typeLine) (*body[gateway.Reply], error) {
 		answer, err := a.Gateway.Type(ctx, actorOf(ctx), in.ID, in.Body.Line)
-		return &body[gateway.Answer]{answer}, err
+		return &body[gateway.Reply]{answer}, err
 	})
 	route(a, "DELETE", "/api/v1/recordings/{id}", "closeShell", "Close one's own session", func(ctx context.Context, in *IDRef) (*body[gateway.Session], error) {
 		s, err := a.Gateway.Close(ctx, actorOf(ctx), in.ID)

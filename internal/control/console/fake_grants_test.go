@@ -26,7 +26,7 @@ var (
 // given are grants in every state that people look at.
 func given() (all []grant.Grant) {
 	for i, g := range []grant.Grant{
-		{State: grant.Pending, Name: "ada", Needs: 2, Approvals: []grant.Approval{{Person: "bob", Name: "bob", Reason: "as we spoke", At: noon}}},
+		{State: grant.Pending, Name: "ada", Needs: 2, Approvals: []grant.Agreement{{Person: "bob", Name: "bob", Reason: "as we spoke", At: noon}}},
 		{State: grant.Active, Name: "cy", BreakGlass: true, ActiveAt: ptr(noon.Add(-10 * time.Minute)), Until: ptr(noon.Add(20 * time.Minute))},
 		{State: grant.Active, Name: "dee", ActiveAt: ptr(noon.Add(-10 * time.Minute)), Until: ptr(noon.Add(4 * time.Hour))},
 		{State: grant.Scheduled, Name: "eve"},
@@ -35,11 +35,11 @@ func given() (all []grant.Grant) {
 		{State: grant.Draft, Name: "ada"},
 	} {
 		g.ID, g.Environment, g.Person, g.By, g.CreatedAt, g.DecideBy = fmt.Sprintf("grant-%d", i+1), "production", g.Name, g.Name, noon.Add(-time.Hour), noon.Add(23*time.Hour)
-		g.Request = grant.Request{Purpose: "troubleshooting", Reason: "the pump does not start <b>", Ticket: "INC-12", Seconds: 1800, Scope: grant.Scope{Permissions: []string{"device.write"}, Devices: []string{"pump-0007"}}}
+		g.Request = grant.Request{Purpose: "troubleshooting", Reason: "the pump does not start <b>", Ticket: "INC-12", Seconds: 1800, Scope: grant.Extent{Permissions: []string{"device.write"}, Devices: []string{"pump-0007"}}}
 		if g.State == grant.Scheduled {
 			g.StartsAt = ptr(noon.Add(2 * time.Hour))
 		}
-		g.Log = []grant.Change{{At: noon, What: "requested", State: grant.Pending, By: g.Name, Reason: g.Reason}, {At: noon, What: "approved", State: g.State, By: "bob"}}
+		g.Log = []grant.Happened{{At: noon, What: "requested", State: grant.Pending, By: g.Name, Reason: g.Reason}, {At: noon, What: "approved", State: g.State, By: "bob"}}
 		all = append(all, g)
 	}
 	return all

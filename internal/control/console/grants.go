@@ -131,7 +131,7 @@ func (c *console) findGrant(ctx context.Context, actor access.Actor, id string) 
 }
 
 // Newest is the log of a grant, newest first.
-func (v grantView) Newest() []grant.Change {
+func (v grantView) Newest() []grant.Happened {
 	all := slices.Clone(v.Log)
 	slices.Reverse(all)
 	return all
@@ -201,7 +201,7 @@ func grantRequest(form url.Values, now time.Time) (r grant.Request, err error) {
 	}
 	r = grant.Request{
 		Purpose: form.Get("purpose"), Reason: strings.TrimSpace(form.Get("reason")), Ticket: strings.TrimSpace(form.Get("ticket")), Seconds: int64(minutes) * 60,
-		Scope: grant.Scope{Permissions: form["permission"], Stamps: list("stamps"), Tenants: list("tenants"), Devices: list("devices")},
+		Scope: grant.Extent{Permissions: form["permission"], Stamps: list("stamps"), Tenants: list("tenants"), Devices: list("devices")},
 	}
 	if text := strings.TrimSpace(form.Get("startsAt")); text != "" {
 		at, err := time.Parse("2006-01-02T15:04", text)

@@ -51,7 +51,7 @@ func (m *team) pass(d time.Duration) {
 }
 
 // Login takes a name for a token.
-func (m *team) Login(_ context.Context, token, _ string) (string, error) {
+func (m *team) Login(_ context.Context, token string, _ access.Login) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 

@@ -193,7 +193,7 @@ func (w *world) shell(actor access.Actor, o gateway.Opening) gateway.Session {
 	return s
 }
 
-func (w *world) types(actor access.Actor, id, line string) gateway.Answer {
+func (w *world) types(actor access.Actor, id, line string) gateway.Reply {
 	w.t.Helper()
 	a, err := w.gateway.Type(w.t.Context(), actor, id, line)
 	if err != nil {
@@ -318,7 +318,7 @@ func TestAShellEndsWithItsGrant(t *testing.T) {
 		return r, ctx.Err()
 	}
 	type ended struct {
-		a   gateway.Answer
+		a   gateway.Reply
 		err error
 		at  time.Time
 	}

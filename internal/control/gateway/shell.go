@@ -87,8 +87,8 @@ func (g *Gateway) place(ctx context.Context, s Session, device string) (Place, e
 	return Place{s.Environment, d.Stamp, d.Tenant, device}, nil
 }
 
-// Answer is what a command came to.
-type Answer struct {
+// Reply is what a command came to.
+type Reply struct {
 	Output  string  `json:"output"`
 	Failed  bool    `json:"failed,omitempty" doc:"The output says why"`
 	Session Session `json:"session" doc:"As it is after the command"`
@@ -96,14 +96,14 @@ type Answer struct {
 
 // Type runs one line in a shell: recorded, checked, done, and its answer
 // recorded before anybody sees it.
-func (g *Gateway) Type(ctx context.Context, actor access.Actor, id, text string) (Answer, error) {
+func (g *Gateway) Type(ctx context.Context, actor access.Actor, id, text string) (Reply, error) {
 	s, err := g.mine(ctx, actor, id)
 	if err != nil {
-		return Answer{}, err
+		return Reply{}, err
 	}
 	text = strings.TrimSpace(text)
 	if text == "" || len(text) > maxCommand {
-		return Answer{}, problem.New(problem.Invalid, "a line has 1 to %d bytes", maxCommand).At("line")
+		return Reply{}, problem.New(problem.Invalid, "a line has 1 to %d bytes", maxCommand).At("line")
 	}
 	g.enter(id)
 	defer g.leave(id)
@@ -111,10 +111,10 @@ func (g *Gateway) Type(ctx context.Context, actor access.Actor, id, text string)
 		if problem.Of(err) == errFull {
 			err = firstOf(g.close(ctx, id, actor.Name, "its record is full"), err)
 		}
-		return Answer{}, err
+		return Reply{}, err
 	}
 	output, failure := g.run(ctx, actor, &s, text)
-	a := Answer{Output: output}
+	a := Reply{Output: output}
 	if failure != nil {
 		a.Output, a.Failed = problem.Of(failure).Error(), true
 		if problem.Is(failure, problem.Internal) {
@@ -122,10 +122,10 @@ func (g *Gateway) Type(ctx context.Context, actor access.Actor, id, text string)
 		}
 	}
 	if err := g.write(ctx, id, Out, a.Output); err != nil {
-		return Answer{}, err
+		return Reply{}, err
 	}
 	if err := g.finish(ctx, actor, s, text, failure); err != nil {
-		return Answer{}, err
+		return Reply{}, err
 	}
 	a.Session, err = session(ctx, g.o.DB, id)
 	return a, err

@@ -51,22 +51,22 @@ type Grant struct {
 	By          string `json:"by" doc:"The person who asked, usually the same"`
 	Sponsor     string `json:"sponsor,omitempty" doc:"The human who answers for it, if it is for a program"`
 	Request
-	BreakGlass  bool       `json:"breakGlass,omitempty" doc:"It began at once, in an emergency"`
-	State       State      `json:"state" enum:"draft,pending,scheduled,active,reviewDue,denied,expired,withdrawn,reviewed"`
-	Needs       int        `json:"needs" doc:"How many people must agree"`
-	Approvals   []Approval `json:"approvals"`
-	CreatedAt   time.Time  `json:"createdAt"`
-	DecideBy    time.Time  `json:"decideBy" doc:"When the request expires unless enough people agree before"`
-	ActiveAt    *time.Time `json:"activeAt,omitempty" doc:"When it began"`
-	Until       *time.Time `json:"until,omitempty" doc:"When it ends, or has ended"`
-	End         string     `json:"end,omitempty" enum:"expired,revoked,ended" doc:"How it ended after being active"`
-	ReviewBy    *time.Time `json:"reviewBy,omitempty" doc:"When somebody must have looked at it"`
-	Review      string     `json:"review,omitempty" doc:"What was found"`
-	ReviewedBy  string     `json:"reviewedBy,omitempty"`
-	ReviewedAt  *time.Time `json:"reviewedAt,omitempty"`
-	AlarmedAt   *time.Time `json:"alarmedAt,omitempty" doc:"When those who could have agreed were told that the glass is broken"`
-	AlarmFailed string     `json:"alarmFailed,omitempty" doc:"Why they could not all be told yet"`
-	Log         []Change   `json:"log" doc:"What happened to it, oldest first"`
+	BreakGlass  bool        `json:"breakGlass,omitempty" doc:"It began at once, in an emergency"`
+	State       State       `json:"state" enum:"draft,pending,scheduled,active,reviewDue,denied,expired,withdrawn,reviewed"`
+	Needs       int         `json:"needs" doc:"How many people must agree"`
+	Approvals   []Agreement `json:"approvals"`
+	CreatedAt   time.Time   `json:"createdAt"`
+	DecideBy    time.Time   `json:"decideBy" doc:"When the request expires unless enough people agree before"`
+	ActiveAt    *time.Time  `json:"activeAt,omitempty" doc:"When it began"`
+	Until       *time.Time  `json:"until,omitempty" doc:"When it ends, or has ended"`
+	End         string      `json:"end,omitempty" enum:"expired,revoked,ended" doc:"How it ended after being active"`
+	ReviewBy    *time.Time  `json:"reviewBy,omitempty" doc:"When somebody must have looked at it"`
+	Review      string      `json:"review,omitempty" doc:"What was found"`
+	ReviewedBy  string      `json:"reviewedBy,omitempty"`
+	ReviewedAt  *time.Time  `json:"reviewedAt,omitempty"`
+	AlarmedAt   *time.Time  `json:"alarmedAt,omitempty" doc:"When those who could have agreed were told that the glass is broken"`
+	AlarmFailed string      `json:"alarmFailed,omitempty" doc:"Why they could not all be told yet"`
+	Log         []Happened  `json:"log" doc:"What happened to it, oldest first"`
 }
 
 // Request is what somebody asks for. Another one is another grant: who agreed
@@ -75,7 +75,7 @@ type Request struct {
 	Purpose  string     `json:"purpose" enum:"troubleshooting,hotfix,performance,security,data,compliance,support,red-team"`
 	Reason   string     `json:"reason"`
 	Ticket   string     `json:"ticket,omitempty"`
-	Scope    Scope      `json:"scope"`
+	Scope    Extent     `json:"scope"`
 	Seconds  int64      `json:"seconds" doc:"How long it lasts once it has begun"`
 	StartsAt *time.Time `json:"startsAt,omitempty" doc:"When it begins; default as soon as it is approved"`
 }
@@ -83,16 +83,16 @@ type Request struct {
 // Duration is how long the grant lasts once it has begun.
 func (r Request) Duration() time.Duration { return time.Duration(r.Seconds) * time.Second }
 
-// Approval is somebody's word for a grant.
-type Approval struct {
+// Agreement is somebody's word for a grant.
+type Agreement struct {
 	Person string    `json:"person"`
 	Name   string    `json:"name"`
 	Reason string    `json:"reason,omitempty"`
 	At     time.Time `json:"at"`
 }
 
-// Change is something that happened to a grant.
-type Change struct {
+// Happened is something that happened to a grant.
+type Happened struct {
 	At     time.Time `json:"at"`
 	What   string    `json:"what" doc:"What somebody did, or what its time did: requested, changed, approved, began, expired…"`
 	State  State     `json:"state" doc:"What it came to"`
@@ -112,7 +112,7 @@ func (g *Grant) become(s State, what, by, reason string, at time.Time) {
 	if len(g.Log) >= maxLog {
 		g.Log = slices.Delete(slices.Clone(g.Log), 1, 2)
 	}
-	g.Log = append(g.Log[:len(g.Log):len(g.Log)], Change{at, what, s, by, reason})
+	g.Log = append(g.Log[:len(g.Log):len(g.Log)], Happened{at, what, s, by, reason})
 }
 
 // isFor reports whether a person is one of those whom the grant is for: who may
@@ -142,9 +142,9 @@ type Party struct {
 	Sponsor string // the human who answers for a program
 }
 
-// Scope says what a grant lets be done, and on what. A list that is empty
+// Extent says what a grant lets be done, and on what. A list that is empty
 // bounds nothing, but permissions must be named.
-type Scope struct {
+type Extent struct {
 	Permissions []string `json:"permissions" maxItems:"40" doc:"What may be done, such as device.write"`
 	Stamps      []string `json:"stamps,omitempty" maxItems:"100" doc:"Only on these stamps"`
 	Tenants     []string `json:"tenants,omitempty" maxItems:"100" doc:"Only for these tenants"`
@@ -157,7 +157,7 @@ type Target struct{ Stamp, Tenant, Device string }
 
 // Covers reports whether the scope lets something be done to a target. A bound
 // on what is not known of the target is not met.
-func (s Scope) Covers(permission string, t Target) bool {
+func (s Extent) Covers(permission string, t Target) bool {
 	in := func(list []string, name string) bool {
 		return len(list) == 0 || name != "" && slices.Contains(list, name)
 	}
@@ -174,7 +174,7 @@ const (
 	minLife   = time.Minute
 )
 
-func (s Scope) check(known func(permission string) bool) error {
+func (s Extent) check(known func(permission string) bool) error {
 	if len(s.Permissions) == 0 {
 		return problem.New(problem.Invalid, "name what is to be done, such as device.write").At("scope.permissions")
 	}

@@ -43,7 +43,7 @@ func (m *model) facts() grant.Facts {
 func (m *model) request() grant.Request {
 	r := grant.Request{
 		Purpose: rapid.SampledFrom(resource.Purposes).Draw(m.t, "purpose"), Reason: rapid.SampledFrom([]string{"the pump is stuck", "it is slow", "down", "again", " "}).Draw(m.t, "reason"),
-		Scope: grant.Scope{Permissions: []string{rapid.SampledFrom([]string{"device.write", "stamp.write"}).Draw(m.t, "permission")}}, Seconds: int64(rapid.SampledFrom([]int{60, 600, 1800, 3600, 7200, 1 << 40}).Draw(m.t, "seconds")),
+		Scope: grant.Extent{Permissions: []string{rapid.SampledFrom([]string{"device.write", "stamp.write"}).Draw(m.t, "permission")}}, Seconds: int64(rapid.SampledFrom([]int{60, 600, 1800, 3600, 7200, 1 << 40}).Draw(m.t, "seconds")),
 	}
 	if rapid.IntRange(0, 2).Draw(m.t, "later") == 0 {
 		at := m.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(m.t, "in")) * time.Hour)
@@ -254,7 +254,7 @@ func TestNobodyOwesTwice(t *testing.T) {
 	t.Parallel()
 	m := &model{now: time.Unix(1_700_000_000, 0), policy: resource.EnvironmentSpec{Grants: &resource.GrantPolicy{BreakGlass: true}}.GrantPolicy(), eligible: map[string]bool{"bob": true}}
 	f := m.facts()
-	r := grant.Request{Purpose: "hotfix", Reason: "down", Scope: grant.Scope{Permissions: []string{"device.write"}}, Seconds: 600}
+	r := grant.Request{Purpose: "hotfix", Reason: "down", Scope: grant.Extent{Permissions: []string{"device.write"}}, Seconds: 600}
 	g, err := grant.BreakGlass(r, hands[0], f)
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func Make(r Request, by, of Party, draft bool, f Facts) (Grant, error) {
 		return Grant{}, err
 	}
 	g := Grant{
-		Person: of.Person, Name: of.Name, By: by.Person, Sponsor: of.Sponsor, Request: r, Needs: f.Policy.Approvals, Approvals: []Approval{},
+		Person: of.Person, Name: of.Name, By: by.Person, Sponsor: of.Sponsor, Request: r, Needs: f.Policy.Approvals, Approvals: []Agreement{},
 		CreatedAt: f.Now, DecideBy: f.Now.Add(f.Policy.Wait()),
 	}
 	if !of.Program {
@@ -110,7 +110,7 @@ func BreakGlass(r Request, by Party, f Facts) (Grant, error) {
 	if err := r.check(f, true); err != nil {
 		return Grant{}, err
 	}
-	g := Grant{Person: by.Person, Name: by.Name, By: by.Person, Request: r, BreakGlass: true, Approvals: []Approval{}, CreatedAt: f.Now, DecideBy: f.Now}
+	g := Grant{Person: by.Person, Name: by.Name, By: by.Person, Request: r, BreakGlass: true, Approvals: []Agreement{}, CreatedAt: f.Now, DecideBy: f.Now}
 	g.begin(f.Now, f.Now.Add(r.Duration()), "broke the glass", by.Name, r.Reason)
 	return g, nil
 }
@@ -162,7 +162,7 @@ func (g *Grant) take(w Word, f Facts) error {
 	}
 	switch w.Verb {
 	case Approve:
-		g.Approvals = append(g.Approvals, Approval{w.By.Person, w.By.Name, w.Reason, f.Now})
+		g.Approvals = append(g.Approvals, Agreement{w.By.Person, w.By.Name, w.Reason, f.Now})
 		g.become(Pending, "approved", w.By.Name, w.Reason, f.Now)
 	case Deny:
 		g.become(Denied, "denied", w.By.Name, w.Reason, f.Now)
@@ -207,7 +207,7 @@ func (g *Grant) amend(w Word, f Facts) error {
 	if n := len(g.Approvals); n > 0 {
 		said = "no approval of what was asked for before counts"
 	}
-	g.Request, g.Approvals = w.Request, []Approval{}
+	g.Request, g.Approvals = w.Request, []Agreement{}
 	to := Pending
 	if g.State == Draft {
 		to = Draft
@@ -231,7 +231,7 @@ func (g *Grant) checkOther(w Word, f Facts) error {
 		return problem.New(problem.Denied, "%s is not among those who decide on grants in %s", p.Name, g.Environment)
 	case w.Verb != Approve && strings.TrimSpace(w.Reason) == "":
 		return problem.New(problem.Invalid, "say why; it is kept with the grant").At("reason")
-	case w.Verb == Approve && slices.ContainsFunc(g.Approvals, func(a Approval) bool { return a.Person == p.Person }):
+	case w.Verb == Approve && slices.ContainsFunc(g.Approvals, func(a Agreement) bool { return a.Person == p.Person }):
 		return problem.New(problem.Conflict, "%s has approved grant %s already, and counts once", p.Name, g.ID)
 	}
 	return nil
@@ -298,7 +298,7 @@ func (g *Grant) start(f Facts) {
 	}
 	switch {
 	case g.agreed(f) < g.needs(f):
-		g.Approvals = []Approval{}
+		g.Approvals = []Agreement{}
 		g.become(Pending, "approvals void", Robot, "who agreed does not decide on grants there any more", f.Now)
 	case f.Now.Before(from):
 		g.become(Scheduled, "scheduled", Robot, "", f.Now)

@@ -179,7 +179,7 @@ func (w *world) covered(actor access.Actor, permission string, t grant.Target) b
 	return found
 }
 
-var hotfix = grant.Asking{Environment: "production", Request: grant.Request{Purpose: "hotfix", Reason: "the pump is stuck", Ticket: "INC-7", Scope: grant.Scope{Permissions: []string{"device.write"}}, Seconds: 3600}}
+var hotfix = grant.Asking{Environment: "production", Request: grant.Request{Purpose: "hotfix", Reason: "the pump is stuck", Ticket: "INC-7", Scope: grant.Extent{Permissions: []string{"device.write"}}, Seconds: 3600}}
 
 // TestFromRequestToReview takes a grant all the way, with a restart at every
 // step.
@@ -226,7 +226,7 @@ func TestFromRequestToReview(t *testing.T) {
 // TestBoundsOfAScope says that a bound on what is not known is not met.
 func TestBoundsOfAScope(t *testing.T) {
 	t.Parallel()
-	s := grant.Scope{Permissions: []string{"device.write"}, Stamps: []string{"prod-1"}, Tenants: []string{"acme"}, Devices: []string{"pump-1"}}
+	s := grant.Extent{Permissions: []string{"device.write"}, Stamps: []string{"prod-1"}, Tenants: []string{"acme"}, Devices: []string{"pump-1"}}
 	whole := grant.Target{Stamp: "prod-1", Tenant: "acme", Device: "pump-1"}
 	if !s.Covers("device.write", whole) || s.Covers("device.move", whole) {
 		t.Error("the permission is not what counts")
