@@ -17,7 +17,6 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
-	"github.com/slipway/slipway/internal/sqldb"
 )
 
 // granting builds what lets people act for a while where roles are not enough,
@@ -25,7 +24,7 @@ import (
 func (p *Plane) granting(o Options, log *audit.Log) {
 	people := p.people
 	p.grants = grant.New(grant.Options{
-		DB: p.db, Audit: log, Environment: p.environments.SpecIn, People: deciders{people}, Rights: deciders{people},
+		DB: p.db, Audit: log, Environment: p.environments.SpecIn, People: grant.Accounts{Access: people}, Rights: grant.Accounts{Access: people},
 		Known: grantable, Alarm: alarms{o.Guard}.tell, Logger: o.Logger, Now: time.Now,
 	})
 	p.gateway = gateway.New(gateway.Options{
@@ -34,6 +33,10 @@ func (p *Plane) granting(o Options, log *audit.Log) {
 			return people.Check(ctx, actor, access.Permission(permission), func(context.Context) ([]access.Place, error) {
 				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
 			})
+		},
+		Environment: func(ctx context.Context, name string) error {
+			_, err := p.environments.Get(ctx, name)
+			return err
 		},
 		Stamp: func(ctx context.Context, name string) (string, error) {
 			s, err := p.environments.Stamp(ctx, name)
@@ -47,45 +50,6 @@ func (p *Plane) granting(o Options, log *audit.Log) {
 		}
 		return true, p.gateway.Pass(ctx, actor, given)
 	}
-}
-
-// deciders tells grants who people are and who decides.
-type deciders struct{ *access.Access }
-
-// Party finds the person or the program that an account is.
-func (d deciders) Party(ctx context.Context, q sqldb.Querier, id string) (grant.Party, error) {
-	account, err := d.AccountIn(ctx, q, id)
-	return grant.Party{Person: account.ID, Name: account.ID, Program: account.Kind != access.Human, Sponsor: account.Sponsor}, err
-}
-
-// Decides reports whether somebody may agree to grants in an environment.
-func (d deciders) Decides(ctx context.Context, q sqldb.Querier, id, environment, role string) (bool, error) {
-	return d.Holds(ctx, q, id, access.GrantApprove, access.Place{Environment: environment}, role)
-}
-
-// reviewed is how long a right that nobody used counts as unused.
-const reviewed = 90 // days
-
-// Holdings returns who has which rights in an environment, for good.
-func (d deciders) Holdings(ctx context.Context, environment string) ([]grant.Holding, error) {
-	held, err := d.Held(ctx, environment, reviewed)
-	all := make([]grant.Holding, len(held))
-	for i, h := range held {
-		since := h.Binding.CreatedAt
-		all[i] = grant.Holding{ID: h.Binding.ID, Person: h.Account, Name: h.Account, Role: h.Binding.Role, Where: h.Binding.Bounds.String(), Since: &since, UsedAt: h.UsedAt}
-		if h.Account == "" {
-			all[i].Name = "group " + h.Binding.Group
-		}
-		for _, p := range h.Unused {
-			all[i].Unused = append(all[i].Unused, string(p))
-		}
-	}
-	return all, err
-}
-
-// Take takes a right away.
-func (d deciders) Take(ctx context.Context, tx *sqldb.Tx, _ access.Actor, id string) error {
-	return d.UnbindIn(ctx, tx, id)
 }
 
 // grantable reports whether a permission is one that a grant can give: what

@@ -11,12 +11,12 @@ import (
 
 // GrantRequest is what is asked for, in a body.
 type GrantRequest struct {
-	Purpose  string      `json:"purpose" enum:"troubleshooting,hotfix,performance,security,data,compliance,support,red-team"`
-	Reason   string      `json:"reason" minLength:"1" maxLength:"2000"`
-	Ticket   string      `json:"ticket,omitempty" maxLength:"500"`
+	Purpose  string       `json:"purpose" enum:"troubleshooting,hotfix,performance,security,data,compliance,support,red-team"`
+	Reason   string       `json:"reason" minLength:"1" maxLength:"2000"`
+	Ticket   string       `json:"ticket,omitempty" maxLength:"500"`
 	Scope    grant.Extent `json:"scope"`
-	Seconds  int64       `json:"seconds" minimum:"60" maximum:"604800" doc:"How long it lasts once it has begun"`
-	StartsAt *time.Time  `json:"startsAt,omitempty" doc:"When it begins; default as soon as it is approved"`
+	Seconds  int64        `json:"seconds" minimum:"60" maximum:"604800" doc:"How long it lasts once it has begun"`
+	StartsAt *time.Time   `json:"startsAt,omitempty" doc:"When it begins; default as soon as it is approved"`
 }
 
 func (r GrantRequest) request() grant.Request {

@@ -103,6 +103,8 @@ type Options struct {
 	// Check lets an actor do something to a device, or on a stamp, or says what
 	// is missing. Where a grant lets it be done, Pass is called.
 	Check func(ctx context.Context, actor access.Actor, permission string, at Place) error
+	// Environment fails if there is no such environment.
+	Environment func(ctx context.Context, name string) error
 	// Stamp returns the environment of a stamp.
 	Stamp  func(ctx context.Context, name string) (environment string, err error)
 	Logger *slog.Logger

@@ -93,7 +93,8 @@ func (w *world) open() {
 	})
 	w.gateway = gateway.New(gateway.Options{
 		DB: db, Audit: w.log, Fleet: w, Grants: w.grants, Logger: quiet, Now: w.now, Check: w.check,
-		Stamp: func(_ context.Context, name string) (string, error) { return strings.TrimSuffix(name, "-1"), nil },
+		Environment: func(context.Context, string) error { return nil },
+		Stamp:       func(_ context.Context, name string) (string, error) { return strings.TrimSuffix(name, "-1"), nil },
 	})
 }
 
@@ -173,7 +174,7 @@ func (w *world) Query(_ context.Context, environment, stamp string, req link.Run
 func (w *world) granted(actor access.Actor, life time.Duration, devices ...string) grant.Grant {
 	w.t.Helper()
 	g, err := w.grants.Ask(w.t.Context(), actor, grant.Asking{Environment: "production", Request: grant.Request{
-		Purpose: "troubleshooting", Reason: "INC-7", Seconds: int64(life / time.Second), Scope: grant.Scope{Permissions: []string{"device.write"}, Devices: devices},
+		Purpose: "troubleshooting", Reason: "INC-7", Seconds: int64(life / time.Second), Scope: grant.Extent{Permissions: []string{"device.write"}, Devices: devices},
 	}})
 	if err == nil {
 		g, err = w.grants.Say(w.t.Context(), access.Actor{Name: "eve", Kind: access.Human, Person: "eve"}, g.ID, grant.Word{Verb: grant.Approve})

@@ -41,6 +41,9 @@ func (g *Gateway) Open(ctx context.Context, actor access.Actor, o Opening) (s Se
 	if len(o.Reason) > maxReason {
 		return s, problem.New(problem.Invalid, "say why in at most %d characters", maxReason).At("reason")
 	}
+	if err := g.o.Environment(ctx, o.Environment); err != nil {
+		return s, err
+	}
 	if o.Stamp != "" {
 		in, err := g.o.Stamp(ctx, o.Stamp)
 		if err != nil {
