@@ -85,6 +85,13 @@ type Artifacts struct {
 // ArtifactLimits bound the files of releases.
 type ArtifactLimits = artifact.Limits
 
+// signingKey encrypts the keys that sign, which are in the database.
+const signingKey = "signing.key"
+
+// CopiedFiles are what a process that is to follow another one on the same
+// database must have of its data directory.
+var CopiedFiles = []string{"ca.pem", "ca-key.pem", signingKey}
+
 // Joining is what membership needs to know of the installation and of this
 // process.
 type Joining struct {
@@ -198,7 +205,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 			return err
 		}
 	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, "signing.key"))
+	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
 		return err
 	}
@@ -323,7 +330,6 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)
 }
 

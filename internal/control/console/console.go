@@ -238,6 +238,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /stamps/{name}/live":           c.stampLive,
 		"POST /stamps/{name}/state":         c.setStamp,
 		"GET /capacity":                     c.capacity,
+		"GET /tenants/{name}":               c.tenant,
+		"POST /tenants/{name}/move":         c.moveTenant,
 		"GET /capacity/live":                c.capacityLive,
 		"GET /jobs":                         c.jobs,
 		"GET /jobs/live":                    c.jobsLive,
