@@ -78,14 +78,14 @@ type alarmed struct {
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
 	Data      struct {
-		Grant       string      `json:"grant"`
-		Environment string      `json:"environment"`
-		Person      string      `json:"person"`
-		Purpose     string      `json:"purpose"`
-		Reason      string      `json:"reason"`
-		Ticket      string      `json:"ticket,omitempty"`
+		Grant       string       `json:"grant"`
+		Environment string       `json:"environment"`
+		Person      string       `json:"person"`
+		Purpose     string       `json:"purpose"`
+		Reason      string       `json:"reason"`
+		Ticket      string       `json:"ticket,omitempty"`
 		Scope       grant.Extent `json:"scope"`
-		Until       *time.Time  `json:"until"`
+		Until       *time.Time   `json:"until"`
 	} `json:"data"`
 }
 

@@ -61,8 +61,19 @@ func named(words string) func(url.Values) string {
 	}
 }
 
-// acts are all that people can do about releases in the console.
-var acts = map[string]act{
+// acts are all that people can do by a dialog.
+var acts = joined(releaseActs, grantActs)
+
+func joined(all ...map[string]act) map[string]act {
+	acts := map[string]act{}
+	for _, some := range all {
+		maps.Copy(acts, some)
+	}
+	return acts
+}
+
+// releaseActs are what people do about releases.
+var releaseActs = map[string]act{
 	"promote": {named("Promote {release} to {environment}"), "It enters once the environment's gates pass and nothing keeps it out. A promotion that waits there is superseded; one that runs is not touched.", "Promote", false, []string{askRelease, askEnvironment}, "reason",
 		func(c *console, ctx context.Context, actor access.Actor, f url.Values) error {
 			_, err := c.Promotions.Start(ctx, actor, f.Get("environment"), f.Get("release"), f.Get("reason"))
@@ -155,8 +166,6 @@ var acts = map[string]act{
 			return err
 		}},
 }
-
-func init() { maps.Copy(acts, grantActs) }
 
 // maxHours is a year, which is as long as anything here may last.
 const maxHours = 366 * 24
