@@ -88,7 +88,8 @@ var lines = map[string]place.Line{
 	"GET /recordings/{id}/live":   place.Asking(access.Own, place.Anywhere),
 	"GET /recordings/{id}/record": place.Asking(access.Own, place.Anywhere),
 
-	"GET /audit": place.Asking(access.AuditRead, place.Whole),
+	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
+	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }
 
 // actLines says what each act asks for.

@@ -214,7 +214,7 @@ func (w *world) lines(id string) []gateway.Line {
 
 func (w *world) actions() (all []audit.Entry) {
 	w.t.Helper()
-	all, err := w.log.List(w.t.Context(), 0, 1000)
+	all, err := w.log.List(w.t.Context(), "test", audit.Filter{Limit: 1000})
 	if err != nil {
 		w.t.Fatal(err)
 	}

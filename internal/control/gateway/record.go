@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 )
@@ -70,7 +71,11 @@ func (g *Gateway) begin(ctx context.Context, tx *sqldb.Tx, s *Session) error {
 		s.ID, s.Environment, s.Person, s.Grant, s.Way, sqldb.Micros(s.OpenedAt), sqldb.Micros(s.OpenedAt), string(text)); err != nil {
 		return err
 	}
-	return g.o.Audit.Record(ctx, tx, audit.Entry{Actor: s.Name, Action: "session.open", Object: "session/" + s.ID, Outcome: audit.Done, Detail: s.summary()})
+	by := s.Name
+	if s.Way != Shell {
+		by = grant.Robot // it follows from a request, which has an entry of its own
+	}
+	return g.o.Audit.Record(ctx, tx, audit.Entry{Actor: by, Action: "session.open", Object: "session/" + s.ID, Environment: s.Environment, Grant: s.Grant, Outcome: audit.Done, Detail: s.summary()})
 }
 
 // summary says in a line what a session is.
@@ -175,7 +180,7 @@ func (g *Gateway) seal(ctx context.Context, tx *sqldb.Tx, id, actor, outcome str
 		return err
 	}
 	return g.o.Audit.Record(ctx, tx, audit.Entry{
-		Actor: actor, Action: "session.close", Object: "session/" + id, Outcome: audit.Done, Detail: fmt.Sprintf("%s; %d lines, sha256 %s", outcome, s.Lines, s.Digest),
+		Actor: actor, Action: "session.close", Object: "session/" + id, Environment: s.Environment, Grant: s.Grant, Outcome: audit.Done, Detail: fmt.Sprintf("%s; %d lines, sha256 %s", outcome, s.Lines, s.Digest),
 	})
 }
 

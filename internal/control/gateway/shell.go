@@ -359,8 +359,8 @@ const shownRows = 100
 // log, as what it showed may be people's.
 func (g *Gateway) query(ctx context.Context, actor access.Actor, s *Session, rest string) (string, error) {
 	var answers []string
-	entry := audit.Entry{Actor: actor.Name, Action: "session.query", Object: "session/" + s.ID, Detail: mask(rest)}
-	err := g.o.Audit.Around(ctx, entry, func() error {
+	entry := audit.Entry{Actor: actor.Name, Action: "session.query", Object: "session/" + s.ID, Environment: s.Environment, Grant: s.Grant, Detail: mask(rest)}
+	err := g.o.Audit.Around(ctx, entry, func(*audit.Entry) error {
 		all, err := g.o.Fleet.Query(ctx, s.Environment, s.Stamp, link.RunQuery{Query: rest, Limit: shownRows})
 		for _, a := range all {
 			answers = append(answers, "-- "+a.Stamp)

@@ -77,12 +77,12 @@ func (gs *Grants) insert(ctx context.Context, tx *sqldb.Tx, g *Grant, action, ac
 		g.ID, g.Environment, g.Person, string(g.State), micros(g.due()), alarm, string(text)); err != nil {
 		return err
 	}
-	return gs.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: "grant/" + g.ID, Outcome: audit.Done, Detail: g.summary()})
+	return gs.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: "grant/" + g.ID, Environment: g.Environment, Grant: g.ID, Reason: g.Reason, Outcome: audit.Done, Detail: g.summary()})
 }
 
 // save stores what became of a grant, with one entry in the audit log.
 func (gs *Grants) save(ctx context.Context, tx *sqldb.Tx, before record, next Grant, action, actor, detail string) error {
-	return gs.store(ctx, tx, before, next, audit.Entry{Actor: actor, Action: action, Object: "grant/" + next.ID, Outcome: audit.Done, Detail: detail})
+	return gs.store(ctx, tx, before, next, audit.Entry{Actor: actor, Action: action, Object: "grant/" + next.ID, Environment: next.Environment, Grant: next.ID, Outcome: audit.Done, Detail: detail})
 }
 
 func (gs *Grants) store(ctx context.Context, tx *sqldb.Tx, before record, next Grant, entry audit.Entry) error {
