@@ -14,15 +14,15 @@ import (
 
 // GrantRequest is what is asked for.
 type GrantRequest struct {
-	Environment string      `json:"environment,omitempty"`
-	Person      string      `json:"person,omitempty"`
-	Draft       bool        `json:"draft,omitempty"`
-	Purpose     string      `json:"purpose"`
-	Reason      string      `json:"reason"`
-	Ticket      string      `json:"ticket,omitempty"`
+	Environment string       `json:"environment,omitempty"`
+	Person      string       `json:"person,omitempty"`
+	Draft       bool         `json:"draft,omitempty"`
+	Purpose     string       `json:"purpose"`
+	Reason      string       `json:"reason"`
+	Ticket      string       `json:"ticket,omitempty"`
 	Scope       grant.Extent `json:"scope"`
-	Seconds     int64       `json:"seconds"`
-	StartsAt    *time.Time  `json:"startsAt,omitempty"`
+	Seconds     int64        `json:"seconds"`
+	StartsAt    *time.Time   `json:"startsAt,omitempty"`
 }
 
 // RequestGrant asks for a grant.
