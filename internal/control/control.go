@@ -30,6 +30,8 @@ import (
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -125,6 +127,8 @@ type Plane struct {
 	rollouts     *rollout.Rollouts
 	promotions   *promotion.Promotions
 	flags        *featureflag.Flags
+	grants       *grant.Grants
+	gateway      *gateway.Gateway
 	monitor      *monitor.Monitor
 	registry     *metrics.Registry
 	api, console http.Handler
@@ -193,11 +197,13 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	})
 	p.promoting(o, log)
 	evaluation := p.flagging(o, log, people)
+	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Flags: p.flags, OFREP: evaluation, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Flags: p.flags,
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
+	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
 	return p, nil
 }
@@ -386,6 +392,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
+		tasks.Task{Name: "grants", Run: p.grants.Run},
+		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 	)

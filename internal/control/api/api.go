@@ -24,6 +24,8 @@ import (
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
@@ -50,6 +52,8 @@ type Options struct {
 	Promotions   *promotion.Promotions
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
+	Grants       *grant.Grants
+	Gateway      *gateway.Gateway
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -105,6 +109,8 @@ func New(o Options) http.Handler {
 	a.signing()
 	a.gates()
 	a.flags()
+	a.grants()
+	a.recordings()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

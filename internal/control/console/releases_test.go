@@ -46,6 +46,13 @@ var done = map[string]struct {
 	"disable-flag":   {[]string{"flag", "fast-path", "environment", "test", "reason", "off"}, "flag test fast-path DISABLED  off"},
 	"enable-flag":    {[]string{"flag", "fast-path", "environment", "test", "reason", "on"}, "flag test fast-path ENABLED  on"},
 	"plain-flag":     {[]string{"flag", "fast-path", "environment", "production", "reason", "plain"}, "flag production fast-path   plain"},
+	"submit-grant":   {[]string{"grant", "grant-7"}, "submit grant-7 "},
+	"approve-grant":  {[]string{"grant", "grant-1", "reason", "as we spoke"}, "approve grant-1 as we spoke"},
+	"deny-grant":     {[]string{"grant", "grant-1", "reason", "not now"}, "deny grant-1 not now"},
+	"withdraw-grant": {[]string{"grant", "grant-1", "reason", "not needed"}, "withdraw grant-1 not needed"},
+	"revoke-grant":   {[]string{"grant", "grant-2", "reason", "enough"}, "revoke grant-2 enough"},
+	"end-grant":      {[]string{"grant", "grant-2", "reason", "done"}, "end grant-2 done"},
+	"review-grant":   {[]string{"grant", "grant-5", "found", "as asked"}, "review grant-5 as asked"},
 	"lift-halt":      {[]string{"halt", "h-1", "reason", "over"}, "lift h-1 over"},
 }
 
