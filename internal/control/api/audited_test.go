@@ -62,6 +62,12 @@ var mutations = []mutation{
 	{id: "uploadTestResults", path: "releases/v1/test-results", body: `{"suite":"s","files":[{"name":"r.xml","content":"<testsuite name=\"s\" tests=\"1\"><testcase name=\"a\"/></testsuite>"}]}`},
 	{id: "uploadVulnerabilities", path: "vulnerabilities", body: `{"id":"GO-1","affected":[]}`},
 	{id: "rotateSigningKey", path: "signing/targets/rotate"},
+	{id: "putFlag", path: "flags/fast", body: `{"spec":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"}}`},
+	{id: "setFlag", path: "environments/dev/flags/fast", body: `{"overlay":{"defaultVariant":"on"},"reason":"r"}`},
+	{id: "promoteFlags", path: "environments/next/flags/promote", body: `{"from":"dev","reason":"r","force":true}`},
+	{id: "killFlag", path: "environments/dev/flags/fast/kill", body: `{"reason":"r"}`},
+	{id: "reviveFlag", path: "environments/dev/flags/fast/revive", body: `{"reason":"r"}`},
+	{id: "deleteFlag", path: "flags/fast"},
 	{id: "startHalt", path: "halts", body: `{"environment":"dev","reason":"r"}`, keep: [2]string{"halt", "id"}},
 	{id: "liftHalt", path: "halts/{halt}/lift", body: `{"reason":"r"}`},
 	{id: "setHold", path: "environments/dev/holds", body: `{"reason":"r"}`, keep: [2]string{"hold", "id"}},
@@ -103,6 +109,7 @@ var mutations = []mutation{
 // to ask for: why, and where they are looked at instead.
 var notHere = map[string]string{
 	"runQuery":          "it reads",
+	"evaluateFlag":      "it reads",
 	"tryRoute":          "it sends nothing and keeps nothing",
 	"ackConsumer":       "it is part of reading a log",
 	"join":              "all planes are in one process; see membership",

@@ -135,14 +135,14 @@ func (f *Flags) edit(ctx context.Context, actor access.Actor, action string, e E
 		return s, problem.New(problem.NotFound, "there is no flag %q in %s", e.Flag, e.Environment)
 	}
 	err = f.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		s, err = f.put(ctx, tx, actor, action, e, one, change)
+		s, err = f.put(ctx, tx, audit.Entry{Actor: actor.Name, Action: action}, e, one, change)
 		return err
 	})
 	return s, f.settled(ctx, err)
 }
 
 // put stores what an environment says of a flag, with its history.
-func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, action string, e Edit, one flag.Flag, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (Said, error) {
+func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, entry audit.Entry, e Edit, one flag.Flag, change func(one flag.Flag, before flag.Overlay) (flag.Overlay, error)) (Said, error) {
 	before, found, err := sqldb.Row(ctx, tx, scanSaid, selectSaid+" WHERE environment = ? AND flag = ?", e.Environment, e.Flag)
 	if err != nil {
 		return before, err
@@ -164,7 +164,7 @@ func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, actio
 		p := problem.Of(err)
 		return before, p.At(strings.TrimSuffix("overlay."+p.Field, "."))
 	}
-	s := Said{Environment: e.Environment, Flag: e.Flag, Overlay: overlay, ETag: strconv.FormatInt(version+1, 10), By: actor.Name, Reason: e.Reason, At: f.o.Now().UTC().Truncate(time.Microsecond)}
+	s := Said{Environment: e.Environment, Flag: e.Flag, Overlay: overlay, ETag: strconv.FormatInt(version+1, 10), By: entry.Actor, Reason: e.Reason, At: f.o.Now().UTC().Truncate(time.Microsecond)}
 	old, err := json.Marshal(before.Overlay)
 	if err != nil {
 		return s, err
@@ -182,7 +182,8 @@ func (f *Flags) put(ctx context.Context, tx *sqldb.Tx, actor access.Actor, actio
 		s.Environment, s.Flag, string(old), string(fresh), s.By, s.Reason, sqldb.Micros(s.At)); err != nil {
 		return s, err
 	}
-	return s, f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "flag/" + e.Flag, Environment: e.Environment, Reason: e.Reason, Outcome: audit.Done, Detail: string(fresh)})
+	entry.Object, entry.Environment, entry.Reason, entry.Outcome, entry.Detail = "flag/"+e.Flag, e.Environment, e.Reason, audit.Done, string(fresh)
+	return s, f.o.Audit.Record(ctx, tx, entry)
 }
 
 // History returns what environments said of a flag, newest first.
@@ -309,9 +310,12 @@ func (f *Flags) Promote(ctx context.Context, actor access.Actor, from, to string
 	}
 	all := make([]Said, len(chosen))
 	err = f.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if err := f.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.promote", Object: "environment/" + to, Environment: to, Reason: reason, Outcome: audit.Done, Detail: fmt.Sprintf("%d flags as in %s", len(chosen), from)}); err != nil {
+			return err
+		}
 		for i, d := range chosen {
 			e := Edit{Environment: to, Flag: d.Flag, Reason: reason + " (as in " + from + ")"}
-			if all[i], err = f.put(ctx, tx, actor, "flag.promote", e, target.Document.Flags[d.Flag], func(_ flag.Flag, before flag.Overlay) (flag.Overlay, error) {
+			if all[i], err = f.put(ctx, tx, audit.Entry{Actor: actor.Name, Action: "flag.set"}, e, target.Document.Flags[d.Flag], func(_ flag.Flag, before flag.Overlay) (flag.Overlay, error) {
 				after := d.From
 				after.Killed = before.Killed
 				return after, nil
