@@ -23,7 +23,29 @@ const drafts = "drafts"
 func (d Dir) at(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
 
 // Put implements Bucket.
-func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) (err error) {
+func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) error {
+	return d.write(name, size, content, os.Rename)
+}
+
+// Create implements Bucket. A directory keeps nothing from being removed.
+func (d Dir) Create(_ context.Context, name string, size int64, content io.Reader, _ time.Time) error {
+	if _, err := os.Lstat(d.at(name)); err == nil {
+		return taken(name)
+	}
+	return d.write(name, size, content, func(draft, file string) error {
+		// A link, unlike a new name, is refused where there is a file.
+		err := os.Link(draft, file)
+		if errors.Is(err, fs.ErrExist) {
+			err = taken(name)
+		}
+		return errors.Join(err, os.Remove(draft))
+	})
+}
+
+func taken(name string) error { return problem.New(problem.Conflict, "there is a %s already", name) }
+
+// write brings a draft to disk and gives it its name.
+func (d Dir) write(name string, size int64, content io.Reader, publish func(draft, file string) error) (err error) {
 	file := d.at(name)
 	if err := errors.Join(makeDir(d.at(drafts)), makeDir(filepath.Dir(file))); err != nil {
 		return err
@@ -42,8 +64,11 @@ func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) 
 	if err = errors.Join(err, draft.Close()); err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
 	}
-	if err := os.Rename(draft.Name(), file); err != nil {
-		return errors.Join(err, os.Remove(draft.Name()))
+	if err := publish(draft.Name(), file); err != nil {
+		if removing := os.Remove(draft.Name()); !errors.Is(removing, fs.ErrNotExist) {
+			err = errors.Join(err, removing)
+		}
+		return err
 	}
 	return syncDir(filepath.Dir(file))
 }

@@ -17,12 +17,14 @@ import (
 	"path/filepath"
 	"time"
 
+	taking "github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -58,9 +60,16 @@ type Options struct {
 	Guard *outbound.Guard
 	// Prometheus is asked by gates that name none; may be empty.
 	Prometheus string
-	Version    string // of the program
-	Logger     *slog.Logger
+	// Backups says where backups are kept and who decrypts them, and Root is the
+	// directory of the whole installation, where that is not Dir.
+	Backups BackupConfig
+	Root    string
+	Version string // of the program
+	Logger  *slog.Logger
 }
+
+// BackupConfig is what the configuration says of backups.
+type BackupConfig = backup.Config
 
 // Artifacts says where the files of releases are, and how much of them there
 // may be.
@@ -97,6 +106,8 @@ type Plane struct {
 	gates        *gate.Gates
 	rollouts     *rollout.Rollouts
 	promotions   *promotion.Promotions
+	taker        *taking.Taker
+	backups      *backup.Backups
 	api, console http.Handler
 	adminToken   string
 	logger       *slog.Logger
@@ -143,8 +154,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates,
+	if err := p.backingUp(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Backups: p.backups, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Backups: p.backups,
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	return p, nil
 }
@@ -263,6 +277,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
+		tasks.Task{Name: "backup", Run: p.taker.Run},
+		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -47,7 +48,8 @@ type Options struct {
 	Guard    *outbound.Guard // where webhooks may be
 	// Cut ends the connections to the link of a certificate that was revoked;
 	// nil where this process holds no server of it.
-	Cut func(serial string)
+	Cut     func(serial string)
+	Version string // of the program
 }
 
 // Plane is the provisioning plane.
@@ -65,6 +67,7 @@ type Plane struct {
 	policies    *policy.Policies
 	back        *dpsservice.Edge
 	cut         func(serial string)
+	backups     *backup.Taker
 }
 
 // New opens provisioning's database and answers the other planes. Devices are
@@ -110,6 +113,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}
+	p.backups = backup.New(backup.Source{Peer: link.ProvisioningPeer, Version: o.Version, Dir: o.Dir, DB: p.db, Logger: o.Logger, Now: time.Now})
 	p.back = dpsservice.New(dpsservice.Parts{
 		Enrollments: p.enrollments, Registrations: p.service, Directory: p.directory, Policies: p.policies,
 		Hosts: o.Hosts, People: p.person, Logger: o.Logger, Now: time.Now,
@@ -183,6 +187,8 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.CertificateRevoke, p.service.Revoke),
 		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),
 		bus.Answer(p.conn, peer, link.ServiceRotate, p.policies.AnswerRotate),
+		bus.Answer(p.conn, peer, link.BackupTake, p.backups.Take),
+		bus.Answer(p.conn, peer, link.BackupStatus, p.backups.Status),
 	)
 }
 
@@ -241,6 +247,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rules", Run: p.service.RunRules},
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "backups", Run: p.backups.Run},
 	)
 }
 

@@ -76,7 +76,7 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 		return err
 	}
 	plane, err := provisioning.New(ctx, provisioning.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
+		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Version: p.Version, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
 		Hosts: func() []string { return p.names(ports)[1:] },
 	})
 	if err != nil {

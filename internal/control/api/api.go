@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -42,6 +43,7 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Backups      *backup.Backups
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -90,6 +92,7 @@ func New(o Options) http.Handler {
 	a.tenants()
 	a.updates()
 	a.promotions()
+	a.backups()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()
