@@ -30,20 +30,23 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi
-serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi
+cli: client control/artifact control/backup control/fleet control/gate control/promotion control/release control/rollout control/signing datadir drill link problem recovery resource retrylint serve simfleet simscale sqldb up vault
+client: control/access control/artifact control/audit control/backup control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
+up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi vault
+serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi vault
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
+drill: link mqtt recovery sastoken sqldb up vault
+recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 simscale: link problem provisioning/allocation
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks
+control: backup blob bus control/access control/api control/artifact control/audit control/backup control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks vault
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
+control/api: control/access control/artifact control/audit control/backup control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
-control/console: control/access control/audit control/environment control/fleet control/gate control/promotion control/release control/rollout link problem resource
+control/console: control/access control/audit control/backup control/environment control/fleet control/gate control/promotion control/release control/rollout link problem resource
+control/backup: control/access control/audit link problem resource sqldb vault
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -54,7 +57,7 @@ control/migrations:
 control/release: control/access control/artifact control/audit link problem resource sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb
 
-provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
+provisioning: backup bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
@@ -68,7 +71,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
 
-stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks
+stamp: stamp/processor amqp backup bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks vault
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
@@ -95,6 +98,7 @@ stamp/upload: link problem sqldb tasks
 
 admission:
 amqp:
+backup: bus link problem sqldb vault
 blob: link problem
 bus: link problem
 bus/bustest:
@@ -114,13 +118,15 @@ sastoken:
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
+vault: blob link problem resource
 updatetest: link mqtt sastoken
 `
 
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/twin stamp/upload stamp/ddi
+database/sql: control control/access control/artifact control/audit control/backup control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/twin stamp/upload stamp/ddi
+filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
@@ -128,6 +134,8 @@ github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
+github.com/klauspost/compress/s2: bus
+github.com/klauspost/compress/zstd: vault
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
@@ -136,6 +144,7 @@ github.com/package-url/packageurl-go: control/gate
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
+github.com/restic/chunker: vault
 github.com/secure-systems-lab/go-securesystemslib: control/signing
 github.com/sigstore/sigstore: control/signing
 github.com/spf13/cobra: cli
@@ -148,9 +157,9 @@ github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
-golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
-golang.org/x/sys/unix: cli sqldb
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant
+golang.org/x/sync/errgroup: cli control/fleet provisioning/registration vault /bench
+golang.org/x/sys/unix: cli drill sqldb
+golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant vault
 html/template: control/console
 modernc.org/sqlite: sqldb
 `
