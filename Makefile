@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION) -X github.com/slipway/slipway/internal/agent.release=$(VERSION)
 
-.PHONY: build run check setup-test test race postgres fuzz growth bench compatibility clean
+.PHONY: build run check setup-test test race postgres fuzz models growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -46,6 +46,12 @@ fuzz:
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; \
 	done
+
+# The models of promotions, gates, rollouts with their waves, and the update
+# client, over many more random histories than the tests take: about an hour.
+HISTORIES ?= 1000000
+models:
+	$(GO) test -timeout 24h -run 'Model|Robot|Machine|Evidence|WorstKey' ./internal/control/promotion ./internal/control/gate ./internal/control/rollout ./device/update -rapid.checks=$(HISTORIES)
 
 # What things cost as a fleet grows, for docs/growth.md, and the hot paths of a
 # server process beside mosquitto and mochi, with ratios.

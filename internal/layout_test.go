@@ -30,34 +30,36 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/backup control/fleet control/gate control/promotion control/release control/rollout control/signing datadir drill link problem recovery resource retrylint serve simfleet simscale sqldb up vault
-client: control/access control/artifact control/audit control/backup control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi vault
-serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi vault
+cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/backup drill recovery vault
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/backup
+up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
+serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
-drill: link mqtt recovery sastoken sqldb up vault
-recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
-simscale: link problem provisioning/allocation
+simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: backup blob bus control/access control/api control/artifact control/audit control/backup control/console control/environment control/fleet control/gate control/membership control/migrations control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks vault
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics backup control/backup vault
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/backup control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/backup
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
-control/console: control/access control/audit control/backup control/environment control/fleet control/gate control/promotion control/release control/rollout link problem resource
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/backup
+drill: link mqtt recovery sastoken sqldb up vault
+recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
+control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
 control/migrations:
+control/monitor: bus link metrics problem resource tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb
 
-provisioning: backup bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks
+provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
@@ -69,9 +71,9 @@ provisioning/enrollment: link problem provisioning/attestation provisioning/auth
 provisioning/authority: link problem provisioning/attestation sqldb
 provisioning/issuing: link problem sqldb
 provisioning/migrations:
-provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb
+provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb metrics
 
-stamp: stamp/processor amqp backup bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/twin stamp/upload tasks vault
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics backup vault
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
@@ -80,10 +82,10 @@ stamp/ddi: link problem sqldb stamp/device stamp/hub
 stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
-stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/twin
-stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/upload
+stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/throttle stamp/twin metrics
+stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/throttle stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
-stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/software stamp/transfer stamp/twin stamp/upload
+stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/software stamp/throttle stamp/transfer stamp/twin stamp/upload
 stamp/job: link problem sqldb stamp/query
 stamp/migrations:
 stamp/processor: problem
@@ -94,6 +96,8 @@ stamp/telemetry: bus link problem propertybag tasks
 stamp/tenant: link problem sqldb
 stamp/twin: link problem sqldb
 stamp/transfer: problem sqldb
+stamp/throttle: problem
+stamp/trust: link sqldb
 stamp/upload: link problem sqldb tasks
 
 admission:
@@ -106,6 +110,7 @@ ca:
 datadir: problem
 entrance: amqp mqtt
 link:
+metrics: link problem tasks
 mqtt:
 outbound: problem
 policy: link problem sastoken sqldb
@@ -125,7 +130,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control control/access control/artifact control/audit control/backup control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/twin stamp/upload stamp/ddi
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control control/backup
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
@@ -141,6 +146,8 @@ github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
+github.com/prometheus/: control/monitor metrics
+github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
@@ -157,9 +164,9 @@ github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
-golang.org/x/sync/errgroup: cli control/fleet provisioning/registration vault /bench
-golang.org/x/sys/unix: cli drill sqldb
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant vault
+golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench vault
+golang.org/x/sys/unix: cli sqldb drill
+golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle vault
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

@@ -10,12 +10,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -242,8 +244,60 @@ spec:
 	}
 }
 
+// rotateAuthority has a group go over to another authority while a device of it
+// is connected: the device stays, certificates of both are let in while the
+// enrolment names both, and then those of the new one only.
+func (in *installation) rotateAuthority(t *testing.T) {
+	t.Helper()
+	old, oldKey := newAuthority(t, "old")
+	fresh, freshKey := newAuthority(t, "fresh")
+	group := func(x509 string) {
+		in.apply("apiVersion: slipway/v1\nkind: EnrollmentGroup\nmetadata: { name: certified }\nspec:\n  environment: test\n  attestation: { x509: { " + x509 + " } }\n")
+	}
+	group("ca: " + strconv.Quote(pemOf("CERTIFICATE", old.Raw)))
+	leaf, renewed := newLeaf(t, "c-1", old, oldKey), newLeaf(t, "c-1", fresh, freshKey)
+	if status := in.registerWith(t, "c-1", leaf); status != http.StatusAccepted {
+		t.Fatalf("registered: %d", status)
+	}
+	var conn *mqtt.ClientConn
+	connects := func(p pair) func() bool {
+		return func() bool {
+			c, err := in.withChain("c-1", p.tls(t))
+			if err == nil {
+				conn = c // it took over
+			}
+			return err == nil
+		}
+	}
+	denied := func(p pair) bool {
+		c, err := in.withChain("c-1", p.tls(t))
+		if err == nil {
+			conn = c
+		}
+		return errors.Is(err, refused(mqtt.NotAuthorized))
+	}
+	eventually(t, "the device connects", 20*time.Second, connects(leaf))
+	if !denied(renewed) {
+		t.Error("an authority that the enrolment does not name is let in")
+	}
+	group("ca: " + strconv.Quote(pemOf("CERTIFICATE", old.Raw)) + ", secondaryCA: " + strconv.Quote(pemOf("CERTIFICATE", fresh.Raw)))
+	eventually(t, "the stamp takes the new authority", 20*time.Second, connects(renewed))
+	eventually(t, "the old one is let in while the enrolment names it", 20*time.Second, connects(leaf))
+	group("ca: " + strconv.Quote(pemOf("CERTIFICATE", fresh.Raw)))
+	// A probe that is let in takes over; the connection it leaves is the one that stays.
+	eventually(t, "the stamp refuses the old authority", 20*time.Second, func() bool { return denied(leaf) })
+	if err := conn.Write(&mqtt.Pingreq{}); err != nil {
+		t.Errorf("the device that was connected: %v", err)
+	}
+	if answer, err := conn.Next(); err != nil {
+		t.Errorf("the device that was connected: %v, %v", answer, err)
+	}
+	eventually(t, "the new one is let in", 20*time.Second, connects(renewed))
+}
+
 // TestKeysRotateWithoutCuttingAnybody gives a group new keys while its devices
-// are connected: they stay, the old key stops working, the new one works.
+// are connected: they stay, the old key stops working, the new one works. The
+// same goes for the authority of certificates.
 func TestKeysRotateWithoutCuttingAnybody(t *testing.T) {
 	t.Parallel()
 	in := start(t)
@@ -280,4 +334,5 @@ spec:
 	if got, err := in.api.Device(t.Context(), "r-1"); err != nil || !got.Connected {
 		t.Errorf("%+v, %v", got, err)
 	}
+	in.rotateAuthority(t)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -13,6 +14,20 @@ import (
 
 // pair is a certificate with its key, as PEM.
 type pair struct{ cert, key string }
+
+// tls is the certificate as a client shows it, with those between it and the
+// authority.
+func (p pair) tls(t *testing.T, between ...*x509.Certificate) tls.Certificate {
+	t.Helper()
+	chain, err := tls.X509KeyPair([]byte(p.cert), []byte(p.key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range between {
+		chain.Certificate = append(chain.Certificate, c.Raw)
+	}
+	return chain
+}
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
@@ -32,9 +47,18 @@ func template(name string) *x509.Certificate {
 
 func newAuthority(t *testing.T, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
+	return newAuthorityOf(t, name, nil, nil)
+}
+
+// newAuthorityOf makes an authority that another one signed, or itself.
+func newAuthorityOf(t *testing.T, name string, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
 	key, ca := newKey(t), template(name)
 	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
+	if parent == nil {
+		parent, parentKey = ca, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca, parent, &key.PublicKey, parentKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,17 +1,25 @@
 package test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
-// TestCIBringsAReleaseIn runs the script of the CI templates as GitHub and
-// GitLab do: it makes the release, hands in test results, waits, and says what
+// TestCIBringsAReleaseIn runs the CI templates' scripts as GitHub and GitLab do,
+// in turn: it fetches the program, makes the release, hands in test results, waits, and says what
 // became of it where these show it.
 func TestCIBringsAReleaseIn(t *testing.T) {
 	t.Parallel()
@@ -38,20 +46,39 @@ spec: { promotesFrom: bench, promotion: { gates: [{ name: agreed, key: true, app
 			t.Fatal(err)
 		}
 	}
+	// What GitHub runs of the action, and GitLab of the template.
+	var action struct {
+		Runs struct{ Steps []struct{ Run string } }
+	}
+	var template map[string]struct{ Script []string }
+	for file, document := range map[string]any{"action.yml": &action, "gitlab/slipway.gitlab-ci.yml": &template} {
+		if err := yaml.Unmarshal(must(os.ReadFile("../deploy/ci/"+file)), document); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scripts := []string{action.Runs.Steps[0].Run, template[".promote"].Script[0]}
+	program := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(binary))))
+	defer program.Close()
+	sum := sha256.Sum256(must(os.ReadFile(binary)))
+	runs := 0
+	var says spoken
 	ci := func(want int, variables ...string) (out, summary, report string) {
 		t.Helper()
 		files := t.TempDir()
-		command := exec.Command("sh", must(filepath.Abs("../deploy/ci/promote.sh")))
+		command := exec.Command("sh", "-c", scripts[runs%2])
+		runs++
 		command.Dir = dir
-		command.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "SLIPWAY_URL="+in.ready.API, "SLIPWAY_TOKEN="+in.ready.AdminToken,
+		command.Env = append(os.Environ(), "PROGRAM="+program.URL+"/slipway", "PROGRAM_SHA256="+hex.EncodeToString(sum[:]), "GITHUB_ACTION_PATH="+must(filepath.Abs("../deploy/ci")), "SLIPWAY_URL="+in.ready.API, "SLIPWAY_TOKEN="+in.ready.AdminToken,
 			"AUTHORITY="+string(must(os.ReadFile(in.ready.CA))), "GITHUB_ACTIONS=true", "GITHUB_STEP_SUMMARY="+files+"/summary.md", "REPORT="+files+"/report.xml", "REASON=the build 17")
 		command.Env = append(command.Env, variables...)
-		text, err := command.CombinedOutput()
+		says.begin()
+		command.Stdout, command.Stderr = &says, &says
+		err, text := command.Run(), says.text()
 		var exit *exec.ExitError
 		if code := 0; errors.As(err, &exit) && exit.ExitCode() != want || err == nil && code != want {
 			t.Fatalf("%v, not exit code %d:\n%s", err, want, text)
 		}
-		return string(text), string(must(os.ReadFile(files + "/summary.md"))), string(must(os.ReadFile(files + "/report.xml")))
+		return text, string(must(os.ReadFile(files + "/summary.md"))), string(must(os.ReadFile(files + "/report.xml")))
 	}
 	out, summary, report := ci(0, "RELEASE=v1.0.0", "ENVIRONMENT=bench", "RELEASE_FILE=release.yaml", "RESULTS=good.xml")
 	if !strings.Contains(out, "::notice title=v1.0.0 to bench%3A succeeded::") || !strings.Contains(summary, "| unit-tests | pass |") || !strings.Contains(report, `failures="0"`) {
@@ -64,18 +91,45 @@ spec: { promotesFrom: bench, promotion: { gates: [{ name: agreed, key: true, app
 	if _, _, report = ci(3, "RELEASE=v1.0.1", "ENVIRONMENT=bench", "RELEASE_FILE=other.yaml", "RESULTS=bad.xml", "TIMEOUT=2s"); !strings.Contains(report, `name="gate unit-tests"`) {
 		t.Errorf("a release whose tests failed:\n%s", report)
 	}
+	says.begin()
 	rejected := make(chan error, 1)
 	go func() {
-		<-time.After(time.Second)
+		for t.Context().Err() == nil && !strings.Contains(says.text(), "promotion-3: v1.0.1 to bench is blocked") {
+			<-time.After(50 * time.Millisecond)
+		}
 		_, err := in.run("promotion", "reject", "promotion-3", "--reason", "its tests failed")
 		rejected <- err
 	}()
-	if out, _, _ := ci(4, "RELEASE=v1.0.1", "ENVIRONMENT=bench", "TIMEOUT=60s"); !strings.Contains(out, "::error title=v1.0.1 to bench%3A aborted::") {
+	if out, _, _ := ci(4, "RELEASE=v1.0.1", "ENVIRONMENT=bench", "TIMEOUT=10m"); !strings.Contains(out, "::error title=v1.0.1 to bench%3A aborted::") {
 		t.Errorf("a release that is rejected:\n%s", out)
 	}
 	if err := <-rejected; err != nil {
 		t.Error(err)
 	}
+}
+
+// spoken is what a program has said so far.
+type spoken struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (s *spoken) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.Write(b)
+}
+
+func (s *spoken) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all.Reset()
+}
+
+func (s *spoken) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.String()
 }
 
 // must is for what a test makes itself.

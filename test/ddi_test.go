@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +35,8 @@ import (
 )
 
 // updating is a whole stamp that real update clients talk to over TLS. The test
-// is its control.
+// is its control. It listens on a socket in its directory: each client is in a
+// network of its own, from which that socket is the one way out.
 type updating struct {
 	t       *testing.T
 	dir     string
@@ -45,18 +47,21 @@ type updating struct {
 	images  images
 	version int64
 
-	mu      sync.Mutex
-	address string
+	mu      sync.Mutex                                                       // for files and disturb
 	disturb func(w http.ResponseWriter, r *http.Request, serve http.Handler) // nil: nothing
 	stop    func()
 }
 
-const updatingStamp = "test-1"
+const (
+	updatingStamp   = "test-1"
+	updatingAddress = "127.0.0.1:8443" // in the network of each client
+	updatingSocket  = "stamp.sock"
+)
 
 func startUpdating(t *testing.T) *updating {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	u := &updating{t: t, dir: t.TempDir(), address: "127.0.0.1:0", files: map[string][]byte{}}
+	u := &updating{t: t, dir: t.TempDir(), files: map[string][]byte{}}
 	u.images = u.pack()
 	var err error
 	if u.control, err = bus.Start(t.Context(), bus.Options{Name: "link", Logger: quiet}); err != nil {
@@ -79,14 +84,16 @@ func startUpdating(t *testing.T) *updating {
 }
 
 func (u *updating) readArtifact(_ context.Context, req link.ReadPart) (link.Part, error) {
+	u.mu.Lock()
 	content, found := u.files[req.Name]
+	u.mu.Unlock()
 	if !found || req.Offset > int64(len(content)) {
 		return link.Part{}, problem.New(problem.NotFound, "there is no artifact %s", req.Name)
 	}
 	return link.Part{Size: int64(len(content)), Data: content[req.Offset:min(req.Offset+link.MaxPart, int64(len(content)))]}, nil
 }
 
-// launch starts the stamp on its directory and its port.
+// launch starts the stamp on its directory.
 func (u *updating) launch() {
 	u.t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -101,12 +108,11 @@ func (u *updating) launch() {
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", u.address)
+	l, err := net.Listen("unix", filepath.Join(u.dir, updatingSocket))
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	u.address = l.Addr().String()
-	s.SetHosts([]string{u.address, "127.0.0.1"})
+	s.SetHosts([]string{updatingAddress, "127.0.0.1"})
 	server := &http.Server{ConnContext: keepConn, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
 		disturb := u.disturb
@@ -135,7 +141,7 @@ func (u *updating) launch() {
 		}
 		conn.Close()
 	}
-	eventually(u.t, "the stamp answers", 10*time.Second, func() bool {
+	eventually(u.t, "the stamp answers", time.Minute, func() bool {
 		_, err := bus.Ask(u.t.Context(), u.asked, link.StampPeer(updatingStamp), link.PolicyList, link.None{})
 		return err == nil
 	})
@@ -166,7 +172,7 @@ func tell[Req, Resp any](u *updating, call link.Call[Req, Resp], req Req) Resp {
 	u.t.Helper()
 	var resp Resp
 	var err error
-	eventually(u.t, call.Name+" is answered", 10*time.Second, func() bool {
+	eventually(u.t, call.Name+" is answered", time.Minute, func() bool {
 		resp, err = bus.Ask(u.t.Context(), u.asked, link.StampPeer(updatingStamp), call, req)
 		return !problem.Is(err, problem.NotReady)
 	})
@@ -186,9 +192,9 @@ type images struct {
 // whose payload was altered after it was signed, and one for other hardware.
 func (u *updating) pack() images {
 	u.t.Helper()
-	for _, tool := range []string{"swupdate", "openssl", "cpio", "unshare"} {
+	for _, tool := range []string{"swupdate", "openssl", "cpio", "unshare", "ip", "socat"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			u.t.Fatalf("%s is needed: run make setup-test, or install the Debian packages swupdate, openssl, cpio and util-linux", tool)
+			u.t.Fatalf("%s is needed: run make setup-test, or install the Debian packages swupdate, openssl, cpio, util-linux, iproute2 and socat", tool)
 		}
 	}
 	dir := filepath.Join(u.dir, "images")
@@ -241,7 +247,9 @@ func (u *updating) software(image, hardware string) link.Software {
 	}
 	long, short, shorter := sha256.Sum256(content), sha1.Sum(content), md5.Sum(content)
 	digest := hex.EncodeToString(long[:])
+	u.mu.Lock()
 	u.files[digest] = content
+	u.mu.Unlock()
 	version := "1.1.0"
 	if image == "1.0.0" {
 		version = image
@@ -317,7 +325,7 @@ func (u *updating) device(id, hardware string) *swupdate {
 	token := tell(u, link.UpdateTokenRead, link.DeviceRef{DeviceID: id}).Token
 	d.write("swupdate.cfg", `globals : { loglevel = 3; public-key-file = "`+u.images.certificate+`"; bootloader = "grub"; };
 identify : ( { name = "hardware"; value = "`+hardware+`"; } );
-suricatta : { tenant = "default"; id = "`+id+`"; url = "https://`+u.address+`"; cafile = "`+u.ca.File()+`";
+suricatta : { tenant = "default"; id = "`+id+`"; url = "https://`+updatingAddress+`"; cafile = "`+u.ca.File()+`";
               polldelay = 1; retry = 8; retrywait = 1; targettoken = "`+token+`"; };
 `)
 	var err error
@@ -372,48 +380,40 @@ func (d *swupdate) runs() string {
 	return line
 }
 
-// start starts SWUpdate, and again when it ends by itself, as a service manager
-// does: of several that start at once, some find a socket taken.
+// start starts SWUpdate in a network of its own: it gives sockets names that
+// all of a network share, so a second one finds them taken. From there socat
+// leads to the stamp.
 func (d *swupdate) start() {
 	d.u.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			if err := d.run(ctx); err != nil {
-				d.u.t.Error(err)
-				return
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	}()
-	d.off = func() { cancel(); <-done }
-}
-
-// run runs SWUpdate until it ends or is cut off.
-func (d *swupdate) run(ctx context.Context) error {
-	isolate := "-m"
+	isolate := "-mn"
 	if os.Getuid() != 0 {
-		isolate = "-Urm"
+		isolate = "-Urmn"
 	}
-	process := exec.Command("unshare", isolate, "sh", "-c", `mount --bind boot /boot && TMPDIR=$PWD/tmp exec swupdate -B grub -f swupdate.cfg -H testboard:1.0 -u ""`)
+	_, port, _ := strings.Cut(updatingAddress, ":")
+	process := exec.Command("unshare", isolate, "sh", "-ec", `ip link set lo up
+		socat TCP-LISTEN:`+port+`,bind=127.0.0.1,fork,backlog=64 UNIX-CONNECT:../../`+updatingSocket+` 2>/dev/null &
+		mount --bind boot /boot
+		TMPDIR=$PWD/tmp exec swupdate -B grub -f swupdate.cfg -H testboard:1.0 -u ""`)
 	process.Dir, process.Stdout, process.Stderr = d.dir, d.log, d.log
 	process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := process.Start(); err != nil {
-		return err
+		d.u.t.Error(err)
+		return
 	}
-	// With its children, which are of its group.
-	group := -process.Process.Pid
-	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
-	_ = process.Wait() // how it ends does not matter
-	if stop() {
-		_ = syscall.Kill(group, syscall.SIGKILL)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = process.Wait()
+	}()
+	d.off = func() {
+		select {
+		case <-ended:
+			d.u.t.Errorf("%s ended by itself: %v", d.id, process.ProcessState)
+		default:
+		}
+		_ = syscall.Kill(-process.Process.Pid, syscall.SIGKILL) // with all it has started, which is of its group
+		<-ended
 	}
-	return nil
 }
 
 // kill takes the power away.
@@ -438,7 +438,7 @@ func (d *swupdate) awaitState(limit time.Duration, want string) {
 	eventually(d.u.t, d.id+" has told the boot loader "+want, limit, func() bool { return d.state() == want })
 }
 
-const clientTime = 40 * time.Second // an update takes three seconds where nothing else runs
+const clientTime = 4 * time.Minute // an update takes three seconds where nothing else runs
 
 func TestSWUpdateUpdates(t *testing.T) {
 	t.Parallel()
@@ -487,6 +487,39 @@ func TestSWUpdateUpdates(t *testing.T) {
 		})
 	}
 	devices.Wait()
+}
+
+// Outside its window a device sees no order, and inside it is updated.
+func TestSWUpdateKeepsToItsWindow(t *testing.T) {
+	t.Parallel()
+	u := startUpdating(t)
+	var polls atomic.Int64
+	u.between(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/windowed-0") {
+			polls.Add(1)
+		} else if isFile(r) {
+			t.Error("it fetches a file outside its window")
+		}
+		serve.ServeHTTP(w, r)
+	})
+	// within is a release whose software may be installed between two times from now.
+	within := func(name string, counter int64, from, to time.Duration) link.Release {
+		s, now := u.software("1.1.0", "windowed"), time.Now().UTC()
+		s.Metadata = map[string]string{"window": now.Add(from).Format("15:04") + "-" + now.Add(to).Format("15:04") + " UTC"}
+		return releaseOf(name, counter, s)
+	}
+	u.want(nil, rolling(within("later", 2, 2*time.Hour, 3*time.Hour)))
+	d := u.device("windowed-0", "windowed")
+	d.start()
+	eventually(t, "it has looked a few times", clientTime, func() bool { return polls.Load() >= 4 })
+	if found := u.standing(d.id); found.State != link.UpdatePending || d.state() == "1" {
+		t.Errorf("outside its window it is %+v", found)
+	}
+	u.between(nil)
+	u.want(nil, rolling(within("now", 3, -2*time.Hour, 3*time.Hour)))
+	d.awaitState(clientTime, "1")
+	d.reboot("2")
+	u.awaitStanding(d.id, clientTime, link.UpdateDone)
 }
 
 // slowly serves files at a pace at which something can happen meanwhile.
@@ -641,7 +674,7 @@ func TestSWUpdateIsStopped(t *testing.T) {
 		if strings.HasSuffix(r.URL.Path, "/feedback") && strings.Contains(r.URL.Path, "/late-0/") {
 			once.Do(func() {
 				u.want(nil, nil)
-				eventually(t, "it has no order", 10*time.Second, func() bool { return u.standing("late-0").State == link.UpdateExempt })
+				eventually(t, "it has no order", time.Minute, func() bool { return u.standing("late-0").State == link.UpdateExempt })
 				close(asked)
 			})
 		}
@@ -704,7 +737,7 @@ func TestSWUpdateLosesTheNetwork(t *testing.T) {
 	})
 	u.want(nil, rolling(releaseOf("v1.1.0", 2, u.software("1.1.0", "good"))))
 	var devices sync.WaitGroup
-	few := make(chan struct{}, 7)
+	few := make(chan struct{}, 7) // at a time
 	for n := 1; n <= lost; n++ {
 		d := u.device(fmt.Sprintf("lost-%d-%d", n, n%2), "good")
 		devices.Go(func() {
@@ -718,6 +751,8 @@ func TestSWUpdateLosesTheNetwork(t *testing.T) {
 		})
 	}
 	devices.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	for n := 1; n <= lost; n++ {
 		if id := fmt.Sprintf("lost-%d-%d", n, n%2); seen[id] < n {
 			t.Errorf("%s made %d requests only", id, seen[id])

@@ -114,7 +114,7 @@ func (in *installation) launch(args ...string) {
 	in.mu.Lock()
 	in.process = process
 	in.mu.Unlock()
-	eventually(in.t, "the server is ready", 30*time.Second, func() bool {
+	eventually(in.t, "the server is ready", 3*time.Minute, func() bool {
 		text, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(text, &in.ready) == nil
 	})

@@ -17,6 +17,7 @@ import (
 
 	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/simfleet"
@@ -26,13 +27,14 @@ import (
 // stamps in rings, and simulated devices in each.
 type pipeline struct {
 	*planes
-	live int // devices of the last environment
+	live   int // devices of the last environment
+	orders orders
 }
 
 var pipelineStamps = []string{"dev-1", "qa-1", "staging-1", "live-1", "live-2", "live-3"}
 
-// policies are what the environments demand. Times are short, as the test's
-// are; shares are as people have them.
+// policies are what the environments demand, but for how long a wave lasts that
+// compares devices. Shares are as people have them.
 const policies = `
 apiVersion: slipway/v1
 kind: Environment
@@ -61,11 +63,11 @@ spec:
     rollout:
       waves:
         - { name: canary, share: 0.01 }
-        - { name: some, share: 0.2, soak: %s }
+        - { name: some, share: 0.2, soak: SOAK }
         - { name: all, share: 1 }
       attempts: 1
-      deadline: 2m
-      health: { maxFailures: 0.05, minDevices: 10, minPerHardware: 3, compare: { reconnects: 1, alpha: 0.01, minDeviceSeconds: 50, onNoData: pass-with-reason } }
+      deadline: 10m
+      health: { maxFailures: 0.05, minDevices: 10, minPerHardware: 3, compare: { reconnects: 1, alpha: 0.001, minDeviceSeconds: 50, onNoData: pass-with-reason } }
 ---
 apiVersion: slipway/v1
 kind: Stamp
@@ -95,17 +97,33 @@ func liveDevices(t *testing.T) int {
 	return n
 }
 
+// large reports whether there are as many devices as it takes to see that they
+// reconnect by a third more often.
+func (p *pipeline) large() bool { return p.live >= 3000 }
+
+// soak has the wave that compares devices last so long at least. Good releases
+// need not wait for long; bad ones are to be caught before it is over.
+func (p *pipeline) soak(long time.Duration) {
+	p.t.Helper()
+	file := filepath.Join(p.t.TempDir(), "policies.yaml")
+	if err := os.WriteFile(file, []byte(strings.TrimSuffix(strings.Replace(policies, "SOAK", long.String(), 1), "---\n")), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	p.persist("apply", "-f", file)
+}
+
 func startPipeline(t *testing.T) *pipeline {
 	t.Helper()
 	p := &pipeline{planes: startPlanes(t, "", pipelineStamps...), live: liveDevices(t)}
-	eventually(t, "the stamps are in the directory", 60*time.Second, func() bool {
+	eventually(t, "the stamps are in the directory", patient, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == len(pipelineStamps)
 	})
-	soak := "12s"
-	if p.live >= 3000 {
-		soak = "60s"
+	p.soak(3 * time.Second)
+	reconnect := 30 * time.Second
+	if p.large() {
+		reconnect = time.Minute
 	}
-	groups := fmt.Sprintf(policies, soak)
+	groups := ""
 	p.keys = map[string][]byte{}
 	for i, environment := range []string{"dev", "qa", "staging", "live"} {
 		p.keys[environment] = []byte(fmt.Sprintf("0123456789abcdef0123456789abcd%02d", i))
@@ -119,8 +137,9 @@ func startPipeline(t *testing.T) *pipeline {
 	for environment, devices := range map[string]int{"dev": 2, "qa": 2, "staging": 10, "live": p.live} {
 		fleet, err := simfleet.New(simfleet.Options{
 			Devices: devices, Pattern: environment + "-%05d", Provisioning: p.provisioningAddress(), IDScope: p.ready.Provisioning.IDScope, GroupKey: p.keys[environment],
-			CA: p.pool, StartRate: 100, ReportEvery: time.Hour, UpdateTime: 2 * time.Second, ReconnectEvery: time.Duration(max(8, min(60, p.live/60))) * time.Second,
-			Policy: retry.Policy{Base: 100 * time.Millisecond, Cap: time.Second, Stable: time.Millisecond}, // breaks are no failures here
+			CA: p.pool, StartRate: 100, ReportEvery: time.Hour, UpdateTime: 2 * time.Second, ReconnectEvery: reconnect,
+			Policy:  retry.Policy{Base: 100 * time.Millisecond, Cap: time.Second, Stable: time.Millisecond}, // breaks are no failures here
+			Ordered: p.orders.note,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -130,7 +149,7 @@ func startPipeline(t *testing.T) *pipeline {
 				t.Error(err)
 			}
 		})
-		eventually(t, "devices of "+environment+" are connected", 5*time.Minute, func() bool { return fleet.Stats().Provisioned >= int64(devices) })
+		eventually(t, "devices of "+environment+" are connected", patient, func() bool { return fleet.Stats().Provisioned >= int64(devices) })
 	}
 	return p
 }
@@ -156,7 +175,7 @@ func (p *pipeline) release(name, metadata string) {
 // persist runs a command until control, which may be killed meanwhile, takes it.
 func (p *pipeline) persist(args ...string) (out string) {
 	p.t.Helper()
-	eventually(p.t, "slipway "+strings.Join(args, " "), time.Minute, func() bool {
+	eventually(p.t, "slipway "+strings.Join(args, " "), patient, func() bool {
 		var err error
 		out, err = p.run(args...)
 		return err == nil
@@ -164,46 +183,42 @@ func (p *pipeline) persist(args ...string) (out string) {
 	return out
 }
 
+// patient is how long something may take on a machine with much else to do. It
+// decides nothing but when a test has failed.
+const patient = 10 * time.Minute
+
 // promote asks for a release and follows the promotion to its end.
-func (p *pipeline) promote(release, environment string) (state string) {
+func (p *pipeline) promote(release, environment string) (shown promotion.Dossier) {
 	p.t.Helper()
 	var id string
-	eventually(p.t, "a promotion of "+release+" to "+environment, time.Minute, func() bool {
+	eventually(p.t, "a promotion of "+release+" to "+environment, patient, func() bool {
 		started, err := p.api.StartPromotion(p.t.Context(), environment, release, "the test asks")
 		id = started.ID
 		return err == nil
 	})
 	if environment == "live" {
 		other := p.person("colleague")
-		eventually(p.t, "somebody agrees", time.Minute, func() bool {
+		eventually(p.t, "somebody agrees", patient, func() bool {
 			_, err := other.SayOfPromotion(p.t.Context(), id, "approve", "looks good")
 			return err == nil
 		})
 	}
-	var reasons []string
-	limit := time.Now().Add(4 * time.Minute)
-	for time.Now().Before(limit) {
-		shown, err := p.api.Promotion(p.t.Context(), id)
-		if err == nil {
-			state, reasons = string(shown.State), nil
-			for _, b := range shown.Blocks {
-				reasons = append(reasons, b.Reason)
-			}
-			if shown.State.Over() {
-				return state
+	for limit := time.Now().Add(patient); time.Now().Before(limit); <-time.After(200 * time.Millisecond) {
+		if now, err := p.api.Promotion(p.t.Context(), id); err == nil {
+			if shown = now; shown.State.Over() {
+				return shown
 			}
 		}
-		<-time.After(100 * time.Millisecond)
 	}
-	p.t.Fatalf("%s to %s is still %s: %s\n%s", release, environment, state, strings.Join(reasons, "; "), p.persist("promotion", "show", id))
-	return state
+	p.t.Fatalf("%s to %s is still %s\n%s", release, environment, shown.State, p.persist("promotion", "show", id))
+	return shown
 }
 
 // person is the API as somebody else.
 func (p *pipeline) person(name string) *client.Client {
 	p.t.Helper()
 	var secret string
-	eventually(p.t, "a token for "+name, time.Minute, func() bool {
+	eventually(p.t, "a token for "+name, patient, func() bool {
 		token, err := p.api.CreateToken(p.t.Context(), name, "", time.Hour)
 		secret = token.Secret
 		return err == nil
@@ -240,7 +255,7 @@ func (p *pipeline) census() map[string]link.Update {
 func (p *pipeline) everyoneRuns(release string) {
 	p.t.Helper()
 	var strays []string
-	eventually(p.t, "every device runs "+release, 3*time.Minute, func() bool {
+	eventually(p.t, "every device runs "+release, patient, func() bool {
 		all := p.census()
 		strays = nil
 		for id, u := range all {
@@ -268,7 +283,7 @@ func (p *pipeline) watch(release string) (end func() int) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(200 * time.Millisecond):
+			case <-time.After(500 * time.Millisecond):
 			}
 		}
 	}()
@@ -277,6 +292,19 @@ func (p *pipeline) watch(release string) (end func() int) {
 		<-ended
 		return len(exposed)
 	}
+}
+
+// good promotes a release to every device, and returns how it came onto the last.
+func (p *pipeline) good(name string) (live promotion.Dossier) {
+	p.t.Helper()
+	p.release(name, "")
+	for _, environment := range []string{"dev", "qa", "staging", "live"} {
+		begin := time.Now()
+		live = p.waved(name, environment)
+		p.t.Logf("%s is in %s after %s", name, environment, time.Since(begin).Round(100*time.Millisecond))
+	}
+	p.everyoneRuns(name)
+	return live
 }
 
 // bad promotes a release that is to be caught, and returns how many devices
@@ -289,8 +317,8 @@ func (p *pipeline) bad(name, metadata string) (exposed int) {
 	}
 	end := p.watch(name)
 	begin := time.Now()
-	if state := p.promote(name, "live"); state != "rolledBack" {
-		p.t.Errorf("%s, which is bad, ended as %s", name, state)
+	if ended := p.promote(name, "live"); ended.State != promotion.RolledBack {
+		p.t.Errorf("%s, which is bad, ended as %s", name, ended.State)
 	}
 	exposed = end()
 	p.t.Logf("%s was caught and taken back within %s; %d of %d devices tried it", name, time.Since(begin).Round(time.Second), exposed, p.live)
@@ -299,12 +327,14 @@ func (p *pipeline) bad(name, metadata string) (exposed int) {
 }
 
 // waved brings a release into an environment whose few devices do not show what
-// is wrong with it.
-func (p *pipeline) waved(name, environment string) {
+// is wrong with it, or that is good.
+func (p *pipeline) waved(name, environment string) promotion.Dossier {
 	p.t.Helper()
-	if state := p.promote(name, environment); state != "succeeded" {
-		p.t.Fatalf("%s to %s ended as %s", name, environment, state)
+	ended := p.promote(name, environment)
+	if ended.State != promotion.Succeeded {
+		p.t.Fatalf("%s to %s ended as %s\n%s", name, environment, ended.State, p.persist("promotion", "show", ended.ID))
 	}
+	return ended
 }
 
 // TestAReleaseTravelsToTheLastDevice promotes releases from the first
@@ -314,27 +344,51 @@ func (p *pipeline) waved(name, environment string) {
 func TestAReleaseTravelsToTheLastDevice(t *testing.T) {
 	t.Parallel()
 	p := startPipeline(t)
-	for _, release := range []string{"v1", "v2"} {
-		p.release(release, "")
-		for _, environment := range []string{"dev", "qa", "staging", "live"} {
-			begin := time.Now()
-			p.waved(release, environment)
-			t.Logf("%s is in %s after %s", release, environment, time.Since(begin).Round(100*time.Millisecond))
-		}
-		p.everyoneRuns(release)
-	}
+	p.pace(p.good("v1").View.Log, "v1")
 	quiet := p.killControlNowAndThen()
 	defer quiet()
+	p.good("v2")
+	p.soak(patient)
 	if exposed := p.bad("v3", ` simulate: fail-self-test, simulateEnvironment: live `); exposed > max(3, p.live*12/1000) {
 		t.Errorf("%d of %d devices tried a release that fails everywhere", exposed, p.live)
 	}
 	more := "reconnects+400%" // of which few devices show enough in a short time
-	if p.live >= 3000 {
+	if p.large() {
 		more = "reconnects+30%"
 	}
-	p.bad("v4", ` simulate: "`+more+`", simulateEnvironment: live `)
-	p.bad("v5", ` simulate: fail-self-test, simulateHardware: gw-200, simulateEnvironment: live `)
+	const fifth = "%d of %d devices tried what a wave of a fifth of one stamp's shows"
+	if exposed := p.bad("v4", ` simulate: "`+more+`", simulateEnvironment: live `); exposed > p.live/10 {
+		t.Errorf(fifth, exposed, p.live)
+	}
+	if exposed := p.bad("v5", ` simulate: fail-self-test, simulateHardware: gw-200, simulateEnvironment: live `); exposed > p.live/10 {
+		t.Errorf(fifth, exposed, p.live)
+	}
+	quiet()
+	p.backAfterSuccess("v1")
 }
+
+// backAfterSuccess takes the last environment back from the release that it
+// runs well, and kills control as soon as that is said.
+func (p *pipeline) backAfterSuccess(to string) {
+	p.t.Helper()
+	begin := time.Now()
+	if _, err := p.api.Rollback(p.t.Context(), "live", "", "orders are lost", false); err != nil {
+		p.t.Fatal(err)
+	}
+	p.end(serve.Control, syscall.SIGKILL)
+	p.again(serve.Control)
+	up := time.Since(begin)
+	p.everyoneRuns(to)
+	first, last, n := p.orders.of(to, "", begin, time.Now())
+	p.t.Logf("taken back after it had succeeded, with control killed and there again after %s: the first of %d devices was told after %s, the last after %s", up.Round(time.Millisecond), n, first, last)
+	if n < p.live || first > up+slow {
+		p.t.Errorf("%d devices were told to go back, the first after %s", n, first)
+	}
+}
+
+// slow is how late a first device may be told on a machine with much else to
+// do; by itself it takes a second.
+const slow = 30 * time.Second
 
 // killControlNowAndThen kills control at random moments and starts it again,
 // until it is told to end.
@@ -348,12 +402,12 @@ func (p *pipeline) killControlNowAndThen() (end func()) {
 			case <-stop:
 				p.t.Logf("control was killed %d times", kills)
 				return
-			case <-time.After(time.Duration(10+rand.IntN(20)) * time.Second):
+			case <-time.After(time.Duration(5+rand.IntN(15)) * time.Second):
 			}
 			p.end(serve.Control, syscall.SIGKILL)
 			p.again(serve.Control)
 			kills++
 		}
 	}()
-	return func() { close(stop); <-ended }
+	return sync.OnceFunc(func() { close(stop); <-ended })
 }

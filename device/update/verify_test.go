@@ -1,7 +1,6 @@
 package update
 
 import (
-	"bytes"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -11,138 +10,66 @@ import (
 	"github.com/slipway/slipway/internal/updatetest"
 )
 
-// replay serves metadata as it was once.
-func replay(files map[string][]byte, only ...string) func(http.ResponseWriter, *http.Request, http.Handler) {
-	return func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
-		name, asked := strings.CutPrefix(r.URL.Path, "/updates/metadata/")
-		text, known := files[name]
-		if asked && known && (len(only) == 0 || strings.HasSuffix(name, only[0])) {
-			_, _ = w.Write(text)
-			return
-		}
-		if asked && !known && len(only) == 0 {
-			http.NotFound(w, r)
-			return
-		}
-		honest.ServeHTTP(w, r)
+// attacked has a device of a world that runs v1 follow an order under attack:
+// it fails, saying why, and runs what it ran. The attack over, nothing of it
+// lasts.
+func (w *world) attacked(o Order, says string) {
+	w.t.Helper()
+	before := w.updater.State().Running["firmware"].Version
+	if r := w.follow(o); r.Phase != ReportFailed || !strings.Contains(r.Error, says) {
+		w.t.Errorf("ended with %+v, want an error with %q", r, says)
 	}
+	w.runs(before)
+	w.set(func() { w.lie, w.shift = nil, 0 })
+	if r := w.follow(w.release("v9", 100, nil)); r.Phase != ReportConfirmed {
+		w.t.Errorf("after the attack it ended with %+v", r)
+	}
+	w.runs("v9")
+}
+
+// trusting is a world whose device runs v1.
+func trusting(t *testing.T) *world {
+	w := newWorld(t)
+	w.config.Clock = func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return time.Now().Add(w.shift) }
+	w.boot()
+	if r := w.follow(w.release("v1", 100, nil)); r.Phase != ReportConfirmed {
+		t.Fatalf("before the attack it ended with %+v", r)
+	}
+	return w
 }
 
 // TestAttacks has a proxy between device and hub do what the TUF specification
 // says that attackers do.
 func TestAttacks(t *testing.T) {
-	for name, attack := range map[string]func(t *testing.T, w *world) (o Order, says string){
-		"arbitrary installation": func(_ *testing.T, w *world) (Order, string) {
+	for name, attack := range updatetest.Attacks {
+		t.Run(name, func(t *testing.T) {
+			w := trusting(t)
+			old := w.repo.Files()
+			w.follow(w.release("v1b", 100, nil)) // the device has seen newer metadata
 			o := w.release("v2", 100, nil)
-			w.lie = artifacts(func(rw http.ResponseWriter, _ *http.Request, _ http.Handler) {
-				_, _ = rw.Write(bytes.Repeat([]byte("evil"), 1000)[:o.Software[0].Artifacts[0].Size])
-			})
-			return o, "another hash"
-		},
-		"arbitrary installation by an order": func(_ *testing.T, w *world) (Order, string) {
+			lie := attack.Lie(t, updatetest.Scene{Repository: w.repo, Old: old, Size: o.Software[0].Artifacts[0].Size})
+			w.set(func() { w.lie = lie })
+			w.attacked(o, attack.Says)
+		})
+	}
+}
+
+// TestAttacksBySigners are those of somebody who can give orders, holds a key,
+// or has the device's clock.
+func TestAttacksBySigners(t *testing.T) {
+	for name, attack := range map[string]func(w *world) (o Order, says string){
+		"arbitrary installation by an order": func(w *world) (Order, string) {
 			o := w.release("v2", 100, nil)
 			o.Software[0].Artifacts[0].SHA256 = strings.Repeat("ab", 32)
 			return o, "not as ordered"
 		},
-		"rollback of the timestamp": func(_ *testing.T, w *world) (Order, string) {
-			old := w.repo.Files()
-			w.follow(w.release("v1b", 100, nil)) // the device has seen newer metadata
-			w.lie = replay(old)
-			return w.release("v2", 100, nil), "timestamp.json"
-		},
-		"rollback of the snapshot": func(_ *testing.T, w *world) (Order, string) {
-			old := w.repo.Files()
+		"freeze, with the device's clock ahead": func(w *world) (Order, string) {
 			o := w.release("v2", 100, nil)
-			w.lie = func(rw http.ResponseWriter, r *http.Request, honest http.Handler) {
-				if strings.HasSuffix(r.URL.Path, ".snapshot.json") {
-					for name, text := range old {
-						if strings.HasSuffix(name, ".snapshot.json") {
-							_, _ = rw.Write(text)
-							return
-						}
-					}
-				}
-				honest.ServeHTTP(rw, r)
-			}
-			return o, "snapshot.json"
-		},
-		"freeze": func(_ *testing.T, w *world) (Order, string) {
-			o := w.release("v2", 100, nil)
-			w.lie = replay(w.repo.Files())
-			ahead := 48 * time.Hour
-			w.set(func() { w.shift = ahead })
+			w.lie = updatetest.Replay(w.repo.Files())
+			w.set(func() { w.shift = 48 * time.Hour })
 			return o, "expired"
 		},
-		"freeze, with a clock that stands still": func(_ *testing.T, w *world) (Order, string) {
-			o := w.release("v2", 100, nil)
-			w.lie = func(rw http.ResponseWriter, r *http.Request, honest http.Handler) {
-				rw.Header().Set("Date", time.Now().Add(48*time.Hour).UTC().Format(http.TimeFormat))
-				honest.ServeHTTP(rw, r)
-			}
-			return o, "expired"
-		},
-		"mix and match": func(_ *testing.T, w *world) (Order, string) {
-			before := w.repo.Files()
-			o := w.release("v2", 100, nil)
-			var old []byte
-			for version := range 20 {
-				if text := before[versioned("test", int64(version))]; text != nil {
-					old = text
-				}
-			}
-			w.lie = func(rw http.ResponseWriter, r *http.Request, honest http.Handler) {
-				if strings.HasSuffix(r.URL.Path, ".test.json") {
-					_, _ = rw.Write(old)
-					return
-				}
-				honest.ServeHTTP(rw, r)
-			}
-			return o, "test.json"
-		},
-		"wrong key": func(t *testing.T, w *world) (Order, string) {
-			forged := updatetest.NewRepository(t, "test", "production")
-			real := w.repo
-			w.repo = forged
-			o := w.release("v2", 100, nil)
-			forged.Jump(100)
-			files := forged.Files()
-			delete(files, "1.root.json")
-			w.lie = replay(files)
-			w.repo = real
-			return o, "timestamp.json"
-		},
-		"a root signed by another root": func(t *testing.T, w *world) (Order, string) {
-			o := w.release("v2", 100, nil)
-			forged := updatetest.NewRepository(t, "test")
-			forged.Rotate(0, "root")
-			w.lie = replay(map[string][]byte{"2.root.json": forged.File("2.root.json")}, "2.root.json")
-			return o, "2.root.json"
-		},
-		"endless metadata": func(_ *testing.T, w *world) (Order, string) {
-			w.lie = func(rw http.ResponseWriter, r *http.Request, honest http.Handler) {
-				if !strings.HasSuffix(r.URL.Path, "timestamp.json") {
-					honest.ServeHTTP(rw, r)
-					return
-				}
-				for r.Context().Err() == nil {
-					if _, err := rw.Write(bytes.Repeat([]byte(" "), 64<<10)); err != nil {
-						return
-					}
-				}
-			}
-			return w.release("v2", 100, nil), "more than"
-		},
-		"roots without end": func(_ *testing.T, w *world) (Order, string) {
-			w.lie = func(rw http.ResponseWriter, r *http.Request, honest http.Handler) {
-				if strings.HasSuffix(r.URL.Path, ".root.json") {
-					_, _ = rw.Write(w.repo.Root())
-					return
-				}
-				honest.ServeHTTP(rw, r)
-			}
-			return w.release("v2", 100, nil), "root.json"
-		},
-		"slow retrieval": func(_ *testing.T, w *world) (Order, string) {
+		"slow retrieval": func(w *world) (Order, string) {
 			w.lie = func(rw http.ResponseWriter, r *http.Request, _ http.Handler) {
 				for r.Context().Err() == nil {
 					_, _ = rw.Write([]byte(" "))
@@ -152,44 +79,25 @@ func TestAttacks(t *testing.T) {
 			}
 			return w.release("v2", 100, nil), "too slowly"
 		},
-		"signed for another environment": func(_ *testing.T, w *world) (Order, string) {
+		"signed for another environment": func(w *world) (Order, string) {
 			o := w.release("v2", 100, nil)
 			o.Environment = "production"
 			return o, "does not name"
 		},
-		"an environment's key signs for another": func(_ *testing.T, w *world) (Order, string) {
+		"an environment's key signs for another": func(w *world) (Order, string) {
 			o := w.release("v2", 100, nil)
 			w.repo.Smuggle("test", "test/v2/firmware/app", "production")
 			o.Environment = "production"
 			return o, "" // whatever the reason: the role production did not sign it
 		},
-		"wrong hardware": func(_ *testing.T, w *world) (Order, string) {
+		"wrong hardware": func(w *world) (Order, string) {
 			return w.release("v2", 100, func(c *updatetest.Custom, _ *Order) { c.Hardware = []string{"gw-900"} }), "gw-900"
-		},
-		"no metadata at all": func(_ *testing.T, w *world) (Order, string) {
-			w.lie = replay(map[string][]byte{})
-			return w.release("v2", 100, nil), "404"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			w.config.Clock = func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return time.Now().Add(w.shift) }
-			w.boot()
-			if r := w.follow(w.release("v1", 100, nil)); r.Phase != ReportConfirmed {
-				t.Fatalf("before the attack it ended with %+v", r)
-			}
-			o, says := attack(t, w)
-			before := w.updater.State().Running["firmware"].Version
-			if r := w.follow(o); r.Phase != ReportFailed || !strings.Contains(r.Error, says) {
-				t.Errorf("ended with %+v, want an error with %q", r, says)
-			}
-			w.runs(before)
-			// The attack over, the device works as ever: nothing of it lasts.
-			w.set(func() { w.lie, w.shift = nil, 0 })
-			if r := w.follow(w.release("v9", 100, nil)); r.Phase != ReportConfirmed {
-				t.Errorf("after the attack it ended with %+v", r)
-			}
-			w.runs("v9")
+			w := trusting(t)
+			o, says := attack(w)
+			w.attacked(o, says)
 		})
 	}
 }
@@ -229,7 +137,7 @@ func TestAHubWhoseMetadataIsBehind(t *testing.T) {
 	w.config.Lag, w.config.Policy.Attempts = 10*time.Second, 1000
 	w.boot()
 	w.follow(w.release("v1", 100, nil))
-	w.lie = replay(w.repo.Files())
+	w.lie = updatetest.Replay(w.repo.Files())
 	o := w.release("v2", 100, nil)
 	w.updater.Desired(desired(o))
 	before := len(w.requests)

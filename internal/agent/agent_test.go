@@ -150,7 +150,7 @@ func (f *field) release(version string) link.UpdateOrder {
 
 func (f *field) until(what string, done func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("not within its time: %s; running %q", what, f.read("running"))
 		}
@@ -159,7 +159,7 @@ func (f *field) until(what string, done func() bool) {
 
 func (f *field) follow(o link.UpdateOrder) link.UpdateReport {
 	f.t.Helper()
-	return f.hub.Ended(f.hub.Order(o), time.Minute)
+	return f.hub.Ended(f.hub.Order(o), 3*time.Minute)
 }
 
 // processes are those of the device's software that run.
@@ -246,6 +246,37 @@ func (f *field) status() {
 	}
 }
 
+// TestAnAgentIsNotFooled has a proxy between the real program and its hub do
+// what the TUF specification says that attackers do.
+func TestAnAgentIsNotFooled(t *testing.T) {
+	f := newField(t, nil)
+	f.start()
+	confirmed := func(t *testing.T, version string) {
+		t.Helper()
+		if r := f.follow(f.release(version)); r.Phase != link.OrderConfirmed {
+			t.Fatalf("ended with %+v", r)
+		}
+	}
+	confirmed(t, "v1")
+	for name, attack := range updatetest.Attacks {
+		t.Run(name, func(t *testing.T) {
+			before, after := "v1-"+strings.ReplaceAll(name, " ", "-"), "v3-"+strings.ReplaceAll(name, " ", "-")
+			old := f.hub.Repository.Files()
+			confirmed(t, before) // the device has seen newer metadata
+			o := f.release("v2-" + before)
+			f.hub.Lie(attack.Lie(t, updatetest.Scene{Repository: f.hub.Repository, Old: old, Size: o.Software[0].Artifacts[0].Size}))
+			if r := f.follow(o); r.Phase != link.OrderFailed || !strings.Contains(r.Error, attack.Says) || r.Software["firmware"] != before {
+				t.Errorf("ended with %+v, want an error with %q", r, attack.Says)
+			}
+			f.hub.Lie(nil)
+			if f.read("running") != before || f.processes() != 1 {
+				t.Errorf("%q runs, in %d processes", f.read("running"), f.processes())
+			}
+			confirmed(t, after)
+		})
+	}
+}
+
 // kills is how often the agent is killed: more often by SLIPWAY_KILLS=200.
 func kills(t *testing.T) int {
 	text := os.Getenv("SLIPWAY_KILLS")
@@ -281,7 +312,7 @@ func TestKilledAtAnyInstantItEndsInAConfirmedVersion(t *testing.T) {
 			f.kill()
 			f.start()
 		}
-		r := f.hub.Ended(order, time.Minute)
+		r := f.hub.Ended(order, 3*time.Minute)
 		length = (length*9 + min(time.Since(begin), time.Second)) / 10
 		ends[r.Phase]++
 		bad := strings.HasPrefix(version, "bad")
@@ -334,7 +365,7 @@ func TestAnAgentUpdatesItself(t *testing.T) {
 		f.kill()
 		f.start()
 	}
-	if r := f.hub.Ended(order, time.Minute); r.Phase != link.OrderConfirmed || r.Software["agent"] != "v3" {
+	if r := f.hub.Ended(order, 3*time.Minute); r.Phase != link.OrderConfirmed || r.Software["agent"] != "v3" {
 		t.Errorf("one that was killed ended with %+v", r)
 	}
 }

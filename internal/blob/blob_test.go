@@ -5,11 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -181,4 +183,27 @@ func TestDraftsOfTheDeadAreSweptAway(t *testing.T) {
 	if err != nil || len(left) != 1 || left[0].Name() != "draft-new" {
 		t.Errorf("%v, %v", left, err)
 	}
+}
+
+// Whoever removes the last object of a directory takes the directory away; who
+// puts another there at that moment makes it anew.
+func TestADirectoryIsMadeAnewForWhoPutsAndRemovesAtOnce(t *testing.T) {
+	dir, ctx := blob.Dir(t.TempDir()), t.Context()
+	var all sync.WaitGroup
+	for i := range 4 {
+		name := fmt.Sprintf("parts/one/%d", i)
+		all.Go(func() {
+			for range 200 {
+				if err := dir.Put(ctx, name, 1, strings.NewReader("x")); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := dir.Remove(ctx, name); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -32,22 +32,20 @@ func (d Dir) Create(_ context.Context, name string, size int64, content io.Reade
 	if _, err := os.Lstat(d.at(name)); err == nil {
 		return taken(name)
 	}
-	return d.write(name, size, content, func(draft, file string) error {
-		// A link, unlike a new name, is refused where there is a file.
-		err := os.Link(draft, file)
-		if errors.Is(err, fs.ErrExist) {
-			err = taken(name)
-		}
-		return errors.Join(err, os.Remove(draft))
-	})
+	// A link, unlike a new name, is refused where there is a file.
+	err := d.write(name, size, content, os.Link)
+	if errors.Is(err, fs.ErrExist) {
+		err = taken(name)
+	}
+	return err
 }
 
 func taken(name string) error { return problem.New(problem.Conflict, "there is a %s already", name) }
 
-// write brings a draft to disk and gives it its name.
-func (d Dir) write(name string, size int64, content io.Reader, publish func(draft, file string) error) (err error) {
+// write brings a draft to disk and names it.
+func (d Dir) write(name string, size int64, content io.Reader, naming func(draft, file string) error) (err error) {
 	file := d.at(name)
-	if err := errors.Join(makeDir(d.at(drafts)), makeDir(filepath.Dir(file))); err != nil {
+	if err := makeDir(d.at(drafts)); err != nil {
 		return err
 	}
 	draft, err := os.CreateTemp(d.at(drafts), "draft-*")
@@ -64,13 +62,37 @@ func (d Dir) write(name string, size int64, content io.Reader, publish func(draf
 	if err = errors.Join(err, draft.Close()); err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
 	}
-	if err := publish(draft.Name(), file); err != nil {
-		if removing := os.Remove(draft.Name()); !errors.Is(removing, fs.ErrNotExist) {
-			err = errors.Join(err, removing)
+	err = place(draft.Name(), file, naming)
+	if removing := os.Remove(draft.Name()); !errors.Is(removing, fs.ErrNotExist) {
+		err = errors.Join(err, removing) // a link or a failure leaves the draft
+	}
+	return err
+}
+
+// placings is how often a directory may be taken away, by who removed the last
+// object in it, while another is put there.
+const placings = 10
+
+// place gives a draft its name, to stay.
+func place(draft, file string, naming func(draft, file string) error) (err error) {
+	for range placings {
+		if err = makeDir(filepath.Dir(file)); err == nil {
+			err = naming(draft, file)
 		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(file))
+	if err := syncDir(filepath.Dir(file)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // the object was removed at once, and its directory with it
 }
 
 // Get implements Bucket.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
+	stream, err := c.createStream(ctx, js, config)
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
 	}
@@ -96,6 +97,34 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// createStream creates the stream or brings its limits up to date. Servers that
+// come and go may be electing a leader just now; those that processes keep
+// themselves are as many as there must be once all processes have come.
+func (c *Conn) createStream(ctx context.Context, js jetstream.JetStream, config LogConfig) (jetstream.Stream, error) {
+	for deadline := time.Now().Add(patientLapse); ; {
+		stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
+		if err == nil || !c.elsewhere || !absent(err) || c.own == nil && time.Now().After(deadline) {
+			return stream, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(resendEvery):
+		}
+	}
+}
+
+// noPeers is what JetStream answers while too few servers are there for the
+// replicas of a stream.
+const noPeers = 10005
+
+// absent reports whether a call to JetStream failed for want of servers.
+func absent(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.As(err, &refused) && (refused.Code == http.StatusServiceUnavailable || refused.ErrorCode == noPeers)
 }
 
 func (c *Conn) streamOf(config LogConfig) jetstream.StreamConfig {
@@ -287,9 +316,9 @@ func parseAck(m *nats.Msg) (uint64, error) {
 
 // LogState tells how much a log holds.
 type LogState struct {
-	First, Last     uint64
-	Bytes           uint64
-	Created, LastAt time.Time // of the log, and of its newest record
+	First, Last uint64
+	Bytes       uint64
+	Created     time.Time
 }
 
 // State asks the stream how much it holds.
@@ -298,7 +327,7 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 	if err != nil {
 		return LogState{}, fmt.Errorf("state of %s: %w", l.name, err)
 	}
-	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes, info.Created, info.State.LastTime}, nil
+	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes, info.Created}, nil
 }
 
 // Read returns up to limit records on a subject with a sequence above after,
@@ -433,6 +462,50 @@ func (l *Log) Follow(ctx context.Context, subject string, after uint64, each fun
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", l.name, err)
 	}
+	return l.take(ctx, consumer, func(r Record, _ uint64) error { return each(r) })
+}
+
+// errTaken ends the taking of what a consumer has.
+var errTaken = errors.New("that was all")
+
+// LastOfEach calls each for the newest record of every subject, oldest first and
+// without its data, and returns once it has come to the last.
+func (l *Log) LastOfEach(ctx context.Context, subject string, each func(Record)) error {
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{l.prefix + subject},
+		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
+		HeadersOnly:    true,
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", l.name, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", l.name, err)
+	}
+	if info.NumPending == 0 {
+		l.forget(ctx, consumer)
+		return nil
+	}
+	err = l.take(ctx, consumer, func(r Record, pending uint64) error {
+		each(r)
+		if pending == 0 {
+			return errTaken
+		}
+		return nil
+	})
+	if errors.Is(err, errTaken) {
+		return nil
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// take hands on what a consumer gets, with how much there is left of it, until
+// ctx ends or each fails.
+func (l *Log) take(ctx context.Context, consumer jetstream.Consumer, each func(r Record, pending uint64) error) error {
 	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(followMessages, followBytes))
 	if err != nil {
 		return fmt.Errorf("follow %s: %w", l.name, err)
@@ -451,7 +524,7 @@ func (l *Log) Follow(ctx context.Context, subject string, after uint64, each fun
 		if err != nil {
 			return fmt.Errorf("follow %s: %w", l.name, err)
 		}
-		if err := each(Record{strings.TrimPrefix(m.Subject(), l.prefix), meta.Sequence.Stream, meta.Timestamp, m.Data()}); err != nil {
+		if err := each(Record{strings.TrimPrefix(m.Subject(), l.prefix), meta.Sequence.Stream, meta.Timestamp, m.Data()}, meta.NumPending); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 //	call.{peer}.{name}        a call or feed that the peer answers
 //	feed.{peer}.{id}          what the peer sends on a feed; .grant is the follower's
 //	observed.{peer}           what the peer tells of itself
+//	metrics.{peer}            what the peer counts
 //	_INBOX.{peer}.…           answers to the peer
 func inboxOf(peer string) string { return "_INBOX." + peer }
 
@@ -24,17 +25,18 @@ func feedOf(peer, id string) string { return "feed." + peer + "." + id }
 const maxAnswer = 15 * time.Minute
 
 // permissions are the subjects a peer may use. Control asks everybody;
-// provisioning asks stamps about identities; both ask control whose a token
+// provisioning asks stamps about identities, and
+// tells them of authorities; both ask control whose a token
 // is, and a stamp fetches artifacts and signed metadata from it. Nobody hears
 // or says what is another's.
 func permissions(peer string) *server.Permissions {
-	publish := []string{subject(link.ControlPeer, link.TokenCheck.Name), "feed." + peer + ".>", link.ObservedSubject(peer)}
+	publish := []string{subject(link.ControlPeer, link.TokenCheck.Name), "feed." + peer + ".>", link.ObservedSubject(peer), link.MetricsSubject(peer)}
 	subscribe := []string{"call." + peer + ".>", "feed." + peer + ".*.grant", inboxOf(peer) + ".>"}
 	switch {
 	case peer == link.ControlPeer:
-		publish, subscribe = []string{"call.>", "feed.*.*.grant", "feed.*.*.*.grant"}, []string{"call.control.>", "feed.>", "observed.>", inboxOf(peer) + ".>"}
+		publish, subscribe = []string{"call.>", "feed.*.*.grant", "feed.*.*.*.grant"}, []string{"call.control.>", "feed.>", "observed.>", "metrics.>", inboxOf(peer) + ".>"}
 	case peer == link.ProvisioningPeer:
-		for _, name := range []string{link.IdentityPut.Name, link.IdentityRemove.Name, link.DeviceQuery.Name} {
+		for _, name := range []string{link.IdentityPut.Name, link.IdentityRemove.Name, link.DeviceQuery.Name, link.AuthoritiesPut.Name} {
 			publish = append(publish, subject(link.StampPeer("*"), name))
 		}
 	case strings.HasPrefix(peer, link.StampPeer("")):

@@ -43,19 +43,51 @@ func TestCITemplatesRunTheScript(t *testing.T) {
 	if n := checkCommands(t, "promote.sh", script); n != 3 {
 		t.Errorf("the script has %d commands", n)
 	}
-	for _, file := range []string{"../../deploy/ci/github/promote.yml", "../../deploy/ci/gitlab/slipway.gitlab-ci.yml"} {
-		text := read(t, file)
-		var document map[string]any
-		if err := yaml.Unmarshal([]byte(text), &document); err != nil {
-			t.Errorf("%s: %v", file, err)
+	type step struct {
+		Run, Uses string
+		Env, With map[string]string
+	}
+	var action struct {
+		Inputs map[string]struct{ Required bool }
+		Runs   struct {
+			Using string
+			Steps []step
 		}
-		if !strings.Contains(text, "sh deploy/ci/promote.sh\n") {
-			t.Errorf("%s does not run the script", file)
+	}
+	var workflow struct {
+		Jobs map[string]struct{ Steps []step }
+	}
+	var gitlab map[string]struct {
+		Variables map[string]string
+		Script    []string
+	}
+	for file, document := range map[string]any{"action.yml": &action, "github/promote.yml": &workflow, "gitlab/slipway.gitlab-ci.yml": &gitlab} {
+		if err := yaml.Unmarshal([]byte(read(t, "../../deploy/ci/"+file)), document); err != nil {
+			t.Fatalf("%s: %v", file, err)
 		}
-		for _, variable := range []string{"RELEASE", "ENVIRONMENT", "RELEASE_FILE", "RESULTS", "SUITE", "TIMEOUT", "REASON"} {
-			if !strings.Contains(text, " "+variable+": ") || !strings.Contains(script, variable) {
-				t.Errorf("%s: %s is not set, or not used by the script", file, variable)
-			}
+	}
+	if len(action.Runs.Steps) != 1 || !strings.Contains(action.Runs.Steps[0].Run, "/promote.sh") || action.Runs.Using != "composite" {
+		t.Fatalf("the action runs %+v", action.Runs)
+	}
+	job := gitlab[".promote"]
+	if len(job.Script) != 1 || strings.TrimSpace(job.Script[0]) != strings.TrimSpace(script) {
+		t.Error("the GitLab template does not run deploy/ci/promote.sh as it is")
+	}
+	for _, variable := range []string{"RELEASE", "RELEASE_FILE", "RESULTS", "SUITE", "TIMEOUT", "REASON", "REPORT"} {
+		_, byAction := action.Runs.Steps[0].Env[variable]
+		if _, byGitLab := job.Variables[variable]; !byAction || !byGitLab || !strings.Contains(script, "$"+variable) && !strings.Contains(script, "{"+variable+":") {
+			t.Errorf("%s is not set, or not used by the script", variable)
+		}
+	}
+	with := workflow.Jobs["promote"].Steps[1].With
+	for name, input := range action.Inputs {
+		if _, given := with[name]; input.Required && !given {
+			t.Errorf("the workflow does not say %s", name)
+		}
+	}
+	for name := range with {
+		if _, known := action.Inputs[name]; !known {
+			t.Errorf("the action does not take %s", name)
 		}
 	}
 }

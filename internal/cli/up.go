@@ -54,7 +54,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes, webhooks and gates may reach, such as 10.1.0.0/16; may be repeated")
-	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that gates ask, such as https://prometheus.example.com")
+	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")
 	flags.StringVar(&o.Database, "database", "", "PostgreSQL instead of SQLite, as postgres://user@host/name: a schema for each plane and stamp (SLIPWAY_DATABASE)")
 	flags.DurationVar(&o.UpdatePoll, "update-poll", 0, "how long SWUpdate and other update clients wait before they look again (default 5m)")
 	flags.StringVar(&o.Backups, "backups", "", "YAML file that says where backups are kept and who decrypts them")

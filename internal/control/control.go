@@ -31,11 +31,14 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/monitor"
+	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -58,14 +61,21 @@ type Options struct {
 	Artifacts    Artifacts
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
-	// Prometheus is asked by gates that name none; may be empty.
+	// Prometheus keeps what all planes count; where it is empty, control does.
 	Prometheus string
+	Metrics    Metrics
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
 	Backups BackupConfig
 	Root    string
 	Version string // of the program
 	Logger  *slog.Logger
+}
+
+// Metrics bounds what control keeps of what all planes count; 0 is as usual.
+type Metrics struct {
+	Age   time.Duration
+	Bytes int64
 }
 
 // BackupConfig is what the configuration says of backups.
@@ -81,6 +91,13 @@ type Artifacts struct {
 
 // ArtifactLimits bound the files of releases.
 type ArtifactLimits = artifact.Limits
+
+// signingKey encrypts the keys that sign, which are in the database.
+const signingKey = "signing.key"
+
+// CopiedFiles are what a process that is to follow another one on the same
+// database must have of its data directory.
+var CopiedFiles = []string{"ca.pem", "ca-key.pem", signingKey}
 
 // Joining is what membership needs to know of the installation and of this
 // process.
@@ -108,7 +125,10 @@ type Plane struct {
 	promotions   *promotion.Promotions
 	taker        *taking.Taker
 	backups      *backup.Backups
+	monitor      *monitor.Monitor
+	registry     *metrics.Registry
 	api, console http.Handler
+	monitoring   http.Handler
 	adminToken   string
 	logger       *slog.Logger
 }
@@ -122,7 +142,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	p := &Plane{db: db, logger: o.Logger}
+	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
+	db.Committed(p.registry.Database())
 	log := audit.NewLog(db, time.Now)
 	people := access.New(db, log, time.Now)
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
@@ -149,18 +170,35 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
+	if err := p.measuring(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	p.gates = gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Query: p.fleet.Query,
+		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
 	if err := p.backingUp(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Backups: p.backups, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Backups: p.backups,
+	p.monitoring = monitorHandler(people, p.registry, p.monitor)
+	people.Controlled = p.environments.Controlled
+	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Backups: p.backups, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Backups: p.backups,
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
+	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
 	return p, nil
+}
+
+// measuring builds what keeps what all planes count.
+func (p *Plane) measuring(o Options) (err error) {
+	p.registry.Collect("control", p.collect)
+	p.monitor, err = monitor.New(monitor.Options{
+		Dir: filepath.Join(o.Dir, "metrics"), Age: o.Metrics.Age, Bytes: o.Metrics.Bytes, Conn: o.Conn, Registry: p.registry, Stamps: p.environments.Stamps,
+		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
+	})
+	return err
 }
 
 // releasing builds what keeps releases, their files and the metadata that is
@@ -173,7 +211,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 			return err
 		}
 	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, "signing.key"))
+	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
 		return err
 	}
@@ -280,12 +318,12 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
+		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 	)
 }
 
-// Close closes the database.
-func (p *Plane) Close() error { return p.db.Close() }
+// Close closes the database and what is kept of metrics.
+func (p *Plane) Close() error { return errors.Join(p.monitor.Close(), p.db.Close()) }
 
 // Settled reports whether every stamp runs and provisioning knows the
 // directory, bringing both about if need be.

@@ -28,6 +28,7 @@ var (
 	UploadRead     = Feed[ReadUpload, UploadChunk]{"upload.read"}
 	PolicyList     = Call[None, Policies]{"policy.list"}
 	PolicyRotate   = Call[RotatePolicy, Policy]{"policy.rotate"}
+	AuthoritiesPut = Call[TrustedAuthorities, None]{"authorities.put"}
 )
 
 // The ways keys are rotated: a new primary or secondary one, or the two
@@ -75,11 +76,20 @@ type Auth struct {
 	SecondaryKey        []byte   `json:"secondaryKey,omitempty"`
 	PrimaryThumbprint   string   `json:"primaryThumbprint,omitempty"` // hex of SHA-1 or SHA-256 over the DER leaf
 	SecondaryThumbprint string   `json:"secondaryThumbprint,omitempty"`
-	CA                  []byte   `json:"ca,omitempty"` // DER of the authority that signs the device's leaf
+	// CA are the authorities of which one signs the device's leaf: their DER, one
+	// after the other. Empty: those that the stamp trusts; see TrustedAuthorities.
+	CA []byte `json:"ca,omitempty"`
 	// Issuer is the authority whose operational certificates the device may use
 	// beside the credentials above, but for those Revoked, by hex serial.
 	Issuer  []byte   `json:"issuer,omitempty"`
 	Revoked []string `json:"revoked,omitempty"`
+}
+
+// TrustedAuthorities tells a stamp the authorities whose keys were proven. A
+// device that a back end made on the stamp shows a certificate of one of them.
+type TrustedAuthorities struct {
+	Version int64  `json:"version"`
+	DER     []byte `json:"der,omitempty"` // of all, one after the other
 }
 
 // TwinContent is the part of a twin that is carried by enrolments and moves.

@@ -21,9 +21,11 @@ import (
 	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/authority"
 	"github.com/slipway/slipway/internal/provisioning/directory"
 	"github.com/slipway/slipway/internal/provisioning/dpshttp"
@@ -43,13 +45,13 @@ type Options struct {
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
 	Conn     *bus.Conn // to the other planes
+	Version  string    // of the program
 	Logger   *slog.Logger
 	Hosts    func() []string // the names the service answers to, for the scope of tokens
 	Guard    *outbound.Guard // where webhooks may be
 	// Cut ends the connections to the link of a certificate that was revoked;
 	// nil where this process holds no server of it.
-	Cut     func(serial string)
-	Version string // of the program
+	Cut func(serial string)
 }
 
 // Plane is the provisioning plane.
@@ -63,11 +65,13 @@ type Plane struct {
 	issuer      *issuing.Authority
 	authorities *authority.Authorities
 	mqtt        *dpsmqtt.Edge
-	http        *dpshttp.Edge
+	http        http.Handler
 	policies    *policy.Policies
-	back        *dpsservice.Edge
+	back        http.Handler
+	metrics     *metrics.Registry
 	cut         func(serial string)
 	backups     *backup.Taker
+	logger      *slog.Logger
 }
 
 // New opens provisioning's database and answers the other planes. Devices are
@@ -80,7 +84,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
-	p := &Plane{db: db, conn: o.Conn, cut: o.Cut}
+	p := &Plane{db: db, conn: o.Conn, cut: o.Cut, logger: o.Logger, metrics: metrics.New(o.Version, o.Logger)}
+	db.Committed(p.metrics.Database())
 	if err := p.build(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
 	}
@@ -109,15 +114,17 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.service.Issuer = p.issuer
 	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
-	p.http = dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
+	p.http = p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now))
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}
 	p.backups = backup.New(backup.Source{Peer: link.ProvisioningPeer, Version: o.Version, Dir: o.Dir, DB: p.db, Logger: o.Logger, Now: time.Now})
-	p.back = dpsservice.New(dpsservice.Parts{
+	p.back = p.metrics.HTTP("service", dpsservice.New(dpsservice.Parts{
 		Enrollments: p.enrollments, Registrations: p.service, Directory: p.directory, Policies: p.policies,
 		Hosts: o.Hosts, People: p.person, Logger: o.Logger, Now: time.Now,
-	})
+	}))
+	p.service.Measure(p.metrics)
+	p.metrics.Collect("registrations", p.collect)
 	return p.answer()
 }
 
@@ -246,13 +253,27 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "moves", Run: p.service.RunMoves},
 		tasks.Task{Name: "rules", Run: p.service.RunRules},
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
+		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "metrics", Run: p.tellMetrics},
 	)
 }
 
 // Close closes the database.
 func (p *Plane) Close() error { return p.db.Close() }
+
+// tellAuthorities has every stamp trust the authorities that were proven, until
+// ctx ends. A stamp that is away hears of them when it is there again.
+func (p *Plane) tellAuthorities(ctx context.Context) error {
+	return p.authorities.Tell(ctx, func(ctx context.Context, trusted link.TrustedAuthorities) {
+		for _, stamp := range p.directory.Current().All() {
+			if _, err := bus.Ask(ctx, p.conn, link.StampPeer(stamp.Name), link.AuthoritiesPut, trusted); err != nil && ctx.Err() == nil && !problem.Is(err, problem.NotReady) {
+				p.logger.Warn("a stamp was not told of authorities; trying again", "stamp", stamp.Name, "error", err)
+			}
+		}
+	})
+}
 
 // stamps asks stamps over the link.
 type stamps struct{ conn *bus.Conn }

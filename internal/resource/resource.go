@@ -62,7 +62,12 @@ type EnvironmentSpec struct {
 	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
 	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
 	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
+	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
 }
+
+// AccessControlled is the access of an environment in which changes take a
+// grant.
+const AccessControlled = "controlled"
 
 // Signing says whose signatures an environment's metadata needs.
 type Signing struct {
@@ -207,6 +212,9 @@ func (s EnvironmentSpec) Check(self string) error {
 	}
 	if err := s.Signing.check(); err != nil {
 		return err
+	}
+	if s.Access != "" && s.Access != "open" && s.Access != AccessControlled {
+		return problem.New(problem.Invalid, "access is open or controlled, not %q", s.Access).At("spec.access")
 	}
 	rule := s.AutoMove
 	if rule == nil {

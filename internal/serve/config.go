@@ -3,6 +3,7 @@ package serve
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/vault"
 )
 
@@ -52,6 +54,8 @@ type Config struct {
 	Networks []string `json:"networks,omitempty"`
 	// Prometheus is the URL of what control's gates ask that name none.
 	Prometheus string `json:"prometheus,omitempty"`
+	// Metrics bounds what control keeps of what all planes count.
+	Metrics Metrics `json:"metrics,omitzero"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
@@ -62,6 +66,9 @@ type Config struct {
 	Backups *vault.Config `json:"backups,omitempty"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
+	// Operations are how many operations of each kind a stamp takes a second; 0 is
+	// no limit, and what is left out is as usual.
+	Operations throttle.Rates `json:"operations,omitempty"`
 	// UpdateClients are those of a stamp that speak hawkBit's protocol.
 	UpdateClients UpdateClients `json:"updateClients,omitzero"`
 	// Cluster makes the process one of several that are one stamp.
@@ -109,14 +116,27 @@ type Cluster struct {
 	NATS    NATS   `json:"nats,omitzero"`
 }
 
-// NATS are the servers that keep the log of a stamp of several processes.
+// NATS are the servers that keep the log of a stamp of several processes: servers
+// that run elsewhere, or one in each of the processes.
 type NATS struct {
-	Servers     []string `json:"servers,omitempty"` // tls://host:port, or nats:// on loopback
+	// Listen is where the process keeps one of the servers itself, host:port for
+	// the others; empty where they run elsewhere.
+	Listen string `json:"listen,omitempty"`
+	// Servers are tls://host:port, or nats:// on loopback; and host:port, one of
+	// them this process's, with Listen.
+	Servers     []string `json:"servers,omitempty"`
 	Replicas    int      `json:"replicas,omitempty"`
 	Credentials string   `json:"credentials,omitempty"` // file of NATS credentials
 	CA          string   `json:"ca,omitempty"`          // PEM file of the servers' authority, if that is not a public one
 	Certificate string   `json:"certificate,omitempty"` // PEM files by which the servers know the process
 	Key         string   `json:"key,omitempty"`
+}
+
+// Metrics bounds what control keeps of what all planes count, where it is not a
+// Prometheus elsewhere that does.
+type Metrics struct {
+	Days  float64 `json:"days,omitempty"`  // how long; 0 is 15
+	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -208,6 +228,8 @@ func (c *Config) checkPlane() error {
 		return invalid("name", "only a stamp has one")
 	case c.Standby && (c.Plane == Stamp || c.Database == ""):
 		return invalid("standby", "is for control and provisioning on a PostgreSQL database; a stamp may have several processes that all work")
+	case c.Standby && c.Plane == Control && c.Artifacts.Directory == "" && c.Artifacts.S3 == nil:
+		return invalid("artifacts", "is missing: a standby of control has the files of releases from where the first process keeps them, a directory on a file server or s3")
 	case c.Data == "":
 		return invalid("data", "is missing: the directory of everything that must survive a restart")
 	case c.Plane == Stamp && c.Link != (Link{}):
@@ -216,6 +238,8 @@ func (c *Config) checkPlane() error {
 		return invalid("listen.http", "only control serves people")
 	case c.Plane != Stamp && c.Limits != (link.StampLimits{}):
 		return invalid("limits", "only a stamp has them")
+	case c.Plane != Stamp && len(c.Operations) > 0:
+		return invalid("operations", "only a stamp has them")
 	case c.Plane != Stamp && !reflect.DeepEqual(c.UpdateClients, UpdateClients{}):
 		return invalid("updateClients", "only a stamp has them")
 	case c.UpdateClients.PollSeconds < 0 || c.UpdateClients.PollSeconds > maxPoll:
@@ -320,6 +344,10 @@ func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
+	case c.Metrics != (Metrics{}) && (c.Plane != Control || c.Prometheus != ""):
+		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
+	case c.Metrics.Days < 0 || c.Metrics.Days > 3660 || c.Metrics.Bytes < 0:
+		return invalid("metrics", "days is a number up to 3660 and bytes one from 0; 0 is as usual")
 	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
 		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
@@ -416,10 +444,8 @@ func (c *Config) checkCluster() error {
 	case (cluster.NATS.Certificate == "") != (cluster.NATS.Key == ""):
 		return invalid("cluster.nats", "certificate and key go together")
 	}
-	for i, at := range cluster.NATS.Servers {
-		if err := bus.CheckServer(at); err != nil {
-			return problem.Of(err).At(fmt.Sprintf("cluster.nats.servers[%d]", i))
-		}
+	if err := cluster.NATS.checkServers(c.Hosts); err != nil {
+		return err
 	}
 	if cluster.NATS.Replicas == 0 {
 		cluster.NATS.Replicas = 1
@@ -440,6 +466,45 @@ func (c *Config) checkCluster() error {
 	return nil
 }
 
+// checkServers holds the servers of a stamp's log against how they are reached.
+func (n *NATS) checkServers(hosts []string) error {
+	if n.Listen == "" {
+		for i, at := range n.Servers {
+			if err := bus.CheckServer(at); err != nil {
+				return problem.Of(err).At(fmt.Sprintf("cluster.nats.servers[%d]", i))
+			}
+		}
+		return nil
+	}
+	if _, _, err := splitAddress("cluster.nats.listen", n.Listen); err != nil {
+		return err
+	}
+	for i, at := range n.Servers {
+		if _, _, err := splitAddress(fmt.Sprintf("cluster.nats.servers[%d]", i), at); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n.Credentials != "" || n.CA != "" || n.Certificate != "":
+		return invalid("cluster.nats", "the processes' own servers know each other by the certificates with which they joined; leave out credentials, ca, certificate and key")
+	case len(n.Servers) != 3 && len(n.Servers) != 5:
+		return invalid("cluster.nats.servers", "with listen, names the servers of all processes that keep one, which must be 3 or 5, not %d", len(n.Servers))
+	case len(n.of(hosts)) != 1:
+		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s), not %d times", strings.Join(hosts, ", "), len(n.of(hosts)))
+	}
+	return nil
+}
+
+// of are those servers that are on one of some hosts.
+func (n *NATS) of(hosts []string) (own []string) {
+	for _, at := range n.Servers {
+		if host, _, err := net.SplitHostPort(at); err == nil && slices.Contains(hosts, host) {
+			own = append(own, at)
+		}
+	}
+	return own
+}
+
 // checkLimits holds a stamp's limits against what makes sense, and fills in
 // what they leave out.
 func (c *Config) checkLimits() error {
@@ -458,10 +523,28 @@ func (c *Config) checkLimits() error {
 	case l.TelemetryHours < 0 || l.TelemetryHours != 0 && l.TelemetryHours < 1:
 		return invalid("limits.telemetryHours", "must be 1 or more")
 	}
+	if err := c.checkOperations(); err != nil {
+		return err
+	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())
+	return nil
+}
+
+func (c *Config) checkOperations() error {
+	for kind, perSecond := range c.Operations {
+		switch field := "operations." + string(kind); {
+		case !throttle.Known(kind):
+			return invalid(field, "is no kind of operation; there are %v", throttle.Kinds())
+		case perSecond < 0:
+			return invalid(field, "must not be negative")
+		}
+	}
+	operations := maps.Clone(throttle.Default)
+	maps.Copy(operations, c.Operations)
+	c.Operations = operations
 	return nil
 }
 

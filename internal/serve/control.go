@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
@@ -76,7 +77,7 @@ func (p *process) control(ctx context.Context) (err error) {
 	}
 	built, err := control.New(ctx, control.Options{
 		Backups: backups,
-		Guard:   guard, Prometheus: p.Config.Prometheus,
+		Guard:   guard, Prometheus: p.Config.Prometheus, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
 		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
@@ -141,8 +142,12 @@ func (p *process) listenControl() (secured, plain net.Listener, err error) {
 // people serves API and console.
 func people(plane *control.Plane) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/") {
+		switch {
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/"):
 			plane.APIHandler().ServeHTTP(w, r)
+			return
+		case r.URL.Path == metrics.Path || strings.HasPrefix(r.URL.Path, "/prometheus/"):
+			plane.MonitorHandler().ServeHTTP(w, r)
 			return
 		}
 		plane.ConsoleHandler().ServeHTTP(w, r)

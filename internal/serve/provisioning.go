@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/peer"
@@ -76,7 +77,7 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 		return err
 	}
 	plane, err := provisioning.New(ctx, provisioning.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Version: p.Version, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
+		Dir: p.Config.Data, Database: p.Config.Database, Version: p.Version, Conn: conn, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
 		Hosts: func() []string { return p.names(ports)[1:] },
 	})
 	if err != nil {
@@ -112,6 +113,8 @@ func (p *process) serveProvisioning(plane *provisioning.Plane, w http.ResponseWr
 	switch {
 	case r.URL.Path == "/healthz":
 		w.WriteHeader(http.StatusNoContent)
+	case r.URL.Path == metrics.Path:
+		metrics.Guarded(plane.MetricsHandler(), plane.LetIn).ServeHTTP(w, r)
 	case len(r.URL.Path) > len(scope) && strings.EqualFold(r.URL.Path[:len(scope)], scope):
 		plane.HTTPHandler().ServeHTTP(w, r)
 	default:

@@ -11,8 +11,10 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
+	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
 	"github.com/slipway/slipway/internal/stamp/ddi"
@@ -50,10 +52,10 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	}
 	limits, retention := hub.DefaultLimits, telemetry.DefaultRetention
 	limits.ConnectRate, limits.ConnectBurst = p.Config.Limits.ConnectsPerSecond, max(1, int(p.Config.Limits.ConnectsPerSecond))
-	limits.MessageRate = p.Config.Limits.MessagesPerSecond
+	limits.MessageRate, limits.Operations = p.Config.Limits.MessagesPerSecond, p.Config.Operations
 	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
-		Together: p.together(), Version: p.Version,
+		Together: p.together(identity), Version: p.Version,
 		Connections: entrance.Connections(p.Config.Limits.Connections),
 		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
@@ -90,14 +92,22 @@ func (p *process) stamp(ctx context.Context) (err error) {
 }
 
 // together is how the process meets the others of its stamp.
-func (p *process) together() *stamp.Together {
+func (p *process) together(identity *peer.Identity) *stamp.Together {
 	c := p.Config.Cluster
 	if len(c.NATS.Servers) == 0 {
 		return nil
 	}
-	return &stamp.Together{Process: c.Process, Files: c.Files, NATS: bus.External{
+	t := &stamp.Together{Process: c.Process, Files: c.Files, NATS: bus.External{
 		Servers: c.NATS.Servers, Credentials: c.NATS.Credentials, CA: c.NATS.CA, Certificate: c.NATS.Certificate, Key: c.NATS.Key, Replicas: c.NATS.Replicas,
 	}}
+	if c.NATS.Listen == "" {
+		return t
+	}
+	t.NATS.Servers, t.NATS.Own = nil, &bus.Options{
+		Name: c.Process, Dir: filepath.Join(p.Config.Data, "jetstream"), Logger: p.Logger,
+		Cluster: &bus.Cluster{Name: p.Config.Name, Listen: c.NATS.Listen, Advertise: c.NATS.of(p.Config.Hosts)[0], Servers: c.NATS.Servers, TLS: identity.ClusterTLS()},
+	}
+	return t
 }
 
 // serveReady tells a balancer whether devices may be sent here.
@@ -113,6 +123,7 @@ func serveReady(w http.ResponseWriter, err error) {
 // name they came, the stamp's edges look at.
 func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.Entrance {
 	var door *entrance.Entrance
+	shown := metrics.Guarded(built.MetricsHandler(), built.LetIn)
 	o.MQTT = func(connect *mqtt.Connect) (entrance.Serve, bool) {
 		user, err := hubmqtt.ParseUser(connect.Username)
 		if err != nil {
@@ -129,6 +140,8 @@ func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.En
 			door.ServeWebSocket(w, r)
 		case r.URL.Path == "/healthz":
 			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path == metrics.Path:
+			shown.ServeHTTP(w, r)
 		case r.URL.Path == "/readyz":
 			serveReady(w, built.Ready())
 		default:

@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/device/retry"
+	"github.com/slipway/slipway/device/update"
 )
 
 // Options describe a fleet.
@@ -46,6 +47,8 @@ type Options struct {
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
 	// Event is called with what happens to each device's connection.
 	Event func(registration string, e device.Event)
+	// Ordered is called when a device begins to follow an order of its hub.
+	Ordered func(hub string, o update.Order)
 
 	scenario Scenario
 }

@@ -113,6 +113,9 @@ func (d *Device) take(ctx context.Context) {
 		return
 	}
 	u.last, u.order, u.fault, u.like = order.Order, order, "", behaves(order, d.Hardware)
+	if ordered := d.fleet.options.Ordered; ordered != nil {
+		ordered(u.hub, order)
+	}
 	d.enter(ctx, update.ReportAccepted)
 }
 

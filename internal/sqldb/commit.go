@@ -46,6 +46,20 @@ func (db *DB) CommitOutside(ctx context.Context, apply func(ctx context.Context,
 	return db.enqueue(ctx, &change{apply: apply, outside: true})
 }
 
+// Committed has fn told of every group of changes from now on: how many they
+// were, how long their commit took, and what was wrong with the database.
+func (db *DB) Committed(fn func(changes int, took time.Duration, err error)) { db.committed.Store(&fn) }
+
+// firstFault is what was wrong with the database, not with a change.
+func firstFault(group []*change) error {
+	for _, c := range group {
+		if problem.Is(c.err, problem.Internal) {
+			return c.err
+		}
+	}
+	return nil
+}
+
 // Fence has the process change something only while a query finds a row, which
 // each group looks for when its turn begins. So a process that others have
 // given up changes nothing any more, whatever it believes of itself.
@@ -115,6 +129,10 @@ func (db *DB) lead() {
 // the transaction, so the others run again without it: rare, and cheaper than
 // a savepoint for each.
 func (db *DB) commit(group []*change) {
+	if told := db.committed.Load(); told != nil {
+		began := time.Now()
+		defer func() { (*told)(len(group), time.Since(began), firstFault(group)) }()
+	}
 	// No caller's context: one who leaves must not take the others' work along.
 	ctx := context.Background()
 	left := group

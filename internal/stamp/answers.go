@@ -46,6 +46,7 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.UpdateList, s.software.List),
 		bus.Answer(s.link, peer, link.UpdateTokenRead, s.updates.Token),
 		bus.Answer(s.link, peer, link.UpdateGatewaySet, s.updates.SetGateway),
+		bus.Answer(s.link, peer, link.AuthoritiesPut, s.trust.Put),
 		bus.Answer(s.link, peer, link.TenantsPut, s.hub.Quotas.Put),
 		bus.Answer(s.link, peer, link.RouteTry, s.deliveries.Try),
 		bus.Answer(s.link, peer, link.RouteStatuses, atLeader(s, link.RouteStatuses, s.deliveries.States)),

@@ -53,6 +53,7 @@ const (
 const (
 	policiesChanged       = "policies"
 	tenantsChanged        = "tenants"
+	authoritiesChanged    = "authorities"
 	routesChanged         = "routes"
 	releasesChanged       = "releases"
 	configurationsChanged = "configurations"
@@ -138,6 +139,7 @@ func (o *others) announce() {
 	s := o.stamp
 	s.policies.Changed = o.changed(policiesChanged)
 	s.hub.Quotas.Changed = o.changed(tenantsChanged)
+	s.trust.Changed = o.changed(authoritiesChanged)
 	s.deliveries.Changed = o.changed(routesChanged)
 	s.configurations.Changed = o.changed(configurationsChanged)
 	s.software.Changed = o.changed(releasesChanged)
@@ -166,6 +168,8 @@ func (o *others) reread(ctx context.Context, subject string) {
 		err = s.policies.Load(ctx)
 	case tenantsChanged:
 		err = s.hub.Quotas.Load(ctx)
+	case authoritiesChanged:
+		err = s.trust.Load(ctx)
 	case routesChanged:
 		s.deliveries.Wake()
 		err = s.deliveries.Look(ctx)
@@ -205,8 +209,10 @@ func (o *others) run(ctx context.Context) error {
 				o.stamp.gapped()
 			}
 		case <-reread.C:
-			o.stamp.hub.Quotas.Divide(len(o.cluster.Members()))
-			for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged, releasesChanged} {
+			members := len(o.cluster.Members())
+			o.stamp.hub.Quotas.Divide(members)
+			o.stamp.hub.Operations.Divide(members)
+			for _, subject := range []string{policiesChanged, tenantsChanged, authoritiesChanged, routesChanged, releasesChanged} {
 				o.reread(ctx, subject)
 			}
 		case <-touch.C:
@@ -265,7 +271,7 @@ func (s *Stamp) Retire() {
 
 // recover makes up for news that were lost.
 func (o *others) recover(ctx context.Context) error {
-	for _, subject := range []string{policiesChanged, tenantsChanged, routesChanged, releasesChanged, configurationsChanged, feedbackArrived, fileArrived} {
+	for _, subject := range []string{policiesChanged, tenantsChanged, authoritiesChanged, routesChanged, releasesChanged, configurationsChanged, feedbackArrived, fileArrived} {
 		o.reread(ctx, subject)
 	}
 	o.stamp.software.Again()

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
@@ -45,6 +46,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/transfer"
+	"github.com/slipway/slipway/internal/stamp/trust"
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
@@ -86,6 +88,7 @@ type Stamp struct {
 	own            *bus.Conn
 	logs           *telemetry.Logs
 	policies       *policy.Policies
+	trust          *trust.Trust
 	configurations *configuration.Engine
 	software       *software.Engine
 	jobs           *job.Runner
@@ -94,6 +97,8 @@ type Stamp struct {
 	deliveries     *delivery.Engine
 	consumers      *consumer.Groups
 	service        *hubhttp.Edge
+	serving        http.Handler // service, counted
+	updating       http.Handler // updates, counted
 	updates        *ddi.Edge
 	backEnds       *hubamqp.Edge
 	backups        *backup.Taker
@@ -102,7 +107,8 @@ type Stamp struct {
 	hosts          atomic.Pointer[[]string]
 	told           atomic.Pointer[string]
 	rate           rateMeter
-	census         census
+	census, depth  census
+	metrics        *metrics.Registry
 	limits         link.StampLimits
 	version        string
 	started        time.Time
@@ -120,9 +126,11 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		TelemetryBytes: o.Retention.TelemetryBytes, TelemetryHours: o.Retention.TelemetryAge.Hours(),
 	}}
 	s.hosts.Store(&[]string{})
+	s.metrics = metrics.New(o.Version, logger)
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	s.db.Committed(s.metrics.Database())
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
 	err := twins.EnsureIndexed(ctx)
@@ -139,11 +147,15 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	if s.trust, err = trust.Open(ctx, s.db); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	parts := hub.Parts{
-		Quotas: quotas,
-		Stamp:  o.Name, Hosts: func() []string { return *s.hosts.Load() },
+		Trusted: s.trust.DER,
+		Quotas:  quotas,
+		Stamp:   o.Name, Hosts: func() []string { return *s.hosts.Load() },
 		Devices: devices, Policies: s.policies, Twins: twins, Queues: command.NewQueues(s.db), Logs: s.logs,
-		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: s.touch,
+		Limits: o.Limits, Logger: logger, Now: o.Now, Changed: s.touch, Metrics: s.metrics,
 		Turned: s.touchSoftware, Account: func(ctx context.Context, all []device.Activity) error { return s.software.Account(ctx, all) },
 	}
 	if s.others != nil {
@@ -179,6 +191,9 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	})
 	s.updates = ddi.New(ddi.Parts{Hub: s.hub, Engine: s.software, DB: s.db, Settings: o.UpdateClients, Logger: logger, Now: o.Now})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
+	s.metrics.Collect("stamp", s.collect)
+	s.serving = s.metrics.HTTP("hub", s.service)
+	s.updating = s.metrics.HTTP("updates", s.updates)
 	if s.others != nil {
 		s.others.announce()
 	}
@@ -299,6 +314,9 @@ func (s *Stamp) openTogether(ctx context.Context, o Options) (err error) {
 	}
 	nats := o.Together.NATS
 	nats.Namespace, nats.Process, nats.Logger, nats.Gap = "slipway-"+o.Name, o.Name+"/"+o.Together.Process, s.logger, s.gapped
+	if nats.Own != nil {
+		nats.Own.MaxStore = ampleStore
+	}
 	if s.own, err = bus.Join(ctx, nats); err != nil {
 		return err
 	}
@@ -331,10 +349,10 @@ func (s *Stamp) Ready() error { return s.hub.Ready() }
 func (s *Stamp) HTTPHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if ddi.IsPath(r.URL.Path) {
-			s.updates.ServeHTTP(w, r)
+			s.updating.ServeHTTP(w, r)
 			return
 		}
-		s.service.ServeHTTP(w, r)
+		s.serving.ServeHTTP(w, r)
 	})
 }
 
@@ -363,7 +381,7 @@ func (s *Stamp) Run(ctx context.Context) error {
 // device is connected to it any more.
 func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
-		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe},
+		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
 		{Name: "background", Run: func(ctx context.Context) error {
 			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run}, tasks.Task{Name: "backups", Run: s.backups.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
@@ -283,7 +284,7 @@ func (in *installation) buildProvisioning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Database: at, Conn: conn, Version: in.Version, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Database: at, Version: in.Version, Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
 	return err
 }
 
@@ -390,6 +391,10 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		in.provisioning.HTTPHandler().ServeHTTP(w, r)
 		return
 	}
+	if local := in.stamps.byHost(r.Host); local != nil && r.URL.Path == metrics.Path {
+		metrics.Guarded(local.stamp.MetricsHandler(), local.stamp.LetIn).ServeHTTP(w, r)
+		return
+	}
 	if local := in.stamps.byHost(r.Host); local != nil && (within(r.URL.Path, hubPaths) || ddi.IsPath(r.URL.Path)) {
 		local.stamp.HTTPHandler().ServeHTTP(w, r)
 		return
@@ -418,10 +423,21 @@ func within(path string, beginnings []string) bool {
 	return false
 }
 
+// provisioningMetrics is where those of provisioning are, as it shares its
+// address with control here.
+const provisioningMetrics = metrics.Path + "/provisioning"
+
 // servePeople serves API and console.
 func (in *installation) servePeople(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/") {
+	switch {
+	case r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/"):
 		in.control.APIHandler().ServeHTTP(w, r)
+		return
+	case r.URL.Path == provisioningMetrics:
+		metrics.Guarded(in.provisioning.MetricsHandler(), in.provisioning.LetIn).ServeHTTP(w, r)
+		return
+	case r.URL.Path == metrics.Path || strings.HasPrefix(r.URL.Path, "/prometheus/"):
+		in.control.MonitorHandler().ServeHTTP(w, r)
 		return
 	}
 	in.control.ConsoleHandler().ServeHTTP(w, r)

@@ -46,7 +46,7 @@ type Hub struct {
 	version int
 	reports []link.UpdateReport
 	open    map[*mqtt.Conn]bool
-	lie     func(w http.ResponseWriter, r *http.Request, honest http.Handler)
+	lie     Lie
 	orders  int64
 	changed chan struct{}
 }
@@ -188,7 +188,7 @@ func (h *Hub) report(patch []byte) {
 func (h *Hub) Host() string { return fmt.Sprintf("127.0.0.1:%d", h.Port) }
 
 // Lie puts a proxy in front of the HTTPS API; nil takes it away.
-func (h *Hub) Lie(lie func(w http.ResponseWriter, r *http.Request, honest http.Handler)) {
+func (h *Hub) Lie(lie Lie) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lie = lie

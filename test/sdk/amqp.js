@@ -169,10 +169,15 @@ async function events(calls, options) {
     assert.strictEqual(p.name, config.entity);
     assert(p.createdOn.getTime() > Date.now() - 86400000);
   });
-  let last;
+  let own;
   await calls.run('EventHubConsumerClient.getPartitionProperties', async () => {
-    last = await client.getPartitionProperties('2');
-    assert(last.lastEnqueuedSequenceNumber >= 10 && !last.isEmpty && last.partitionId === '2', JSON.stringify(last));
+    const all = await Promise.all(partitions.map((id) => client.getPartitionProperties(id)));
+    // One device has sent all there is, so only its partition has anything.
+    const [full] = all.filter((p) => !p.isEmpty);
+    assert.deepStrictEqual(all.filter((p) => p.isEmpty).map((p) => [p.lastEnqueuedSequenceNumber, p.lastEnqueuedOffset]), [[-1, '-1'], [-1, '-1'], [-1, '-1']]);
+    assert(full.beginningSequenceNumber === 1 && full.lastEnqueuedSequenceNumber >= 10 && full.lastEnqueuedOffset === `${full.lastEnqueuedSequenceNumber}`, JSON.stringify(full));
+    assert(full.lastEnqueuedOnUtc.getTime() > Date.now() - 3600000, JSON.stringify(full));
+    own = full.partitionId;
   });
   await calls.run('EventHubConsumerClient.getPartitionProperties (unknown)', async () => {
     await assert.rejects(client.getPartitionProperties('9', { retryOptions: { maxRetries: 0 } }));
@@ -216,7 +221,7 @@ async function events(calls, options) {
   await calls.run('subscribe (large messages)', async () => {
     const m = new DeviceMessage(JSON.stringify({ n: -1, batch, filler: 'x'.repeat(200000) }));
     m.contentType = 'application/json'; m.contentEncoding = 'utf-8';
-    const at = (await client.getPartitionProperties('0')).lastEnqueuedSequenceNumber;
+    const at = (await client.getPartitionProperties(own)).lastEnqueuedSequenceNumber;
     await device.sendEvent(m);
     const [e] = await collect(client, { sequenceNumber: at }, 1, (one) => one.body.n === -1);
     assert.strictEqual(e.body.filler.length, 200000);

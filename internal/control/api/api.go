@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/membership"
+	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -33,6 +35,7 @@ import (
 // Options are the subjects the API speaks for.
 type Options struct {
 	Access       *access.Access
+	Places       *place.Finder // where things are, to ask for rights there
 	Audit        *audit.Log
 	Environments *environment.Environments
 	Fleet        *fleet.Fleet
@@ -208,8 +211,11 @@ func route[In, Out any](a *api, method, path, id, summary string, handle func(co
 func register[In, Out any](a *api, o huma.Operation, handle func(context.Context, *In) (*Out, error)) {
 	tag, _, _ := strings.Cut(strings.TrimPrefix(o.Path, "/api/v1/"), "/")
 	o.Tags = []string{tag}
-	huma.Register(a.huma, o, func(ctx context.Context, in *In) (*Out, error) {
-		out, err := handle(ctx, in)
+	line := lineOf(o.OperationID, reflect.TypeFor[In]())
+	huma.Register(a.huma, o, func(ctx context.Context, in *In) (out *Out, err error) {
+		if err = a.permit(ctx, line, saidBy(in)); err == nil {
+			out, err = handle(ctx, in)
+		}
 		if err != nil {
 			a.logInternal(o.OperationID, err)
 			return nil, statusOf(err)

@@ -22,7 +22,10 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/place"
+	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
@@ -100,8 +103,16 @@ func newServer(t *testing.T) *server {
 	gates := gate.New(gate.Options{
 		DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
 	})
+	people.Controlled = environments.Controlled
+	rollouts := rollout.New(rollout.Options{
+		DB: db, Audit: log, Fleet: environments, Release: releases.Get, Judge: gates.Evaluate, Raise: environments.Raise, Reroute: environments.Kick, Logger: quiet, Now: time.Now,
+		Put: func(context.Context, string, link.Releases) error { return nil },
+	})
+	promotions := promotion.New(promotion.Options{
+		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
+	})
 	handler := api.New(api.Options{
-		Access: people, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates,
+		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
 	h := httptest.NewServer(handler)

@@ -68,8 +68,8 @@ func (a *api) artifacts(mux *http.ServeMux) {
 		all, err := a.Artifacts.Prune(ctx, actorOf(ctx), time.Duration(in.Body.UnusedSeconds)*time.Second, in.Body.DryRun)
 		return listOf(all, ""), err
 	})
-	mux.HandleFunc("GET "+contentPath, a.sendArtifact)
-	mux.HandleFunc("PUT "+contentPath, a.takePart)
+	mux.HandleFunc("GET "+contentPath, a.permitted("readArtifact", a.sendArtifact))
+	mux.HandleFunc("PUT "+contentPath, a.permitted("writeArtifact", a.takePart))
 	a.describeContent()
 }
 

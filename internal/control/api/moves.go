@@ -70,9 +70,11 @@ func (a *api) moves() {
 
 type createToken struct {
 	Body struct {
-		Name             string `json:"name" minLength:"1" maxLength:"100"`
-		Tenant           string `json:"tenant,omitempty" maxLength:"63" doc:"Whose devices the token sees; empty sees everything"`
-		ExpiresInSeconds int64  `json:"expiresInSeconds,omitempty" minimum:"0" doc:"0: never"`
+		Name             string         `json:"name" minLength:"1" maxLength:"100"`
+		Tenant           string         `json:"tenant,omitempty" maxLength:"63" doc:"Whose devices the token sees; empty sees everything"`
+		Role             string         `json:"role,omitempty" maxLength:"63" doc:"All it may do at most; empty bounds nothing"`
+		Bounds           *access.Bounds `json:"bounds,omitempty" doc:"Where it may do that; default everywhere"`
+		ExpiresInSeconds int64          `json:"expiresInSeconds,omitempty" minimum:"0" doc:"0: never"`
 	}
 }
 
@@ -97,7 +99,11 @@ func (a *api) admin() {
 		if err := a.Environments.CheckTenant(ctx, "tenant", in.Body.Tenant); err != nil {
 			return nil, err
 		}
-		t, secret, err := a.Access.Create(ctx, actorOf(ctx), in.Body.Name, in.Body.Tenant, time.Duration(in.Body.ExpiresInSeconds)*time.Second)
+		want := access.NewToken{Name: in.Body.Name, Tenant: in.Body.Tenant, Role: in.Body.Role, Life: time.Duration(in.Body.ExpiresInSeconds) * time.Second}
+		if in.Body.Bounds != nil {
+			want.Bounds = *in.Body.Bounds
+		}
+		t, secret, err := a.Access.Create(ctx, actorOf(ctx), want)
 		return &body[newToken]{newToken{t, secret}}, err
 	})
 	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *MoveRef) (*nothing, error) {

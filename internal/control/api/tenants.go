@@ -58,8 +58,8 @@ func (a *api) confine(r *http.Request, actor access.Actor) error {
 	if !found || err != nil || id == "" || !slices.Contains(openParts, part) {
 		return problem.New(problem.Denied, "the token is of tenant %s and sees that tenant's devices only", actor.Tenant)
 	}
-	tenant, err := a.Fleet.TenantOf(r.Context(), id)
-	if problem.Is(err, problem.NotFound) || err == nil && tenant != actor.Tenant {
+	at, err := a.Fleet.Whereabouts(r.Context(), id)
+	if problem.Is(err, problem.NotFound) || err == nil && at.Tenant != actor.Tenant {
 		return problem.New(problem.NotFound, "there is no device %s", id) // whether others have it is not said
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -22,11 +23,13 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-// Access opens, finds and ends the sessions of people.
+// Access opens, finds and ends the sessions of people, and says what they may
+// do.
 type Access interface {
 	Login(ctx context.Context, token, remote string) (cookie string, err error)
 	Session(ctx context.Context, cookie string) (access.Session, error)
 	Logout(ctx context.Context, cookie string) error
+	place.Checker
 }
 
 // Audit tells who did what.
@@ -158,6 +161,7 @@ type Gates interface {
 // Options are the subjects the console shows.
 type Options struct {
 	Access       Access
+	Places       *place.Finder // where things are, to ask for rights there
 	Audit        Audit
 	Environments Environments
 	Fleet        Fleet
@@ -190,8 +194,10 @@ func New(o Options) http.Handler {
 	for pattern, h := range c.open() {
 		mux.Handle(pattern, c.serve(h))
 	}
-	for pattern, h := range c.closed() {
-		mux.Handle(pattern, c.serve(c.loggedIn(h)))
+	closed := c.closed()
+	checkLines(closed)
+	for pattern, h := range closed {
+		mux.Handle(pattern, c.serve(c.loggedIn(c.permitted(pattern, h))))
 	}
 	mux.HandleFunc("GET /assets/{file...}", serveAsset)
 	return secured(http.NewCrossOriginProtection().Handler(mux))

@@ -31,6 +31,7 @@ type world struct {
 	story
 	mu       sync.Mutex
 	sessions map[string]bool
+	role     string // of whoever logs in
 	levels   []fleet.Level
 	devices  []fleet.Device
 	details  map[string]fleet.Detail
@@ -48,7 +49,7 @@ type world struct {
 var noon = time.Now().UTC().Truncate(time.Second)
 
 func newWorld() *world {
-	w := &world{sessions: map[string]bool{}, details: map[string]fleet.Detail{}, twins: map[string]link.Twin{}, watch: make(chan link.LogRecord)}
+	w := &world{role: access.Admin, sessions: map[string]bool{}, details: map[string]fleet.Detail{}, twins: map[string]link.Twin{}, watch: make(chan link.LogRecord)}
 	w.methods = func(link.InvokeMethod) (link.MethodResult, error) {
 		return link.MethodResult{Status: 200, Payload: json.RawMessage(`{"uptime":86231,"ok":true}`)}, nil
 	}
@@ -59,9 +60,9 @@ func newWorld() *world {
 func populated() *world {
 	w := newWorld()
 	w.levels = []fleet.Level{
-		{Name: "test", DisplayName: "Test", Waiting: 0, Devices: 40, Connected: 38, Capacity: 500, Rate: 41.3, Stamps: []fleet.Place{place("test-1", "test", "local", 40, 500, 38, 41.3, 0.4)}},
+		{Name: "test", DisplayName: "Test", Waiting: 0, Devices: 40, Connected: 38, Capacity: 500, Rate: 41.3, Stamps: []fleet.Place{placed("test-1", "test", "local", 40, 500, 38, 41.3, 0.4)}},
 		{Name: "production", DisplayName: "Production", Waiting: 3, Devices: 9204, Connected: 9150, Capacity: 20000, Rate: 1874.2, Stamps: []fleet.Place{
-			place("production-eu", "production", "eu-west", 8400, 10000, 8391, 1702, 0.7), place("production-us", "production", "us-east", 804, 10000, 759, 172.2, 34)}},
+			placed("production-eu", "production", "eu-west", 8400, 10000, 8391, 1702, 0.7), placed("production-us", "production", "us-east", 804, 10000, 759, 172.2, 34)}},
 	}
 	w.levels[1].Stamps[0].Status.Limits = &link.StampLimits{Connections: 30000, MessagesPerSecond: 5000, TelemetryBytes: 4 << 30}
 	w.levels[1].Stamps[0].Status.Stored = 3 << 30
@@ -96,7 +97,7 @@ func populated() *world {
 	return w
 }
 
-func place(name, env, region string, assigned, capacity int, connected int64, rate, age float64) fleet.Place {
+func placed(name, env, region string, assigned, capacity int, connected int64, rate, age float64) fleet.Place {
 	seen := noon
 	return fleet.Place{AgeSeconds: age, Stamp: resource.Stamp{Metadata: resource.Metadata{Name: name},
 		Spec:   resource.StampSpec{Environment: env, Region: region, Capacity: capacity, State: link.StampOpen},
@@ -135,7 +136,11 @@ func (w *world) Session(_ context.Context, cookie string) (access.Session, error
 	if !w.sessions[cookie] {
 		return access.Session{}, problem.New(problem.Unauthenticated, "the session is over; log in again")
 	}
-	return access.Session{Actor: access.Actor{Name: "admin", TokenID: "admin"}, CSRF: csrfToken}, nil
+	return access.Session{Actor: access.Actor{Name: "admin", TokenID: "admin", Rights: access.Rights{access.RightOf(w.role, access.Bounds{})}}, CSRF: csrfToken}, nil
+}
+
+func (w *world) Check(ctx context.Context, actor access.Actor, p access.Permission, find access.Find) error {
+	return new(access.Access).Check(ctx, actor, p, find)
 }
 
 func (w *world) Logout(_ context.Context, cookie string) error {

@@ -60,6 +60,25 @@ func (r record) environment() (resource.Environment, error) {
 	return env, json.Unmarshal(r.spec, &env.Spec)
 }
 
+// Controlled names the environments in which changes take a grant.
+func (e *Environments) Controlled(ctx context.Context) ([]string, error) {
+	all, err := sqldb.Rows(ctx, e.db, scanRecord, selectEnvironments)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, r := range all {
+		env, err := r.environment()
+		if err != nil {
+			return nil, err
+		}
+		if env.Spec.Access == resource.AccessControlled {
+			names = append(names, r.name)
+		}
+	}
+	return names, nil
+}
+
 // Get returns one environment.
 func (e *Environments) Get(ctx context.Context, name string) (resource.Environment, error) {
 	r, err := readOne(ctx, e.db, selectEnvironments, "environment", name)

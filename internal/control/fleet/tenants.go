@@ -87,12 +87,14 @@ func (f *Fleet) Placement(ctx context.Context, id string) (link.Placement, error
 	return provisioningAsk(ctx, f, link.PlacementExplain, link.RegistrationRef{DeviceID: id})
 }
 
-// TenantOf says whose a device is.
-func (f *Fleet) TenantOf(ctx context.Context, id string) (string, error) {
+// Whereabouts returns the environment, stamp and tenant of a device.
+func (f *Fleet) Whereabouts(ctx context.Context, id string) (access.Place, error) {
 	r, err := provisioningAsk(ctx, f, link.RegistrationGet, link.RegistrationRef{DeviceID: id})
 	if problem.Is(err, problem.NotFound) {
-		d, err := f.unregistered(ctx, id)
-		return d.Tenant, err
+		var d link.Device
+		if d, err = f.unregistered(ctx, id); err == nil {
+			r, err = f.asRegistration(ctx, d)
+		}
 	}
-	return r.Tenant, err
+	return access.Place{Environment: r.Environment, Stamp: r.Stamp, Tenant: r.Tenant}, err
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -24,6 +25,9 @@ type Options struct {
 	Guard *outbound.Guard
 	// Prometheus is the installation's, for gates that name none; may be empty.
 	Prometheus string
+	// Metrics answers a call of Prometheus' HTTP API from what the installation
+	// keeps itself; nil where it keeps nothing.
+	Metrics func(ctx context.Context, path string, form url.Values) (status int, text []byte, err error)
 	// Query asks the stamps of an environment about their devices.
 	Query func(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
 	// Environments are all there are, in order of promotion.

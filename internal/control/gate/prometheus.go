@@ -58,7 +58,7 @@ func unix(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli()
 func (g *Gates) ask(ctx context.Context, prometheus, path string, form url.Values) ([]series, error) {
 	base := cmp.Or(prometheus, g.Prometheus)
 	if base == "" {
-		return nil, problem.New(problem.Conflict, "the gate names no Prometheus and the installation has none; start with --prometheus URL")
+		return g.askOurs(ctx, path, form)
 	}
 	req, err := http.NewRequestWithContext(ctx, "POST", strings.TrimSuffix(base, "/")+"/api/v1/"+path, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -78,6 +78,21 @@ func (g *Gates) ask(ctx context.Context, prometheus, path string, form url.Value
 		return nil, problem.New(problem.TooLarge, "%s answered with more than %d bytes; aggregate the query, or shorten its window", base, maxAnswer)
 	}
 	return readAnswer(answer.StatusCode, text)
+}
+
+// askOurs asks what the installation keeps itself.
+func (g *Gates) askOurs(ctx context.Context, path string, form url.Values) ([]series, error) {
+	if g.Metrics == nil {
+		return nil, problem.New(problem.Conflict, "the gate names no Prometheus and the installation has none; start with --prometheus URL")
+	}
+	status, text, err := g.Metrics(ctx, path, form)
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxAnswer {
+		return nil, problem.New(problem.TooLarge, "the answer has more than %d bytes; aggregate the query, or shorten its window", maxAnswer)
+	}
+	return readAnswer(status, text)
 }
 
 // readAnswer reads what a Prometheus said. What it has only partly, it has not.

@@ -1,7 +1,6 @@
 package promotion_test
 
 import (
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -15,18 +14,9 @@ import (
 	"github.com/slipway/slipway/internal/control/rollout"
 )
 
-// steps is how many steps the models take together; SLIPWAY_MODEL_STEPS says
-// otherwise.
-func steps(t *testing.T, usually int) int {
-	if text := os.Getenv("SLIPWAY_MODEL_STEPS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return usually
-}
+// leastSteps is how many steps the model takes at least; `make models` has it
+// take those of a million histories.
+const leastSteps = 200_000
 
 const perHistory = 80
 
@@ -51,7 +41,7 @@ type model struct {
 }
 
 func TestPromotionModel(t *testing.T) {
-	for taken, want := 0, steps(t, 200_000); taken < want; {
+	for taken := 0; taken < leastSteps; {
 		rapid.Check(t, func(t *rapid.T) {
 			m := &model{
 				t: t, now: time.Unix(1_700_000_000, 0).UTC(), verdicts: map[string]*promotion.Verification{}, rejected: map[string]*promotion.Rejection{},

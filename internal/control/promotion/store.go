@@ -242,3 +242,16 @@ func jsonOf(v any) (string, error) {
 	text, err := json.Marshal(v)
 	return string(text), err
 }
+
+// Count is how many promotions there are of an environment in a state.
+type Count struct {
+	Environment string
+	State       State
+	Count       int64
+}
+
+// Counts says how many promotions stand where.
+func (p *Promotions) Counts(ctx context.Context) ([]Count, error) {
+	return sqldb.Rows(ctx, p.o.DB, func(rows *sql.Rows) (c Count, err error) { return c, rows.Scan(&c.Environment, &c.State, &c.Count) },
+		"SELECT environment, state, count(*) FROM promotion GROUP BY environment, state ORDER BY environment, state")
+}

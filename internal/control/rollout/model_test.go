@@ -3,9 +3,7 @@ package rollout_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"reflect"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,18 +14,9 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
-// steps is how many steps the models take together; SLIPWAY_MODEL_STEPS says
-// otherwise.
-func steps(t *testing.T, usually int) int {
-	if text := os.Getenv("SLIPWAY_MODEL_STEPS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	return usually
-}
+// leastSteps is how many steps the model takes at least; `make models` has it
+// take those of a million histories.
+const leastSteps = 30_000
 
 // perHistory is how many steps one history has.
 const perHistory = 60
@@ -45,8 +34,7 @@ type world struct {
 }
 
 func TestRolloutModel(t *testing.T) {
-	taken := 0
-	for want := steps(t, 30_000); taken < want; {
+	for taken := 0; taken < leastSteps; {
 		rapid.Check(t, func(t *rapid.T) {
 			w := newWorld(t)
 			for range perHistory {
@@ -167,6 +155,9 @@ func (w *world) report() {
 		}
 	}
 	f.Progress, f.SeenAt = p, w.now
+	if f.Shut = (time.Time{}); rapid.IntRange(0, 4).Draw(w.t, "shuts") == 0 {
+		f.Shut, f.ShutBy = w.now.Add(time.Hour), "its windows"
+	}
 	w.facts[name] = f
 }
 
@@ -247,6 +238,9 @@ func (w *world) inOrder(before, next rollout.Rollout) {
 	for _, s := range next.Stamps {
 		if s.State != rollout.Moving {
 			continue
+		}
+		if s.Wave > find(before, s.Name).Wave && w.now.Before(w.facts[s.Name].Shut) {
+			w.t.Fatalf("%s began wave %d while its windows were shut", s.Name, s.Wave)
 		}
 		if moving++; find(before, s.Name).State == rollout.Moving {
 			continue

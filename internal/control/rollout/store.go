@@ -290,3 +290,16 @@ func (rs *Rollouts) Stood(ctx context.Context, q sqldb.Querier, environment stri
 
 // maxStood is how far back in an environment's history anybody looks.
 const maxStood = 100
+
+// Count is how many rollouts there are of an environment in a state.
+type Count struct {
+	Environment string
+	State       State
+	Count       int64
+}
+
+// Counts says how many rollouts stand where.
+func (r *Rollouts) Counts(ctx context.Context) ([]Count, error) {
+	return sqldb.Rows(ctx, r.o.DB, func(rows *sql.Rows) (c Count, err error) { return c, rows.Scan(&c.Environment, &c.State, &c.Count) },
+		"SELECT environment, state, count(*) FROM rollout GROUP BY environment, state ORDER BY environment, state")
+}

@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +166,24 @@ func TestGroupByCertificate(t *testing.T) {
 	self := issue(t, "dev-1", nil, authority)
 	_, err = Attest(Claim{Scope: scope, RegistrationID: "dev-1", Chain: chain(self)}, nil, NewGroups([]Entry{group("self", false, self)}), now)
 	check(t, "an enrolled authority as device", Proof{}, err, "unauthenticated")
+}
+
+// TestBothAuthoritiesOfAnEnrolmentHoldAtTheHub says what a stamp is told when a
+// device registers, and when its enrolment changes.
+func TestBothAuthoritiesOfAnEnrolmentHoldAtTheHub(t *testing.T) {
+	first, second := issue(t, "first", nil, authority), issue(t, "second", nil, authority)
+	both := entry(t, link.Group, "both", byCA(first, second), false)
+	proof, err := Attest(Claim{RegistrationID: "dev-1", Chain: chain(issue(t, "dev-1", &second))}, nil, NewGroups([]Entry{both}), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := x509.ParseCertificates(proof.Auth.CA)
+	if err != nil || len(all) != 2 || !all[0].Equal(first.cert) || !all[1].Equal(second.cert) {
+		t.Errorf("at the hub: %d authorities, %v", len(all), err)
+	}
+	if told, ok := both.Credentials("dev-1"); !ok || !reflect.DeepEqual(told, proof.Auth) {
+		t.Errorf("told %+v of the change, %+v of the registration", told, proof.Auth)
+	}
 }
 
 func check(t *testing.T, name string, proof Proof, err error, want string) {

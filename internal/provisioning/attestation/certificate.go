@@ -35,7 +35,7 @@ func byCertificate(claim Claim, individual *Entry, groups *Groups, now time.Time
 	}
 	for _, group := range groups.entries {
 		if slices.ContainsFunc(group.authorities, root.Equal) {
-			return Proof{Enrollment: group.Enrollment, Auth: authorityAuth(root)}, nil
+			return Proof{Enrollment: group.Enrollment, Auth: authorityAuth(group.authorities)}, nil
 		}
 	}
 	return Proof{}, refused(nil)
@@ -53,11 +53,10 @@ func inForce(c *x509.Certificate, now time.Time) error {
 
 func proveIndividual(e Entry, chain []*x509.Certificate, now time.Time) (Proof, error) {
 	if len(e.authorities) > 0 {
-		root, err := nearest(chain, pool(e.authorities), now)
-		if err != nil {
+		if _, err := nearest(chain, pool(e.authorities), now); err != nil {
 			return Proof{}, refused(err)
 		}
-		return Proof{Enrollment: e.Enrollment, Auth: authorityAuth(root)}, nil
+		return Proof{Enrollment: e.Enrollment, Auth: authorityAuth(e.authorities)}, nil
 	}
 	sha1Print, sha256Print := Thumbprints(chain[0])
 	for _, enrolled := range e.thumbprints {
@@ -82,8 +81,14 @@ func thumbprintAuth(prints []string) link.Auth {
 	return auth
 }
 
-func authorityAuth(ca *x509.Certificate) link.Auth {
-	return link.Auth{Type: link.AuthCertificate, CA: ca.Raw}
+// authorityAuth takes a certificate of either authority at the hub, so that an
+// enrolment goes over from one to the other while its devices stay.
+func authorityAuth(all []*x509.Certificate) link.Auth {
+	auth := link.Auth{Type: link.AuthCertificate}
+	for _, ca := range all {
+		auth.CA = append(auth.CA, ca.Raw...)
+	}
+	return auth
 }
 
 // nearest returns the enrolled authority closest to the leaf. The device may

@@ -84,6 +84,8 @@ func (e Entry) Credentials(registrationID string) (auth link.Auth, ok bool) {
 		return keyAuth(e.keys), true
 	case len(e.thumbprints) > 0:
 		return thumbprintAuth(e.thumbprints), true
+	case len(e.authorities) > 0:
+		return authorityAuth(e.authorities), true
 	}
 	return auth, false
 }

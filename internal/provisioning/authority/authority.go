@@ -27,12 +27,15 @@ const most = 1000
 
 // Authorities are all of the plane.
 type Authorities struct {
-	db  *sqldb.DB
-	now func() time.Time
+	db   *sqldb.DB
+	now  func() time.Time
+	kick chan struct{} // those who are trusted have changed
 }
 
 // New returns the authorities kept in db.
-func New(db *sqldb.DB, now func() time.Time) *Authorities { return &Authorities{db, now} }
+func New(db *sqldb.DB, now func() time.Time) *Authorities {
+	return &Authorities{db, now, make(chan struct{}, 1)}
+}
 
 const selectAuthority = "SELECT name, certificate, code, created_at, verified_at FROM authority"
 
@@ -134,9 +137,12 @@ func (as *Authorities) Verify(ctx context.Context, req link.VerifyAuthority) (ve
 			return err
 		}
 		verified.VerifiedAt, verified.Code = &now, ""
-		_, err = tx.Exec(ctx, "UPDATE authority SET verified_at = ?, code = '' WHERE name_key = ?", sqldb.Micros(now), strings.ToLower(req.Name))
-		return err
+		if _, err = tx.Exec(ctx, "UPDATE authority SET verified_at = ?, code = '' WHERE name_key = ?", sqldb.Micros(now), strings.ToLower(req.Name)); err != nil {
+			return err
+		}
+		return retrust(ctx, tx)
 	})
+	as.changed()
 	return verified, err
 }
 
@@ -156,14 +162,18 @@ func Proves(authority, proof *x509.Certificate, code string, now time.Time) erro
 }
 
 // Delete forgets an authority. Enrolments that named it keep its certificate;
-// no other can name it.
+// no other can name it. Devices that back ends made for its certificates are let
+// in no more.
 func (as *Authorities) Delete(ctx context.Context, ref link.AuthorityRef) error {
+	defer as.changed()
 	return as.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if _, err := load(ctx, tx, ref.Name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "DELETE FROM authority WHERE name_key = ?", strings.ToLower(ref.Name))
-		return err
+		if _, err := tx.Exec(ctx, "DELETE FROM authority WHERE name_key = ?", strings.ToLower(ref.Name)); err != nil {
+			return err
+		}
+		return retrust(ctx, tx)
 	})
 }
 

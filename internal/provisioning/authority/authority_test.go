@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -100,6 +101,10 @@ func TestAnEnrolmentNamesVerifiedAuthorities(t *testing.T) {
 	if _, err := fill(link.X509{CAReference: "factory"}); !problem.Is(err, problem.Invalid) || problem.Of(err).Field != "spec.attestation.x509.caReference" {
 		t.Errorf("named before the proof: %v", err)
 	}
+	before, err := as.Trusted(t.Context())
+	if err != nil || len(before.DER) != 0 {
+		t.Errorf("trusted before the proof: %+v, %v", before, err)
+	}
 	proof, _ := signed(t, added.Code, false, ca, key)
 	verified, err := as.Verify(t.Context(), link.VerifyAuthority{Name: "factory", Certificate: text(proof)})
 	if err != nil || verified.VerifiedAt == nil || verified.Code != "" {
@@ -114,5 +119,15 @@ func TestAnEnrolmentNamesVerifiedAuthorities(t *testing.T) {
 		if _, err := fill(x); !problem.Is(err, problem.Invalid) {
 			t.Errorf("%+v: %v", x, err)
 		}
+	}
+	trusted, err := as.Trusted(t.Context())
+	if err != nil || trusted.Version <= before.Version || !bytes.Equal(trusted.DER, ca.Raw) {
+		t.Errorf("trusted after the proof: %+v, %v", trusted, err)
+	}
+	if err := as.Delete(t.Context(), link.AuthorityRef{Name: "factory"}); err != nil {
+		t.Error(err)
+	}
+	if gone, err := as.Trusted(t.Context()); err != nil || gone.Version <= trusted.Version || len(gone.DER) != 0 {
+		t.Errorf("trusted after the deletion: %+v, %v", gone, err)
 	}
 }

@@ -17,7 +17,7 @@ const (
 	renewPage  = 500
 )
 
-// renewal is an enrolment whose keys have changed, and how far its devices'
+// renewal is an enrolment whose keys or certificates have changed, and how far its devices'
 // stamps have been told.
 type renewal struct {
 	kind        link.EnrollmentKind
@@ -28,9 +28,9 @@ func scanRenewal(rows *sql.Rows) (r renewal, err error) {
 	return r, rows.Scan(&r.kind, &r.name, &r.after)
 }
 
-// RunRenewals tells stamps of keys that changed in enrolments, until ctx ends.
-// A device that is connected stays so; at its next connection it needs a key
-// that still is one.
+// RunRenewals tells stamps of credentials that changed in enrolments, until ctx ends.
+// A device that is connected stays so; at its next connection it needs a key,
+// or a certificate of an authority, that the enrolment still has.
 func (s *Service) RunRenewals(ctx context.Context) error {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()

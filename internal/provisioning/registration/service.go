@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/slipway/slipway/internal/link"
@@ -59,6 +60,7 @@ type Service struct {
 	kick      chan struct{} // wakes Run
 	kickMoves chan struct{} // wakes RunMoves
 
+	meters  *meters
 	queue   queue
 	paces   sync.Map // of moves that keep to one: number to *rate.Limiter
 	mu      sync.Mutex
@@ -74,9 +76,12 @@ func NewService(db *sqldb.DB, d *directory.Store, stamps Stamps, limits Limits, 
 	return &Service{
 		db: db, directory: d, stamps: newPatience(stamps, now), logger: logger, now: now,
 		admission: rate.NewLimiter(rate.Limit(limits.Rate), limits.Burst), workers: make(chan struct{}, limits.Workers),
-		kick: make(chan struct{}, 1), kickMoves: make(chan struct{}, 1), busy: map[string]bool{}, again: map[string]bool{},
+		kick: make(chan struct{}, 1), kickMoves: make(chan struct{}, 1), busy: map[string]bool{}, again: map[string]bool{}, meters: newMeters(nil),
 	}
 }
+
+// Measure has what becomes of registrations counted. It is called before Run.
+func (s *Service) Measure(r prometheus.Registerer) { s.meters = newMeters(r) }
 
 // Chooser asks whoever an enrolment leaves the choice of a stamp to.
 type Chooser interface {
@@ -115,7 +120,8 @@ const (
 )
 
 // Register takes up a device's wish to be assigned. The proof has been checked.
-func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) (Operation, error) {
+func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) (_ Operation, err error) {
+	defer func() { s.meters.request(strings.ToLower(registrationID), err) }()
 	if !s.admission.Allow() {
 		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
 	}

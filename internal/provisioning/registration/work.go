@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -83,7 +84,12 @@ func (s *Service) drive(ctx context.Context, key string) error {
 		if r.Due.After(s.now()) {
 			return nil
 		}
-		if err := s.step(ctx, r); err != nil && !errors.Is(err, errChanged) {
+		err = s.step(ctx, r)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		s.meters.steps.WithLabelValues(metrics.Result(err)).Inc()
+		if err != nil {
 			return s.fail(ctx, r, err)
 		}
 	}
@@ -163,7 +169,7 @@ func (s *Service) stepPut(ctx context.Context, r Record, spec link.EnrollmentSpe
 	if _, err := s.stamps.Put(asking, r.Stamp, put); err != nil {
 		return err
 	}
-	return s.change(ctx, r, func(ctx context.Context, tx *sqldb.Tx, r *Record) error {
+	err := s.change(ctx, r, func(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 		if r.Phase == link.PhaseAssigned {
 			r.confirmed()
 			return nil
@@ -173,6 +179,10 @@ func (s *Service) stepPut(ctx context.Context, r Record, spec link.EnrollmentSpe
 		}
 		return arrived(ctx, tx, r)
 	})
+	if err == nil {
+		s.meters.settled(r.Key)
+	}
+	return err
 }
 
 // stepRemoving takes the device off its stamp. Only the stamp's receipt frees

@@ -44,10 +44,12 @@ type Queues struct {
 	db *sqldb.DB
 	// Arrived rings when there may be feedback.
 	Arrived tasks.Bell
+	// Settled is told what became of messages, and of how many.
+	Settled func(outcome Outcome, n int64)
 }
 
 // NewQueues returns the queues kept in db.
-func NewQueues(db *sqldb.DB) *Queues { return &Queues{db: db} }
+func NewQueues(db *sqldb.DB) *Queues { return &Queues{db: db, Settled: func(Outcome, int64) {}} }
 
 // check applies limits and defaults to what a back end sends.
 func check(m link.SendMessage, now time.Time) (link.SendMessage, error) {

@@ -56,6 +56,7 @@ func (q *Queues) settle(ctx context.Context, outcome Outcome, now time.Time, whe
 		return err
 	})
 	if settled > 0 {
+		q.Settled(outcome, settled)
 		q.Arrived.Ring()
 	}
 	return settled, err

@@ -138,6 +138,7 @@ var errLockLost = problem.New(problem.Stale, "the message is not locked by this 
 // Abandon puts a message that Receive lent out back into the queue; one that
 // was put back MaxDeliveries times is given up.
 func (q *Queues) Abandon(ctx context.Context, device, lock string, now time.Time) error {
+	var givenUp int64
 	err := q.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		changed, err := tx.Exec(ctx, "UPDATE command SET abandoned = abandoned + 1, locked_until = 0 WHERE "+held, device, lock, sqldb.Micros(now))
 		if err != nil {
@@ -146,13 +147,20 @@ func (q *Queues) Abandon(ctx context.Context, device, lock string, now time.Time
 		if changed == 0 {
 			return errLockLost
 		}
-		_, err = settleIn(ctx, tx, DeliveryCountExceeded, now, "device_id = ? AND lock = ? AND abandoned >= ?", device, lock, MaxDeliveries)
+		givenUp, err = settleIn(ctx, tx, DeliveryCountExceeded, now, "device_id = ? AND lock = ? AND abandoned >= ?", device, lock, MaxDeliveries)
 		return err
 	})
 	if err == nil {
+		q.Settled(DeliveryCountExceeded, givenUp)
 		q.Arrived.Ring()
 	}
 	return err
+}
+
+// Depth is how many messages wait, for all devices together.
+func (q *Queues) Depth(ctx context.Context) (int64, error) {
+	n, _, err := sqldb.Row(ctx, q.db, scanInt, "SELECT count(*) FROM command")
+	return n, err
 }
 
 // Purge drops everything that waits for a device.

@@ -58,8 +58,11 @@ type Policies interface {
 type Credentials struct {
 	DeviceID string   // or a module's identity
 	Hosts    []string // the names this hub answers to, for the scope of a token
-	Token    string   // shared access signature, empty with a certificate
-	Chain    []*x509.Certificate
+	// Trusted are the authorities of devices that a back end made to show a
+	// certificate: their DER, one after the other.
+	Trusted []byte
+	Token   string // shared access signature, empty with a certificate
+	Chain   []*x509.Certificate
 	// UpdateToken is shown instead by update clients that know plain tokens
 	// only; see UpdateToken.
 	UpdateToken string
@@ -90,7 +93,7 @@ func (d Device) Authenticate(c Credentials, policies Policies, now time.Time) (P
 	case len(c.Chain) == 0:
 		return Proof{}, d.unproven()
 	}
-	proof, err := d.authenticateCertificate(c.Chain, now)
+	proof, err := d.authenticateCertificate(c, now)
 	if err != nil && len(d.Auth.Issuer) > 0 {
 		return d.authenticateIssued(c.Chain[0], now)
 	}
@@ -98,15 +101,19 @@ func (d Device) Authenticate(c Credentials, policies Policies, now time.Time) (P
 }
 
 // authenticateCertificate takes a certificate as the device was enrolled with.
-func (d Device) authenticateCertificate(chain []*x509.Certificate, now time.Time) (Proof, error) {
+func (d Device) authenticateCertificate(c Credentials, now time.Time) (Proof, error) {
 	switch d.Auth.Type {
 	case link.AuthSelfSigned:
-		return d.authenticateThumbprint(chain[0], now)
+		return d.authenticateThumbprint(c.Chain[0], now)
 	case link.AuthCertificate:
-		if len(d.Auth.CA) == 0 {
-			return Proof{}, problem.New(problem.Unauthenticated, "no authority is known for the certificates of device %s", d.ID)
+		authorities := d.Auth.CA
+		if len(authorities) == 0 {
+			authorities = c.Trusted
 		}
-		return d.authenticateChain(chain, d.Auth.CA, now)
+		if len(authorities) == 0 {
+			return Proof{}, problem.New(problem.Unauthenticated, "no authority is known for the certificates of device %s; add one, and prove that you have its key", d.ID)
+		}
+		return d.authenticateChain(c.Chain, authorities, now)
 	}
 	return Proof{}, d.unproven()
 }
@@ -239,25 +246,27 @@ func matches(leaf *x509.Certificate, thumbprint string) bool {
 		subtle.ConstantTimeCompare(enrolled, []byte(hex.EncodeToString(short[:]))) == 1
 }
 
-func (d Device) authenticateChain(chain []*x509.Certificate, authority []byte, now time.Time) (Proof, error) {
+func (d Device) authenticateChain(chain []*x509.Certificate, authorities []byte, now time.Time) (Proof, error) {
 	leaf := chain[0]
 	if leaf.Subject.CommonName != d.ID {
 		return Proof{}, problem.New(problem.Unauthenticated, "the certificate names %q, not device %s", leaf.Subject.CommonName, d.ID)
 	}
-	ca, err := x509.ParseCertificate(authority)
+	roots, err := x509.ParseCertificates(authorities)
 	if err != nil {
-		return Proof{}, problem.New(problem.Internal, "the stored authority of device %s cannot be read: %w", d.ID, err)
+		return Proof{}, problem.New(problem.Internal, "the stored authorities of device %s cannot be read: %w", d.ID, err)
 	}
 	options := x509.VerifyOptions{
 		Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
-	options.Roots.AddCert(ca)
+	for _, root := range roots {
+		options.Roots.AddCert(root)
+	}
 	for _, c := range chain[1:] {
 		options.Intermediates.AddCert(c)
 	}
 	if _, err := leaf.Verify(options); err != nil {
-		return Proof{}, problem.New(problem.Unauthenticated, "the certificate does not lead to the authority enrolled for device %s: %w", d.ID, err)
+		return Proof{}, problem.New(problem.Unauthenticated, "the certificate does not lead to an authority that device %s may use: %w", d.ID, err)
 	}
 	return Proof{method(d.scope(), "x509"), leaf.NotAfter}, nil
 }

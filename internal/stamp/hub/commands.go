@@ -19,6 +19,7 @@ func (h *Hub) Send(ctx context.Context, m link.SendMessage) (link.QueuedMessage,
 	if err != nil {
 		return queued, err
 	}
+	h.meters.commands.WithLabelValues("Queued").Inc()
 	h.Logs.Note(telemetry.Event{DeviceID: m.DeviceID, Kind: "messageQueued", Details: map[string]string{"messageId": queued.MessageID}})
 	h.pump(m.DeviceID)
 	return queued, nil

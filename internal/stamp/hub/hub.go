@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/slipway/slipway/internal/admission"
@@ -20,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/tenant"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -34,16 +36,18 @@ type Limits struct {
 	TakeoverWindow time.Duration
 	Window         int // telemetry messages of one connection that may wait for the log
 	// MessageRate is how many telemetry messages are taken each second; more
-	// wait. 0 is no limit.
+	// wait, and tenants take turns. 0 is no limit.
 	MessageRate float64
 	// RequestRate and RequestBurst bound the requests of devices that come
 	// without a connection: of one device, and a thousandfold of all.
 	RequestRate  float64
 	RequestBurst int
+	// Operations bound what back ends and devices may ask for, by kind.
+	Operations throttle.Rates
 }
 
 // DefaultLimits suit one machine.
-var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100}
+var DefaultLimits = Limits{ConnectRate: 1500, ConnectBurst: 1500, Takeovers: 5, TakeoverWindow: 10 * time.Second, Window: 256, RequestRate: 20, RequestBurst: 100, Operations: throttle.Default}
 
 // Parts are what a hub is made of.
 type Parts struct {
@@ -52,6 +56,9 @@ type Parts struct {
 	Devices *device.Devices
 	// Policies are the keys that may speak for any device.
 	Policies device.Policies
+	// Trusted are the authorities of devices that a back end made; see
+	// device.Credentials. nil: there are none.
+	Trusted func() []byte
 	// Quotas are the tenants' shares of the stamp.
 	Quotas *tenant.Quotas
 	Twins  *twin.Store
@@ -73,6 +80,8 @@ type Parts struct {
 	// Account is given what devices did before it is written down; nil where
 	// nobody counts it.
 	Account func(ctx context.Context, all []device.Activity) error
+	// Metrics is told what the hub does; nil where nobody counts.
+	Metrics prometheus.Registerer
 }
 
 // stripes is how many locks the devices share. A device's lock is held while
@@ -83,9 +92,14 @@ const stripes = 1024
 // Hub holds the sessions of one stamp.
 type Hub struct {
 	Parts
+	// Operations holds each kind of operation to its rate. What the installation
+	// itself asks for is not held to any.
+	Operations *throttle.Throttle
+
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
-	ingest    *rate.Limiter // nil where messages are not limited
+	ingest    *tenant.Turns // nil where messages are not limited
+	meters    *meters
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
 	mu       sync.RWMutex
@@ -114,23 +128,32 @@ type takeovers struct {
 
 // New returns a hub without sessions.
 func New(p Parts) *Hub {
-	var ingest *rate.Limiter
+	var ingest *tenant.Turns
 	if limit := p.Limits.MessageRate; limit > 0 {
-		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
+		ingest = tenant.NewTurns(limit, p.Now)
 	}
-	return &Hub{
-		Parts:     p,
-		ingest:    ingest,
-		admission: admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
-		refusals:  rate.NewLimiter(50, 100),
-		sessions:  map[string]*Session{},
-		modules:   map[string]map[*Session]struct{}{},
-		arrival:   make(chan struct{}),
-		settled:   map[string]device.Activity{},
-		damp:      map[string]takeovers{},
-		fresh:     map[string]time.Time{},
-		pace:      map[string]*rate.Limiter{},
+	if p.Trusted == nil {
+		p.Trusted = func() []byte { return nil }
 	}
+	h := &Hub{
+		Parts:      p,
+		Operations: throttle.New(p.Limits.Operations),
+		ingest:     ingest,
+		admission:  admission.New(admission.Options{Rate: p.Limits.ConnectRate, Burst: p.Limits.ConnectBurst}),
+		refusals:   rate.NewLimiter(50, 100),
+		sessions:   map[string]*Session{},
+		modules:    map[string]map[*Session]struct{}{},
+		arrival:    make(chan struct{}),
+		settled:    map[string]device.Activity{},
+		damp:       map[string]takeovers{},
+		fresh:      map[string]time.Time{},
+		pace:       map[string]*rate.Limiter{},
+	}
+	h.meters = newMeters(p.Metrics, func() float64 { return float64(h.connections()) })
+	p.Queues.Settled = func(outcome command.Outcome, n int64) {
+		h.meters.commands.WithLabelValues(string(outcome)).Add(float64(n))
+	}
+	return h
 }
 
 func (h *Hub) changed(id string) {
@@ -163,7 +186,9 @@ type Arrival struct {
 // Connect lets a device in: authenticated, admitted, an older connection of
 // the same identity cut. problem.Busy and problem.NotReady mean "come back
 // later", anything else "not here".
-func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (*Session, error) {
+func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (_ *Session, err error) {
+	began := time.Now()
+	defer func() { h.meters.connect(a.Protocol, began, time.Now(), err) }()
 	if in, after := h.admission.Arrive(a.DeviceID, h.isFresh(a.DeviceID), h.Now()); !in {
 		h.throttled.Add(1)
 		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; come back in %s", h.Limits.ConnectRate, after.Round(time.Second)).After(after)
@@ -204,7 +229,7 @@ func (h *Hub) admit(ctx context.Context, a Arrival, downlink Downlink) (s, previ
 		return nil, nil, err
 	}
 	now := h.Now()
-	a.Hosts = h.Hosts()
+	a.Hosts, a.Trusted = h.Hosts(), h.Trusted()
 	proof, err := d.Authenticate(a.Credentials, h.Policies, now)
 	if err != nil {
 		return nil, nil, err
@@ -345,6 +370,13 @@ func (h *Hub) Overlay(d *link.Device) {
 	d.Messages += s.unflushed()
 	since, last := s.since, time.UnixMicro(s.last.Load()).UTC()
 	d.ConnectedAt, d.LastActivity = &since, &last
+}
+
+// connections is how many there are.
+func (h *Hub) connections() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.sessions)
 }
 
 // Counts are what the hub counts.

@@ -63,9 +63,9 @@ type Invoked struct {
 }
 
 // InvokeHere is Invoke for a device that is connected to this process.
-func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (Invoked, error) {
-	s, qos, err := h.listening(ctx, req.DeviceID, 0)
-	if err != nil {
+func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (_ Invoked, err error) {
+	s, qos, absent := h.listening(ctx, req.DeviceID, 0)
+	if absent != nil {
 		return Invoked{Absent: true}, nil
 	}
 	rid, answered, err := s.expect()
@@ -74,7 +74,8 @@ func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (Invoked, e
 	}
 	defer s.unexpect(rid)
 	h.invoking.Add(1)
-	defer h.invoking.Add(-1)
+	began := time.Now()
+	defer func() { h.invoking.Add(-1); h.meters.method(time.Since(began), err) }()
 	s.downlink.Method(rid, req.Method, req.Payload, qos)
 	timeout := time.NewTimer(req.ResponseTimeout)
 	defer timeout.Stop()

@@ -117,6 +117,7 @@ func (s *Session) End(reason string) {
 			s.expiry.Stop()
 		}
 		s.hub.forget(s)
+		s.hub.meters.disconnects.WithLabelValues().Inc()
 		s.hub.Logs.Note(telemetry.Event{DeviceID: s.DeviceID, Kind: "disconnected", Details: map[string]string{"reason": reason}})
 	})
 }
@@ -182,9 +183,11 @@ func (s *Session) Alive(now time.Time) { s.last.Store(now.UnixMicro()) }
 // device down to what the log bears. body is not used after Publish returns.
 func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	if err := telemetry.Check(bag, body); err != nil {
+		s.hub.meters.message(0, 0, err)
 		return err
 	}
 	if err := s.await(); err != nil {
+		s.hub.meters.message(0, 0, err)
 		return err
 	}
 	select {
@@ -196,8 +199,10 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 		<-s.window
 		return errOver
 	}
+	began, size := time.Now(), len(body)
 	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
 		<-s.window
+		s.hub.meters.message(size, time.Since(began), err)
 		if err == nil {
 			s.messages.Add(1)
 			s.hub.accepted.Add(1)
@@ -207,28 +212,26 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	return nil
 }
 
-// await waits until the stamp and the tenant's quota have a place for a message.
-// Nothing more is read from the device meanwhile.
+// await waits until the tenant's quota and then the stamp have a place for a
+// message. Nothing more is read from the device meanwhile.
 func (s *Session) await() error {
-	now := s.hub.Now()
-	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, now)
+	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, s.hub.Now())
 	if err != nil {
 		return err
 	}
-	if s.hub.ingest != nil {
-		wait = max(wait, s.hub.ingest.ReserveN(now, 1).DelayFrom(now))
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.ended:
+			return errOver
+		}
 	}
-	if wait == 0 {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.ended:
+	if s.hub.ingest != nil && !s.hub.ingest.Take(s.tenant, 1, s.ended) {
 		return errOver
 	}
+	return nil
 }
 
 // Subscribed returns whether the device listens to a topic, and the QoS.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"strconv"
+	"time"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -16,7 +18,11 @@ import (
 var errOver = problem.New(problem.NotReady, "the session is over")
 
 // DeviceTwin returns the twin as its device sees it.
-func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
+func (h *Hub) DeviceTwin(ctx context.Context, s *Session) (_ []byte, err error) {
+	defer func() { h.meters.twin("get", 0, err) }()
+	if err := h.Operations.Allow(throttle.TwinReads, 1, h.Now()); err != nil {
+		return nil, err
+	}
 	t, err := h.Twins.Get(ctx, s.DeviceID)
 	if err != nil {
 		return nil, err
@@ -27,7 +33,12 @@ func (h *Hub) DeviceTwin(ctx context.Context, s *Session) ([]byte, error) {
 // Report merges a patch into the reported properties and returns their new
 // version. A session that was cut reports nothing any more.
 func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int64, err error) {
+	began := time.Now()
+	defer func() { h.meters.twin("report", time.Since(began), err) }()
 	now := h.Now()
+	if err := h.Operations.Allow(throttle.TwinUpdates, 1, now); err != nil {
+		return 0, err
+	}
 	t, err := h.Twins.Update(ctx, s.DeviceID, "", func(t twin.Twin) (twin.Twin, error) {
 		if s.over() || !h.live() {
 			return t, errOver
@@ -84,7 +95,9 @@ func (h *Hub) ReplaceTwin(ctx context.Context, req link.PatchTwin) (link.Twin, e
 
 // change applies a back end's change under the device's lock, so that
 // notifications leave in the order of the versions they carry.
-func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change, also func(context.Context, *sqldb.Tx) error) (link.Twin, error) {
+func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change, also func(context.Context, *sqldb.Tx) error) (_ link.Twin, err error) {
+	began := time.Now()
+	defer func() { h.meters.twin("desire", time.Since(began), err) }()
 	defer h.lock(req.DeviceID)()
 	now := h.Now()
 	var notice []byte

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/amqp"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 )
 
 // ackProperty is how a sender asks for feedback.
@@ -19,6 +20,9 @@ const ackProperty = "iothub-ack"
 // sendToDevice queues a message for the device its To names.
 func (e *Edge) sendToDevice(ctx context.Context, m amqp.Message) amqp.Outcome {
 	req, err := command(m)
+	if err == nil {
+		err = e.Hub.Operations.Allow(throttle.Messages, 1, e.Now())
+	}
 	if err == nil {
 		_, err = e.Hub.Send(ctx, req)
 	}

@@ -29,13 +29,12 @@ func (e *Edge) describe(ctx context.Context, m amqp.Message) (amqp.Map, error) {
 	if operation != "READ" {
 		return nil, problem.New(problem.Invalid, "the operation is READ, not %v", operation)
 	}
-	log := e.Hub.Logs.Reader(link.SourceTelemetry)
-	created, newest, err := log.Times(ctx)
-	if err != nil {
-		return nil, err
-	}
 	switch kind {
 	case "com.microsoft:eventhub":
+		created, err := e.Hub.Logs.Reader(link.SourceTelemetry).Created(ctx)
+		if err != nil {
+			return nil, err
+		}
 		ids := make(amqp.List, link.Partitions)
 		for i := range ids {
 			ids[i] = strconv.Itoa(i)
@@ -45,26 +44,29 @@ func (e *Edge) describe(ctx context.Context, m amqp.Message) (amqp.Map, error) {
 			{Key: "partition_count", Value: int32(link.Partitions)}, {Key: "partition_ids", Value: ids},
 		}, nil
 	case "com.microsoft:partition":
-		return e.describePartition(ctx, fmt.Sprint(m.Application.Get("partition")), newest)
+		return e.describePartition(ctx, fmt.Sprint(m.Application.Get("partition")))
 	}
 	return nil, problem.New(problem.Invalid, "%v cannot be described", kind)
 }
 
-// describePartition tells the bounds of a partition. They are those of the log
-// that all partitions are in, so the newest message may be another one's.
-func (e *Edge) describePartition(ctx context.Context, text string, newest time.Time) (amqp.Map, error) {
+// describePartition tells the bounds of a partition.
+func (e *Edge) describePartition(ctx context.Context, text string) (amqp.Map, error) {
 	partition, err := strconv.Atoi(text)
 	if err != nil || partition < 0 || partition >= link.Partitions {
 		return nil, problem.New(problem.NotFound, "there is no partition %q; there are 0 to %d", text, link.Partitions-1)
 	}
-	first, last, err := e.Hub.Logs.Reader(link.SourceTelemetry).Bounds(ctx)
+	b, err := e.Hub.Logs.PartitionBounds(ctx, partition)
 	if err != nil {
 		return nil, err
 	}
+	sequence, offset, at := number(b.Last), strconv.FormatUint(b.Last, 10), b.LastAt
+	if b.Last == 0 { // as Event Hubs says it of one without messages
+		sequence, offset, at = -1, "-1", time.Time{}
+	}
 	return amqp.Map{
 		{Key: "name", Value: e.Hub.Stamp}, {Key: "type", Value: "com.microsoft:partition"}, {Key: "partition", Value: text},
-		{Key: "begin_sequence_number", Value: number(first)}, {Key: "last_enqueued_sequence_number", Value: number(last)},
-		{Key: "last_enqueued_offset", Value: strconv.FormatUint(last, 10)}, {Key: "last_enqueued_time_utc", Value: newest},
-		{Key: "is_partition_empty", Value: last == 0 || first > last},
+		{Key: "begin_sequence_number", Value: number(b.First)}, {Key: "last_enqueued_sequence_number", Value: sequence},
+		{Key: "last_enqueued_offset", Value: offset}, {Key: "last_enqueued_time_utc", Value: at},
+		{Key: "is_partition_empty", Value: b.Last == 0},
 	}, nil
 }

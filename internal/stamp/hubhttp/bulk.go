@@ -9,6 +9,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/hub"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 )
 
 // maxBulk is how many identities one request changes.
@@ -48,6 +49,9 @@ func (e *Edge) bulk(c *call) (answer, error) {
 	}
 	if n := len(items); n == 0 || n > maxBulk {
 		return answer{}, problem.New(problem.Invalid, "one request changes 1 to %d devices, not %d", maxBulk, n)
+	}
+	if err := e.Hub.Operations.Allow(throttle.Registry, len(items)-1, e.Now()); err != nil {
+		return answer{}, err
 	}
 	failed := []bulkError{}
 	for _, item := range items {

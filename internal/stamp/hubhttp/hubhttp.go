@@ -23,6 +23,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/job"
 	"github.com/slipway/slipway/internal/stamp/software"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/transfer"
 	"github.com/slipway/slipway/internal/stamp/upload"
 )
@@ -128,6 +129,33 @@ func (rt route) matches(method string, segments []string) ([]string, bool) {
 	return args, true
 }
 
+// kind is the kind of operation that a route counts as. Messages of devices
+// are held to the pace of each device and the quota of its tenant instead.
+func (rt route) kind() throttle.Kind {
+	last := rt.pattern[len(rt.pattern)-1]
+	switch first := rt.pattern[0]; {
+	case first == "devices" && last == "query":
+		return throttle.Queries
+	case first == "devices" && last == "files":
+		return throttle.Uploads
+	case rt.right == deviceOnly:
+		return ""
+	case first == "devices" && last == "commands", first == "messages":
+		return throttle.Messages
+	case last == "methods":
+		return throttle.Methods
+	case first == "twins" && rt.method == http.MethodGet:
+		return throttle.TwinReads
+	case first == "twins":
+		return throttle.TwinUpdates
+	case first == "jobs":
+		return throttle.Jobs
+	case first == "configurations":
+		return throttle.Configurations
+	}
+	return throttle.Registry
+}
+
 // segmentsOf takes a path apart as it was sent, so that ids may hold anything
 // that is percent-encoded.
 func segmentsOf(escaped string) ([]string, error) {
@@ -209,6 +237,9 @@ func (e *Edge) serve(r *http.Request) (answer, error) {
 		c.sender, err = e.authenticate(c)
 	} else {
 		c.actor, err = e.authorize(r, rt, segments)
+	}
+	if err == nil {
+		err = e.Hub.Operations.Allow(rt.kind(), 1, e.Now())
 	}
 	if err != nil {
 		return answer{}, err

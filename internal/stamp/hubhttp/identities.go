@@ -8,6 +8,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -210,6 +211,9 @@ func (e *Edge) rotateKeys(c *call) (answer, error) {
 	}
 	if n := len(sent.Devices); n == 0 || n > maxBulk {
 		return answer{}, problem.New(problem.Invalid, "the keys of 1 to %d devices are rotated at once, not of %d", maxBulk, n).At("devices")
+	}
+	if err := e.Hub.Operations.Allow(throttle.Registry, len(sent.Devices)-1, e.Now()); err != nil {
+		return answer{}, err
 	}
 	rotated, failed := []twin.Document{}, []bulkError{}
 	for _, d := range sent.Devices {

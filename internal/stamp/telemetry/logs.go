@@ -33,6 +33,7 @@ type Logs struct {
 	telemetry *bus.Log
 	events    *bus.Log
 	logger    *slog.Logger
+	parts     partitions
 }
 
 // Open opens the logs of a stamp on its own bus.
@@ -45,7 +46,7 @@ func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, log
 	if err != nil {
 		return nil, err
 	}
-	return &Logs{stamp, telemetry, events, logger}, nil
+	return &Logs{stamp: stamp, telemetry: telemetry, events: events, logger: logger}, nil
 }
 
 // Copies are what copies each log, by its name.

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"hash/crc32"
 	"slices"
 	"time"
 
@@ -30,10 +29,10 @@ func (r Reader) Bounds(ctx context.Context) (first, last uint64, err error) {
 	return state.First, state.Last, err
 }
 
-// Times returns when the log was made and when its newest record came.
-func (r Reader) Times(ctx context.Context) (created, newest time.Time, err error) {
+// Created returns when the log was made.
+func (r Reader) Created(ctx context.Context) (time.Time, error) {
 	state, err := r.log.State(ctx)
-	return state.Created, state.LastAt, err
+	return state.Created, err
 }
 
 // Before returns the sequence of the last record older than a time.
@@ -52,11 +51,6 @@ func (r Reader) Follow(ctx context.Context, after uint64, each func(link.LogReco
 		}
 		return each(shown)
 	})
-}
-
-// Partition is the part of the telemetry a device's messages are in.
-func Partition(device string) int {
-	return int(crc32.ChecksumIEEE([]byte(device)) % link.Partitions)
 }
 
 // kinds are the kinds of events by source.

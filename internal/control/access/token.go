@@ -1,0 +1,192 @@
+package access
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/sqldb"
+)
+
+// Bootstrap makes the first token when there is none and returns it; later it
+// returns nothing.
+func (a *Access) Bootstrap(ctx context.Context) (token string, err error) {
+	fresh := prefix + secret()
+	err = a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		token = ""
+		n, err := count(ctx, tx)
+		if err != nil || n > 0 {
+			return err
+		}
+		token = fresh
+		return a.insert(ctx, tx, Token{ID: "admin", Name: "admin", CreatedAt: a.now(), CreatedBy: "slipway"}, fresh)
+	})
+	return token, err
+}
+
+// Token is what is known of an API token; its secret is shown once.
+type Token struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Tenant    string     `json:"tenant,omitempty"`
+	Role      string     `json:"role,omitempty" doc:"All it may do at most; empty bounds nothing"`
+	Bounds    Bounds     `json:"bounds" doc:"Where it may do that"`
+	CreatedAt time.Time  `json:"createdAt"`
+	CreatedBy string     `json:"createdBy"`
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+}
+
+func (t Token) expired(now time.Time) bool { return t.ExpiresAt != nil && !now.Before(*t.ExpiresAt) }
+
+// limit is what a token confines its bearer to; nil is nothing.
+func (t Token) limit() *Right {
+	bounds := t.Bounds
+	if t.Tenant != "" {
+		bounds.Tenants = []string{t.Tenant}
+	}
+	switch {
+	case t.Role != "":
+		r := RightOf(t.Role, bounds)
+		return &r
+	case !bounds.Everywhere():
+		return &Right{Permissions: Permissions(), Bounds: bounds}
+	}
+	return nil
+}
+
+// bearer is who comes with a token that belongs to nobody.
+func (t Token) bearer() Actor {
+	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit()}
+}
+
+func count(ctx context.Context, q sqldb.Querier) (int64, error) {
+	n, _, err := sqldb.Row(ctx, q, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }, "SELECT count(*) FROM token")
+	return n, err
+}
+
+func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string) error {
+	var expires any
+	if t.ExpiresAt != nil {
+		expires = sqldb.Micros(*t.ExpiresAt)
+	}
+	bounds, err := json.Marshal(t.Bounds)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, tenant, role, bounds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Tenant, t.Role, string(bounds)); err != nil {
+		return err
+	}
+	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: t.ID, Outcome: audit.Done, Detail: t.Name})
+}
+
+// NewToken is a token as it is asked for.
+type NewToken struct {
+	Name   string
+	Tenant string // whose devices alone it sees; empty sees everything
+	Role   string // all it may do at most; empty bounds nothing
+	Bounds Bounds
+	Life   time.Duration // 0 is for ever
+}
+
+func (n NewToken) check() error {
+	switch {
+	case n.Name == "" || len(n.Name) > maxName:
+		return problem.New(problem.Invalid, "a token's name has 1 to %d characters", maxName).At("name")
+	case n.Life < 0:
+		return problem.New(problem.Invalid, "a token cannot have expired before it is made").At("expiresIn")
+	case n.Role != "" && !slices.Contains(BuiltIn, n.Role):
+		return problem.New(problem.Invalid, "there is no role %q; there are %s", n.Role, strings.Join(BuiltIn, ", ")).At("role")
+	}
+	return n.Bounds.check("bounds")
+}
+
+// Create makes a token and returns its secret, which nobody can ask for again.
+func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token, string, error) {
+	if err := want.check(); err != nil {
+		return Token{}, "", err
+	}
+	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: want.Name, Tenant: want.Tenant, Role: want.Role, Bounds: want.Bounds, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
+	if want.Life > 0 {
+		until := t.CreatedAt.Add(want.Life)
+		t.ExpiresAt = &until
+	}
+	token := prefix + secret()
+	err := a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := count(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if n >= maxTokens {
+			return problem.New(problem.Conflict, "there are %d tokens, the most there may be; revoke some", n)
+		}
+		return a.insert(ctx, tx, t, token)
+	})
+	return t, token, err
+}
+
+// List returns all tokens, oldest first.
+func (a *Access) List(ctx context.Context) ([]Token, error) {
+	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" ORDER BY created_at, id")
+}
+
+const selectTokens = "SELECT id, name, tenant, role, bounds, created_at, expires_at, created_by FROM token"
+
+func scanToken(rows *sql.Rows) (t Token, err error) {
+	var bounds []byte
+	var created int64
+	var expires sql.NullInt64
+	if err := rows.Scan(&t.ID, &t.Name, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy); err != nil {
+		return t, err
+	}
+	t.CreatedAt, t.ExpiresAt = sqldb.Time(created), sqldb.NullTime(expires)
+	return t, json.Unmarshal(bounds, &t.Bounds)
+}
+
+// Revoke ends a token and every session opened with it.
+func (a *Access) Revoke(ctx context.Context, actor Actor, id string) error {
+	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		n, err := count(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if n == 1 {
+			return problem.New(problem.Conflict, "this is the last token; make another before you revoke it")
+		}
+		gone, err := tx.Exec(ctx, "DELETE FROM token WHERE id = ?", id)
+		if err != nil {
+			return err
+		}
+		if gone == 0 {
+			return problem.New(problem.NotFound, "there is no token %q", id)
+		}
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: id, Outcome: audit.Done})
+	})
+}
+
+// Authenticate finds out who bears a token. An address that shows many wrong
+// ones has to wait.
+func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor, error) {
+	if err := a.patience(remote); err != nil {
+		return Actor{}, err
+	}
+	t, found := Token{}, false
+	if len(token) <= maxSecret {
+		var err error
+		t, found, err = sqldb.Row(ctx, a.db, scanToken, selectTokens+" WHERE hash = ?", digest(token))
+		if err != nil {
+			return Actor{}, err
+		}
+	}
+	if !found || t.expired(a.now()) {
+		a.failed(remote)
+		return Actor{}, problem.New(problem.Unauthenticated, "the token is not known or has expired; `slipway token create` makes one")
+	}
+	return t.bearer(), nil
+}

@@ -1,0 +1,18 @@
+package api
+
+import "github.com/slipway/slipway/internal/control/access"
+
+// Needs is what an operation asks for, for tests that hold it against what is
+// answered.
+func Needs(operation string) (access.Permission, bool) {
+	line, found := lines[operation]
+	return line.Needs, found
+}
+
+// Lines names every operation that has a line.
+func Lines() (all []string) {
+	for id := range lines {
+		all = append(all, id)
+	}
+	return all
+}
