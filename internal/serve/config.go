@@ -514,6 +514,8 @@ func (c *Config) checkLimits() error {
 		return nil
 	case l.Connections < 0 || l.Connections > maxConnections:
 		return invalid("limits.connections", "must be 1 to %d, not %d", maxConnections, l.Connections)
+	case l.Sockets < 0 || l.Sockets > maxConnections:
+		return invalid("limits.sockets", "must be 1 to %d, not %d", maxConnections, l.Sockets)
 	case l.ConnectsPerSecond < 0:
 		return invalid("limits.connectsPerSecond", "must not be negative")
 	case l.MessagesPerSecond < 0:
@@ -527,6 +529,7 @@ func (c *Config) checkLimits() error {
 		return err
 	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
+	l.Sockets = entrance.Sockets(l.Sockets)
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())

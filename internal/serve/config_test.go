@@ -51,6 +51,7 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
 		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
 		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
+		stamp + "limits: { sockets: -1 }":                                   "limits.sockets: must be 1 to",
 		stamp + "limits: { connections: -1 }":                               "limits.connections: must be 1 to",
 		stamp + "operations: { dances: 1 }":                                 "operations.dances: is no kind of operation",
 		stamp + "operations: { queries: -1 }":                               "operations.queries: must not be negative",

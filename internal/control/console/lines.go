@@ -22,6 +22,9 @@ var lines = map[string]place.Line{
 	"GET /capacity":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /capacity/live": place.Asking(access.EnvironmentRead, place.Anywhere),
 
+	"GET /tenants/{name}":       place.Asking(access.EnvironmentRead, place.Anywhere),
+	"POST /tenants/{name}/move": place.Asking(access.DeviceMove, place.Moved("", "stamp", "", "device")),
+
 	"GET /stamps/{name}":        place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"GET /stamps/{name}/live":   place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"POST /stamps/{name}/state": place.Asking(access.StampWrite, place.Stamp("name")),
