@@ -49,6 +49,7 @@ type Options struct {
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
+<<<<<<< HEAD
 	Backups    string // file that says where backups are kept; empty is none
 	// Inspect has the installation connect to nothing outside, calls this once it
 	// is ready, and ends it then: how a restored one is looked at.
@@ -56,6 +57,12 @@ type Options struct {
 	Prometheus string // URL of what gates ask that name none; may be empty
 	ReadyFile  string // where to write Ready as JSON
 	Version    string // of the program
+=======
+	Prometheus string   // URL of what gates ask that name none; may be empty
+	Witnesses  []string // files and URLs that keep the checkpoints of the audit log
+	ReadyFile  string   // where to write Ready as JSON
+	Version    string   // of the program
+>>>>>>> main
 	Logger     *slog.Logger
 	Ready      func(Ready)
 }
@@ -185,6 +192,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 			return problem.Of(err).At("--prometheus")
 		}
 	}
+	if err := (control.Witnesses{At: in.Witnesses}).Check(); err != nil {
+		return problem.Of(err).At("--audit-witness")
+	}
 	if err := in.listen(); err != nil {
 		return err
 	}
@@ -309,7 +319,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	in.control, err = control.New(ctx, control.Options{
 		Backups: backups, Root: in.Data,
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Witnesses: control.Witnesses{At: in.Witnesses},
 	})
 	if err != nil {
 		return err

@@ -186,6 +186,12 @@ var lines = map[string]place.Line{
 	"advanceDrill":             place.Asking(access.BackupRun, place.Whole),
 	"concludeDrill":            place.Asking(access.BackupRun, place.Whole),
 	"listAudit":                place.Asking(access.AuditRead, place.Whole),
+	"getAuditEntry":            place.Asking(access.AuditRead, place.Whole),
+	"getAuditConsistency":      place.Asking(access.AuditRead, place.Whole),
+	"getAuditCheckpoint":       place.Asking(access.AuditRead, place.Whole),
+	"listAuditCheckpoints":     place.Asking(access.AuditRead, place.Whole),
+	"signAudit":                place.Asking(access.AuditRead, place.Whole), // it changes nothing that was recorded
+	"exportAudit":              place.Asking(access.AuditRead, place.Whole),
 	"getScope":                 place.Asking(access.EnvironmentRead, place.Anywhere),
 	"listPeers":                place.Asking(access.EnvironmentRead, place.Anywhere),
 	"newJoinToken":             place.Asking(access.PeerWrite, place.Whole),

@@ -32,9 +32,12 @@ type Access interface {
 	place.Checker
 }
 
-// Audit tells who did what.
+// Audit tells who did what, and proves it.
 type Audit interface {
-	List(ctx context.Context, before int64, limit int) ([]audit.Entry, error)
+	List(ctx context.Context, actor string, f audit.Filter) ([]audit.Entry, error)
+	Show(ctx context.Context, actor string, sequence int64) (audit.Entry, audit.Proof, error)
+	Latest(ctx context.Context) (audit.Checkpoint, error)
+	WitnessStates(ctx context.Context) ([]audit.WitnessState, error)
 }
 
 // Environments tells what is declared, and changes it.
@@ -263,6 +266,7 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,
+		"GET /audit/{sequence}":             c.auditEntry,
 		"GET /pipeline":                     c.pipeline,
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
