@@ -30,39 +30,23 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-<<<<<<< HEAD
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/backup drill recovery vault
+cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/backup drill recovery vault
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/backup
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
-=======
-cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
-serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
->>>>>>> main
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-<<<<<<< HEAD
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics backup control/backup vault
-=======
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics
->>>>>>> main
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics backup control/backup vault
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/backup
 control/artifact: blob control/access control/audit link problem sqldb
-<<<<<<< HEAD
-control/audit: problem sqldb
+control/audit: blob problem seal sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/backup
 drill: link mqtt recovery sastoken sqldb up vault
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
-=======
-control/audit: blob problem seal sqldb
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource
->>>>>>> main
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -181,16 +165,10 @@ github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
-<<<<<<< HEAD
+golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench vault
 golang.org/x/sys/unix: cli sqldb drill
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle vault
-=======
-golang.org/x/mod/sumdb: control/audit
-golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
-golang.org/x/sys/unix: cli sqldb
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
->>>>>>> main
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

@@ -12,15 +12,15 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
-	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/vault"
 )
 
 // backingUp builds what takes control's own backup, and what has every plane
 // backed up.
 func (p *Plane) backingUp(o Options, log *audit.Log) error {
-	secret, err := signing.Secret(filepath.Join(o.Dir, "backup.key"))
+	secret, err := seal.Secret(filepath.Join(o.Dir, "backup.key"))
 	if err != nil {
 		return err
 	}

@@ -61,14 +61,11 @@ type Config struct {
 	Local        Local  `json:"local,omitzero"`
 	// Artifacts says where control keeps the files of releases.
 	Artifacts Artifacts `json:"artifacts,omitzero"`
-<<<<<<< HEAD
 	// Backups says where control has backups of every plane kept, and who
 	// decrypts them.
 	Backups *vault.Config `json:"backups,omitempty"`
-=======
 	// Audit says who keeps the checkpoints of control's audit log.
 	Audit Audit `json:"audit,omitzero"`
->>>>>>> main
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
 	// Operations are how many operations of each kind a stamp takes a second; 0 is

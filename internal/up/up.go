@@ -49,20 +49,14 @@ type Options struct {
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
-<<<<<<< HEAD
 	Backups    string // file that says where backups are kept; empty is none
 	// Inspect has the installation connect to nothing outside, calls this once it
 	// is ready, and ends it then: how a restored one is looked at.
 	Inspect    func(ctx context.Context, within Within) error
-	Prometheus string // URL of what gates ask that name none; may be empty
-	ReadyFile  string // where to write Ready as JSON
-	Version    string // of the program
-=======
 	Prometheus string   // URL of what gates ask that name none; may be empty
 	Witnesses  []string // files and URLs that keep the checkpoints of the audit log
 	ReadyFile  string   // where to write Ready as JSON
 	Version    string   // of the program
->>>>>>> main
 	Logger     *slog.Logger
 	Ready      func(Ready)
 }
