@@ -2,28 +2,32 @@ package control
 
 import (
 	"context"
-	"database/sql"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/problem"
-	"github.com/slipway/slipway/internal/sqldb"
 )
 
-// AuditWhole reports how many entries the audit log has, and fails where some
-// are missing between its first and its last.
-func (p *Plane) AuditWhole(ctx context.Context) (entries int64, err error) {
-	type span struct{ n, first, last int64 }
-	s, _, err := sqldb.Row(ctx, p.db, func(rows *sql.Rows) (s span, err error) { return s, rows.Scan(&s.n, &s.first, &s.last) },
-		"SELECT count(*), coalesce(min(sequence), 0), coalesce(max(sequence), 0) FROM audit")
+// AuditWhole exports the audit log as who distrusts it does, verifies the
+// export, and tells to which checkpoint it comes.
+func (p *Plane) AuditWhole(ctx context.Context) (found string, err error) {
+	exporting, err := p.audit.Export(ctx, "drill")
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	// PostgreSQL leaves numbers out where a change was taken back.
-	if p.db.Dialect() == sqldb.SQLite && s.n > 0 && s.last-s.first+1 != s.n {
-		return s.n, fmt.Errorf("of the entries %d to %d there are %d", s.first, s.last, s.n)
+	from, to := io.Pipe()
+	go func() { to.CloseWithError(exporting.Write(ctx, to)) }()
+	report, err := audit.Verify(from, audit.Trust{})
+	if err = errors.Join(err, from.Close()); err != nil {
+		return "", err
 	}
-	return s.n, nil
+	if !report.Verified() {
+		return "", fmt.Errorf("entry %d: %s", report.Findings[0].Sequence, report.Findings[0].Problem)
+	}
+	return fmt.Sprintf("%d entries, up to the checkpoint of %d with root %s", report.Entries, report.Size, report.Root), nil
 }
 
 // NothingToDo asks each environment to take the release that it runs: where

@@ -70,8 +70,8 @@ func (f *Findings) add(name, plane string, err error, detail string) {
 
 func (f *Findings) look(ctx context.Context, begun time.Time, within up.Within) {
 	f.devices(ctx, begun, within)
-	entries, err := within.Control.AuditWhole(ctx)
-	f.add("audit", link.ControlPeer, err, fmt.Sprintf("%d entries", entries))
+	found, err := within.Control.AuditWhole(ctx)
+	f.add("audit", link.ControlPeer, err, found)
 	asked, err := within.Control.NothingToDo(ctx)
 	f.add("promotion", link.ControlPeer, err, fmt.Sprintf("%d environments have nothing to do", asked))
 }

@@ -149,7 +149,6 @@ type Backups interface {
 	Ask(ctx context.Context, actor access.Actor, only []string, anew bool) ([]backup.Backup, error)
 	Verify(ctx context.Context, actor access.Actor, id string) (backup.Backup, error)
 	AskDrill(ctx context.Context, actor access.Actor) (backup.Drill, error)
-	SetSchedule(ctx context.Context, actor access.Actor, p backup.Schedule) (backup.Schedule, error)
 }
 
 // Gates shows what stops releases, and stops them.
@@ -271,6 +270,12 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
 		"GET /matrix/live":                  c.matrixLive,
+		"GET /backups":                      c.backups,
+		"POST /backups":                     c.createBackups,
+		"GET /backups/{id}":                 c.backup,
+		"POST /backups/{id}/verify":         c.verifyBackup,
+		"GET /drills/{id}":                  c.drill,
+		"POST /drills":                      c.askDrill,
 		"GET /freezes":                      c.freezes,
 		"GET /promotions/{id}":              c.promotion,
 		"GET /promotions/{id}/live":         c.promotionLive,

@@ -77,6 +77,13 @@ var lines = map[string]place.Line{
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
+	"GET /backups":              place.Asking(access.BackupRead, place.Whole),
+	"POST /backups":             place.Asking(access.BackupRun, place.Whole),
+	"GET /backups/{id}":         place.Asking(access.BackupRead, place.Whole),
+	"POST /backups/{id}/verify": place.Asking(access.BackupRun, place.Whole),
+	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
+	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
+
 	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
 	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }
