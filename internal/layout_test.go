@@ -168,7 +168,7 @@ golang.org/x/mod/semver: control/gate
 golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench vault
 golang.org/x/sys/unix: cli sqldb drill
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle vault
+golang.org/x/time/rate: control/access provisioning/dpsservice provisioning/registration stamp/hub stamp/tenant stamp/throttle vault
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

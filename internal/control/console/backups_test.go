@@ -98,7 +98,14 @@ func (b backupsOf) AskDrill(context.Context, access.Actor) (backup.Drill, error)
 	return sampleDrill(), nil
 }
 
+func init() {
+	pages = append(pages, "/backups", "/backups/"+sampleBackup().ID, "/drills/"+sampleDrill().ID)
+}
+
 func TestBackupsAreShownAndAskedFor(t *testing.T) {
+	nothing := asBrowser(t, newWorld()).get("/backups", http.StatusOK)
+	checkPage(t, "/backups", nothing, true)
+	has(t, nothing, "Nothing is backed up")
 	w := populated()
 	browser := asBrowser(t, w)
 	has(t, browser.get("/backups", http.StatusOK), "no drill has passed lately", "stamp.production-eu", "late", "the store of objects cannot be reached", "locked for 30 days", "41.2 s", `class="good"`)
