@@ -22,6 +22,8 @@ import (
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
@@ -31,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -120,12 +123,40 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	grants := grant.New(grant.Options{
+		DB: db, Audit: log, Environment: environments.SpecIn, People: grant.Accounts{Access: people}, Rights: grant.Accounts{Access: people}, Logger: quiet, Now: time.Now,
+		Known: func(p string) bool { return access.Permission(p).Known() },
+		Alarm: func(context.Context, grant.Grant, resource.GrantPolicy) error { return nil },
+	})
+	recorder := gateway.New(gateway.Options{
+		DB: db, Audit: log, Fleet: devices, Grants: grants, Logger: quiet, Now: time.Now,
+		Check: func(ctx context.Context, actor access.Actor, p string, at gateway.Place) error {
+			return people.Check(ctx, actor, access.Permission(p), func(context.Context) ([]access.Place, error) {
+				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
+			})
+		},
+		Environment: func(ctx context.Context, name string) error {
+			_, err := environments.Get(ctx, name)
+			return err
+		},
+		Stamp: func(ctx context.Context, name string) (string, error) {
+			s, err := environments.Stamp(ctx, name)
+			return s.Spec.Environment, err
+		},
+	})
+	people.Granted = func(ctx context.Context, actor access.Actor, at access.Place, p access.Permission) (bool, error) {
+		given, found, err := grants.Covering(ctx, actor, at.Environment, string(p), grant.Target{Stamp: at.Stamp, Tenant: at.Tenant, Device: gateway.Device(ctx)})
+		if err != nil || !found {
+			return false, err
+		}
+		return true, recorder.Pass(ctx, actor, given)
+	}
 	handler := api.New(api.Options{
-		Backups: backups,
-		Access:  people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
+		Backups: backups, Grants: grants, Gateway: recorder,
+		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
-	h := httptest.NewServer(handler)
+	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
 	return &server{t, h.URL, token, conn, db, log, signed}
 }
