@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(),
-		a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
+		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.grant(), a.session(), a.accessReview(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.audit(), a.doctor(), a.version(),
 	)
