@@ -138,9 +138,9 @@ var notHere = map[string]string{
 	"breakGlass":         "no environment lets the glass be broken; see grant",
 	"reviewGrant":        "no glass was broken; see grant",
 	"decideAccessReview": "the suite of grant",
-	"openShell":          "no device answers; see recording",
-	"typeLine":           "no shell is open; see recording",
-	"closeShell":         "no shell is open; see recording",
+	"openShell":          "no device answers; see gateway",
+	"typeLine":           "no shell is open; see gateway",
+	"closeShell":         "no shell is open; see gateway",
 	"endSession":         "sessions are opened in the console",
 	"endOwnSession":      "sessions are opened in the console",
 }
