@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
@@ -118,6 +119,10 @@ func newServer(t *testing.T) *server {
 	promotions := promotion.New(promotion.Options{
 		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
+	flags := featureflag.New(featureflag.Options{
+		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
+		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
+	})
 	grants := grant.New(grant.Options{
 		DB: db, Audit: log, Environment: environments.SpecIn, People: grant.Accounts{Access: people}, Rights: grant.Accounts{Access: people}, Logger: quiet, Now: time.Now,
 		Known: func(p string) bool { return access.Permission(p).Known() },
@@ -148,6 +153,7 @@ func newServer(t *testing.T) *server {
 	}
 	handler := api.New(api.Options{
 		Grants: grants, Gateway: recorder,
+		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
@@ -204,7 +210,8 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 			}
 			target := strings.NewReplacer("{id}", "x", "{name}", "x", "{method}", "x").Replace(path)
 			for name, header := range map[string]string{"no token": "", "a wrong one": "Bearer slp_wrong", "another scheme": "Basic eDp5"} {
-				status, body, _ := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				status, body, answered := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				guarded(t, method+" "+path, answered)
 				if status != http.StatusUnauthorized && status != http.StatusTooManyRequests || !strings.Contains(body, "urn:slipway:problem:") {
 					t.Errorf("%s %s with %s: %d %s", method, path, name, status, body)
 				}
@@ -213,6 +220,15 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 	}
 	if routes < 30 {
 		t.Errorf("only %d routes are described", routes)
+	}
+}
+
+// guarded checks that an answer cannot be framed, sniffed or kept, and can be
+// looked up in the audit log.
+func guarded(t *testing.T, what string, h http.Header) {
+	t.Helper()
+	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; frame-ancestors 'none'") || h.Get("X-Request-Id") == "" {
+		t.Errorf("%s answers with %v", what, h)
 	}
 }
 
