@@ -190,7 +190,7 @@ func (s Extent) check(known func(permission string) bool) error {
 	}
 	for _, p := range s.Permissions {
 		if !known(p) {
-			return problem.New(problem.Invalid, "%q is no permission that a grant can give; slipway role permissions lists them", p).At("scope.permissions")
+			return problem.New(problem.Invalid, "%q is no permission that a grant can give; /api/v1/roles lists them with the roles that have them", p).At("scope.permissions")
 		}
 	}
 	return nil
