@@ -93,7 +93,7 @@ func (a *app) flagShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			i := slices.IndexFunc(all, func(v featureflag.Overview) bool { return v.Key == args[0] })
+			i := slices.IndexFunc(all, func(v featureflag.Listing) bool { return v.Key == args[0] })
 			if i < 0 {
 				return problem.New(problem.NotFound, "there is no flag %q", args[0])
 			}
@@ -103,7 +103,7 @@ func (a *app) flagShow() *cobra.Command {
 			}
 			if a.asJSON {
 				return a.json(struct {
-					featureflag.Overview
+					featureflag.Listing
 					History []featureflag.Turn `json:"history"`
 				}{all[i], history})
 			}
@@ -112,7 +112,7 @@ func (a *app) flagShow() *cobra.Command {
 	})
 }
 
-func (a *app) showFlag(v featureflag.Overview, history []featureflag.Turn) error {
+func (a *app) showFlag(v featureflag.Listing, history []featureflag.Turn) error {
 	if err := a.print("%s\n  %s\n  owner: %s\n", v.Key, orDash(v.Description), orDash(v.Owner)); err != nil {
 		return err
 	}

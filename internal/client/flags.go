@@ -10,8 +10,8 @@ import (
 )
 
 // Flags returns every feature flag with what it is in each environment.
-func (c *Client) Flags(ctx context.Context) ([]featureflag.Overview, error) {
-	page, err := do[Page[featureflag.Overview]](ctx, c, request{method: "GET", path: path("flag-matrix")})
+func (c *Client) Flags(ctx context.Context) ([]featureflag.Listing, error) {
+	page, err := do[Page[featureflag.Listing]](ctx, c, request{method: "GET", path: path("flag-matrix")})
 	return page.Items, err
 }
 

@@ -84,6 +84,7 @@ func New(o Options) http.Handler {
 	config := huma.DefaultConfig("Slipway", o.Version)
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "/api/openapi", "", ""
 	config.CreateHooks = nil // no $schema members in answers
+	config.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaNames())
 	config.Info.Description = "Environments, stamps, enrolments, devices and releases of one installation."
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"token": {}}}

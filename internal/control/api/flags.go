@@ -92,7 +92,7 @@ func (a *api) flags() {
 		all, err := a.Flags.Exposures(ctx, in.Name, in.Days)
 		return listOf(all, ""), err
 	})
-	route(a, "GET", "/api/v1/flag-matrix", "flagMatrix", "Every flag with what it is in each environment, and what is amiss with it", func(ctx context.Context, _ *nothing) (*body[list[featureflag.Overview]], error) {
+	route(a, "GET", "/api/v1/flag-matrix", "flagMatrix", "Every flag with what it is in each environment, and what is amiss with it", func(ctx context.Context, _ *nothing) (*body[list[featureflag.Listing]], error) {
 		all, err := a.Flags.List(ctx)
 		return listOf(all, ""), err
 	})

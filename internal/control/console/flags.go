@@ -16,7 +16,7 @@ import (
 
 // Flags shows feature flags, and switches them.
 type Flags interface {
-	List(ctx context.Context) ([]featureflag.Overview, error)
+	List(ctx context.Context) ([]featureflag.Listing, error)
 	History(ctx context.Context, key string, limit int) ([]featureflag.Turn, error)
 	Exposures(ctx context.Context, key string, days int) ([]featureflag.Exposure, error)
 	Set(ctx context.Context, actor access.Actor, e featureflag.Edit) (featureflag.Said, error)
@@ -38,7 +38,7 @@ type flagsView struct {
 }
 
 type flagRow struct {
-	featureflag.Overview
+	featureflag.Listing
 	Cells []*settingView // by environment; nil where the flag is not
 }
 
@@ -114,7 +114,7 @@ func (c *console) flags(w http.ResponseWriter, r *http.Request, s access.Session
 		view.Environments = append(view.Environments, e.Metadata.Name)
 	}
 	for _, f := range all {
-		row := flagRow{Overview: f, Cells: make([]*settingView, len(view.Environments))}
+		row := flagRow{Listing: f, Cells: make([]*settingView, len(view.Environments))}
 		for _, setting := range f.Environments {
 			if i := slices.Index(view.Environments, setting.Environment); i >= 0 {
 				row.Cells[i] = viewOf(setting)
@@ -131,7 +131,7 @@ func (c *console) flags(w http.ResponseWriter, r *http.Request, s access.Session
 // flagView is one flag with what was done with it.
 type flagView struct {
 	base
-	featureflag.Overview
+	featureflag.Listing
 	Settings []*settingView
 	Variants []variantView
 	History  []featureflag.Turn
@@ -163,11 +163,11 @@ func (c *console) flag(w http.ResponseWriter, r *http.Request, s access.Session)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(all, func(f featureflag.Overview) bool { return f.Key == key })
+	i := slices.IndexFunc(all, func(f featureflag.Listing) bool { return f.Key == key })
 	if i < 0 {
 		return problem.New(problem.NotFound, "there is no flag %q", key)
 	}
-	view := flagView{base: inside(r, s, "flags", key), Overview: all[i]}
+	view := flagView{base: inside(r, s, "flags", key), Listing: all[i]}
 	for _, setting := range all[i].Environments {
 		view.Settings = append(view.Settings, viewOf(setting))
 		for name, value := range setting.Flag.Variants {

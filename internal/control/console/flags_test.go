@@ -24,11 +24,11 @@ func settingOf(environment, variant string, killed bool) featureflag.Setting {
 	return s
 }
 
-func (f flagsOf) List(context.Context) ([]featureflag.Overview, error) {
+func (f flagsOf) List(context.Context) ([]featureflag.Listing, error) {
 	if len(f.world.details) == 0 {
 		return nil, nil
 	}
-	return []featureflag.Overview{
+	return []featureflag.Listing{
 		{Key: "beep", Devices: true, Declared: true, Environments: []featureflag.Setting{settingOf("test", "on", false)}, Findings: []featureflag.Remark{{Flag: "beep", Kind: featureflag.Ownerless, Text: "nobody owns it; say metadata.owner"}}},
 		{Key: "fast-path", Owner: "ann", Description: "The new way to take orders", Environments: []featureflag.Setting{settingOf("test", "on", false), settingOf("production", "off", true)}},
 	}, nil

@@ -11,8 +11,8 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
-// Overview is a flag as people see it, with what it is in each environment.
-type Overview struct {
+// Listing is a flag as people see it, with what it is in each environment.
+type Listing struct {
 	Key          string    `json:"key"`
 	Description  string    `json:"description,omitempty"`
 	Owner        string    `json:"owner,omitempty"`
@@ -56,7 +56,7 @@ const staleAfter = 30
 const recentDays = 7
 
 // List returns every flag, in order of key.
-func (f *Flags) List(ctx context.Context) ([]Overview, error) {
+func (f *Flags) List(ctx context.Context) ([]Listing, error) {
 	if err := f.flush(ctx); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (f *Flags) List(ctx context.Context) ([]Overview, error) {
 	if err != nil {
 		return nil, err
 	}
-	views := map[string]*Overview{}
+	views := map[string]*Listing{}
 	for _, e := range environments {
 		state, err := f.Of(Scope{Environment: e.Metadata.Name})
 		if err != nil {
@@ -84,26 +84,26 @@ func (f *Flags) List(ctx context.Context) ([]Overview, error) {
 		}
 		for _, key := range state.Set.Keys() {
 			if views[key] == nil {
-				views[key] = &Overview{Key: key}
+				views[key] = &Listing{Key: key}
 			}
 			views[key].add(state, standings, given)
 		}
 	}
 	for key := range declared {
 		if views[key] == nil {
-			views[key] = &Overview{Key: key}
+			views[key] = &Listing{Key: key}
 			views[key].describe(declared[key])
 		}
 		views[key].Declared = true
 	}
-	all := make([]Overview, 0, len(views))
+	all := make([]Listing, 0, len(views))
 	for _, key := range slices.Sorted(maps.Keys(views)) {
 		all = append(all, *views[key])
 	}
 	return f.judged(ctx, all)
 }
 
-func (v *Overview) add(s *State, standings []Said, given map[[2]string]map[string]int64) {
+func (v *Listing) add(s *State, standings []Said, given map[[2]string]map[string]int64) {
 	one, _ := s.Set.Flag(v.Key)
 	v.describe(one)
 	c := Setting{Environment: s.Environment, Release: s.Release, Flag: one, Given: given[[2]string{s.Environment, v.Key}], Killed: one.Metadata[flag.MetaKilled] == true}
@@ -117,7 +117,7 @@ func (v *Overview) add(s *State, standings []Said, given map[[2]string]map[strin
 
 // describe takes from a flag's metadata what the view has not got yet: the
 // environment nearest to production says it last.
-func (v *Overview) describe(one flag.Flag) {
+func (v *Listing) describe(one flag.Flag) {
 	text := func(name, before string) string {
 		if s, ok := one.Metadata[name].(string); ok && s != "" {
 			return s
@@ -129,7 +129,7 @@ func (v *Overview) describe(one flag.Flag) {
 }
 
 // judged adds what somebody should look at.
-func (f *Flags) judged(ctx context.Context, all []Overview) ([]Overview, error) {
+func (f *Flags) judged(ctx context.Context, all []Listing) ([]Listing, error) {
 	now := f.o.Now()
 	given, err := f.recent(ctx, dayOf(now)-staleAfter)
 	if err != nil {
@@ -147,7 +147,7 @@ func (f *Flags) judged(ctx context.Context, all []Overview) ([]Overview, error) 
 
 // Judge finds what is amiss with a flag. given has the evaluations of the last
 // thirty days, ever those of all time, by environment and flag.
-func Judge(now time.Time, v Overview, given, ever map[[2]string]map[string]int64) (all []Remark) {
+func Judge(now time.Time, v Listing, given, ever map[[2]string]map[string]int64) (all []Remark) {
 	add := func(environment, kind, format string, args ...any) {
 		all = append(all, Remark{Flag: v.Key, Environment: environment, Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
