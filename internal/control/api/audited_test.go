@@ -149,6 +149,14 @@ var notHere = map[string]string{
 	"typeLine":           "no shell is open; see gateway",
 	"closeShell":         "no shell is open; see gateway",
 	"endSession":         "sessions are opened in the console",
+	"verifyBackup":       "the suite of backup",
+	"setBackupSchedule":  "the suite of backup",
+	"createBackups":      "the suite of backup",
+	"concludeDrill":      "the suite of backup",
+	"advanceDrill":       "the suite of backup",
+	"claimDrill":         "the suite of backup",
+	"askDrill":           "the suite of backup",
+	"pruneBackups":       "the suite of backup",
 	"endOwnSession":      "sessions are opened in the console",
 }
 
