@@ -31,16 +31,16 @@ const imports = `
 /device/update: /device/retry
 
 cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: link problem provisioning/allocation
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics control/alert
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/alert
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource
@@ -53,6 +53,7 @@ control/rollout: control/access control/audit control/gate link problem resource
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
+control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb
 
@@ -138,8 +139,8 @@ github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
-github.com/prometheus/: control/monitor metrics
-github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub
+github.com/prometheus/: control/alert control/monitor metrics
+github.com/prometheus/client_golang: control/alert control/monitor metrics provisioning/registration stamp/hub
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
@@ -154,6 +155,8 @@ github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
+go.yaml.in/yaml/v3: control/alert
+google.golang.org/protobuf: control/alert
 golang.org/x/mod/semver: control/gate
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb

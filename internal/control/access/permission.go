@@ -34,6 +34,7 @@ const (
 	ReleaseStop      Permission = "release.stop"
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
+	AlertWrite       Permission = "alert.write"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
@@ -103,6 +104,7 @@ var permissions = []permission{
 	{ReleaseStop, stands, []string{Operator, Developer, QA, Approver}},
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
+	{AlertWrite, stands, makers},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},

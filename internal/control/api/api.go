@@ -17,6 +17,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
@@ -45,6 +46,7 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Alerts       *alert.Alerts
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -97,6 +99,7 @@ func New(o Options) http.Handler {
 	a.releases()
 	a.signing()
 	a.gates()
+	a.monitoring()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
