@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
@@ -22,12 +24,14 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -111,7 +115,18 @@ func newServer(t *testing.T) *server {
 	promotions := promotion.New(promotion.Options{
 		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
+	counted, err := monitor.New(monitor.Options{Dir: filepath.Join(t.TempDir(), "metrics"), Conn: conn, Registry: metrics.New("test", quiet), Stamps: environments.Stamps, Logger: quiet, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := counted.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	alerts := alert.New(alert.Options{DB: db, Audit: log, Monitor: counted, Guard: guard, Dir: t.TempDir(), Logger: quiet, Now: time.Now})
 	handler := api.New(api.Options{
+		Alerts: alerts,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
