@@ -241,7 +241,7 @@ func (a *Alerts) found(ctx context.Context, expr string, all ...*rules.Alert) {
 		if link := a.runbook(one.Annotations.Map()); link != "" {
 			annotations["runbook_url"] = model.LabelValue(link)
 		}
-		generator := a.Address + "/metrics?query=" + url.QueryEscape(expr)
+		generator := a.Address + "/monitor?query=" + url.QueryEscape(expr)
 		batch = append(batch, amalert.New(model.Alert{Labels: l, Annotations: annotations, StartsAt: one.FiredAt, EndsAt: ends, GeneratorURL: generator}, now, one.ResolvedAt.IsZero()))
 		raw = append(raw, outgoing{Labels: l, Annotations: annotations, StartsAt: one.FiredAt, EndsAt: ends, GeneratorURL: generator})
 	}

@@ -155,6 +155,8 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Alerts       Alerts
+	Metrics      Metrics
 	Logger       *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
@@ -244,6 +246,16 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,
+		"GET /alerts":                       c.alerts,
+		"GET /alerts/live":                  c.alertsLive,
+		"POST /alerts/silence":              c.silence,
+		"POST /alerts/unsilence":            c.endSilence,
+		"POST /alerts/test":                 c.testAlert,
+		"GET /monitor":                      c.monitor,
+		"GET /monitor/live":                 c.monitorLive,
+		"GET /slos":                         c.slos,
+		"GET /slos/live":                    c.slosLive,
+		"GET /runbooks/{name}":              c.runbook,
 		"GET /pipeline":                     c.pipeline,
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,

@@ -22,6 +22,17 @@ var lines = map[string]place.Line{
 	"GET /capacity":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /capacity/live": place.Asking(access.EnvironmentRead, place.Anywhere),
 
+	"GET /alerts":            place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /alerts/live":       place.Asking(access.EnvironmentRead, place.Anywhere),
+	"POST /alerts/silence":   place.Asking(access.AlertWrite, place.Anywhere),
+	"POST /alerts/unsilence": place.Asking(access.AlertWrite, place.Anywhere),
+	"POST /alerts/test":      place.Asking(access.AlertWrite, place.Anywhere),
+	"GET /monitor":           place.Asking(access.EnvironmentRead, place.Whole),
+	"GET /monitor/live":      place.Asking(access.EnvironmentRead, place.Whole),
+	"GET /slos":              place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /slos/live":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /runbooks/{name}":   place.Asking(access.Own, place.Anywhere),
+
 	"GET /stamps/{name}":        place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"GET /stamps/{name}/live":   place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"POST /stamps/{name}/state": place.Asking(access.StampWrite, place.Stamp("name")),
