@@ -43,7 +43,7 @@ control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/alert
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/alert control/monitor /docs/runbooks
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb

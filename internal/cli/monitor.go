@@ -96,6 +96,14 @@ func series(labels map[string]string) string {
 	return labels["__name__"] + "{" + strings.Join(all, ",") + "}"
 }
 
+// about are the alerts that labels select.
+func about(match map[string]string) string {
+	if len(match) == 0 {
+		return "all"
+	}
+	return series(match)
+}
+
 func (a *app) alert() *cobra.Command {
 	group := a.group("alert", "See what is not as it should be, and who is told", "",
 		a.alertList(), a.alertTest(), a.alertSilence(), a.alertSilences(), a.alertUnsilence(), a.alertRules())
@@ -215,7 +223,7 @@ func (a *app) alertSilences() *cobra.Command {
 			}
 			rows := make([][]string, len(all))
 			for i, s := range all {
-				rows[i] = []string{s.ID, series(s.Match), a.when(&s.StartsAt), s.EndsAt.Format(time.RFC3339), s.CreatedBy, s.Reason}
+				rows[i] = []string{s.ID, about(s.Match), a.when(&s.StartsAt), s.EndsAt.Format(time.RFC3339), s.CreatedBy, s.Reason}
 			}
 			return a.table([]string{"SILENCE", "ALERTS", "FROM", "UNTIL", "BY", "REASON"}, rows)
 		}),
@@ -269,7 +277,7 @@ func (a *app) receiver() *cobra.Command {
 			case spec.Chat != nil:
 				kind = "chat"
 			}
-			return []string{s.Metadata.Name, kind, series(spec.Match), strconv.FormatUint(status.Sent, 10), strconv.FormatUint(status.Failed, 10), a.when(status.SentAt), status.Problem}, err
+			return []string{s.Metadata.Name, kind, about(spec.Match), strconv.FormatUint(status.Sent, 10), strconv.FormatUint(status.Failed, 10), a.when(status.SentAt), status.Problem}, err
 		},
 	})
 }
@@ -280,7 +288,7 @@ func (a *app) onCall() *cobra.Command {
 		header: []string{"NAME", "NOW", "CONTACT", "UNTIL", "NEXT", "ALERTS"},
 		row: func(a *app, s client.Stored) ([]string, error) {
 			spec, status, err := parts[resource.OnCallSpec, resource.OnCallStatus](s)
-			return []string{s.Metadata.Name, status.Now.Name, status.Now.Contact, status.Until.Format(time.RFC3339), status.Next.Name, series(spec.Match)}, err
+			return []string{s.Metadata.Name, status.Now.Name, status.Now.Contact, status.Until.Format(time.RFC3339), status.Next.Name, about(spec.Match)}, err
 		},
 	})
 }

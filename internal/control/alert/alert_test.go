@@ -485,3 +485,36 @@ func TestAGateAsksForAnSLO(t *testing.T) {
 		})
 	}
 }
+
+// A real Alertmanager receives what fires.
+func TestRealAlertmanager(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("prometheus-alertmanager")
+	if err != nil {
+		t.Fatal("the tests need Alertmanager: run 'make setup-test', or install the package prometheus-alertmanager")
+	}
+	dir := t.TempDir()
+	config := filepath.Join(dir, "alertmanager.yml")
+	must(t, os.WriteFile(config, []byte("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"), 0o600))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := l.Addr().String()
+	must(t, l.Close())
+	process := exec.CommandContext(t.Context(), program, "--config.file="+config, "--storage.path="+dir, "--web.listen-address="+address, "--cluster.listen-address=")
+	must(t, process.Start())
+	t.Cleanup(func() { _ = process.Wait() })
+
+	w := newWorld(t)
+	w.receiver("theirs", resource.ReceiverSpec{Alertmanager: &resource.AlertmanagerReceiver{URL: "http://" + address}})
+	w.rule()
+	w.until("it listens", func() bool {
+		_, err := w.Test(t.Context(), ann, "theirs")
+		r, shown := w.Receiver(t.Context(), "theirs")
+		return err == nil && shown == nil && r.Status.Sent > 0
+	})
+	w.tell(fmt.Sprintf(tooHot, 35))
+	w.until("it has the alert", func() bool {
+		out, err := exec.CommandContext(t.Context(), "amtool", "--alertmanager.url=http://"+address, "alert", "query", "alertname=TooHot", "room=b", "-o", "json").Output()
+		return err == nil && strings.Contains(string(out), "Room b has 35 degrees") && strings.Contains(string(out), "https://example.com/cool")
+	})
+}

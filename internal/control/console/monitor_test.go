@@ -31,8 +31,8 @@ func TestAlertsAreShownAndSilenced(t *testing.T) {
 	if got := fmt.Sprint(w.did); got != "[silence IngestSlow 2h0m0s a test end s1]" {
 		t.Error(got)
 	}
-	browser.post("/alerts/silence", http.StatusBadRequest, url.Values{"csrf": {csrfToken}, "labels": {"nonsense"}, "for": {"2h"}, "reason": {"x"}})
-	browser.post("/alerts/silence", http.StatusBadRequest, url.Values{"csrf": {csrfToken}, "labels": {"a=b"}, "for": {"soon"}, "reason": {"x"}})
+	browser.post("/alerts/silence", http.StatusUnprocessableEntity, url.Values{"csrf": {csrfToken}, "labels": {"nonsense"}, "for": {"2h"}, "reason": {"x"}})
+	browser.post("/alerts/silence", http.StatusUnprocessableEntity, url.Values{"csrf": {csrfToken}, "labels": {"a=b"}, "for": {"soon"}, "reason": {"x"}})
 	tested := browser.post("/alerts/test", http.StatusOK, url.Values{"csrf": {csrfToken}, "receiver": {"team-chat"}})
 	has(t, tested.Body.String(), "the receiver answered 403")
 }
