@@ -36,7 +36,7 @@ up: bus ca control control/access datadir entrance link mqtt outbound problem pr
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
-simscale: link problem provisioning/allocation
+simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
 control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics control/alert
 control/access: control/audit problem sqldb

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/internal/bus/bustest"
 	"github.com/slipway/slipway/internal/simfleet"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -137,7 +138,7 @@ func TestManyConnectionsComeBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := startTogetherBeside(t, sqldbtest.Start(t), "", max(2, (devices+perStampProcess-1)/perStampProcess))
+	g := startTogetherBeside(t, sqldbtest.Start(t), "", bustest.Start(t, 3), max(2, (devices+perStampProcess-1)/perStampProcess))
 	g.enrol()
 	before := g.resident(t)
 	c := assembly{Provisioning: g.provisioningAddress(), IDScope: g.ready.Provisioning.IDScope, CA: g.ready.CA, Host: fmt.Sprint(g.stamp("test-1").Host, ":", stampMQTTS), At: g.mqtts}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -32,6 +33,7 @@ type planes struct {
 	program  string
 	database string           // URL of PostgreSQL; empty means SQLite
 	parts    map[string]*part // control, provisioning, and stamps by name
+	links    []*cable         // over which stamps reach the others, where those can be cut
 }
 
 // part is one process.
@@ -42,6 +44,7 @@ type part struct {
 	join                 string // lines of its configuration
 	database, program    string // if those are others than the installation's
 	hosts                string // further hosts
+	link                 *cable // over which stamps reach its server of the link; nil is without
 	ready                serve.Ready
 	command              *exec.Cmd
 	log                  bytes.Buffer
@@ -61,6 +64,17 @@ func startPlanes(t *testing.T, database string, stamps ...string) *planes {
 func startPlanesOf(t *testing.T, program, database string, stamps ...string) *planes {
 	t.Helper()
 	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, program: program, database: database, parts: map[string]*part{}}
+	p.start(false, stamps...)
+	return p
+}
+
+// linkPort is where the server of the link listens that is reached over a cable.
+const linkPort = 7422
+
+// start starts the planes; stamps reach the others over cables if they are to.
+func (p *planes) start(cables bool, stamps ...string) {
+	t := p.t
+	t.Helper()
 	net := fmt.Sprintf("127.77.%d.", netNumber.Add(1))
 	t.Cleanup(func() {
 		for name, one := range p.parts {
@@ -71,7 +85,15 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 			}
 		}
 	})
-	p.begin(&part{plane: serve.Control, address: net + "1"})
+	over := func(one *part) *part {
+		if cables {
+			one.link = lay(t, "127.0.0.1:0", fmt.Sprint(one.address, ":", linkPort))
+			one.hosts = ", 127.0.0.1"
+			p.links = append(p.links, one.link)
+		}
+		return one
+	}
+	p.begin(over(&part{plane: serve.Control, address: net + "1"}))
 	control := p.parts[serve.Control].ready
 	p.ready = up.Ready{Console: control.Console, API: control.API, AdminToken: control.AdminToken, CA: control.CA}
 	p.ready.Provisioning = up.ReadyProvision{Host: net + "2"}
@@ -87,7 +109,7 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 		declared += "apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: " + name + " }\nspec: { environment: " + environment + ", region: here }\n---\n"
 	}
 	p.apply(declared)
-	p.begin(&part{plane: serve.Provisioning, address: net + "2", join: p.joining("provisioning", "token")})
+	p.begin(over(&part{plane: serve.Provisioning, address: net + "2", join: p.joining("provisioning", "token")}))
 	dps := p.parts[serve.Provisioning].ready
 	p.ready.Provisioning = up.ReadyProvision{Host: dps.Host, MQTTS: dps.MQTTS, HTTPS: dps.HTTPS, IDScope: dps.IDScope}
 	for i, name := range stamps {
@@ -96,7 +118,6 @@ func startPlanesOf(t *testing.T, program, database string, stamps ...string) *pl
 		environment, _, _ := strings.Cut(name, "-")
 		p.ready.Stamps = append(p.ready.Stamps, up.ReadyStamp{Name: name, Environment: environment, Region: "here", Host: r.Host, MQTTS: r.MQTTS, HTTPS: r.HTTPS, AMQPS: r.AMQPS})
 	}
-	return p
 }
 
 // joining are the lines by which a process joins.
@@ -118,6 +139,13 @@ func (one *part) key() string {
 // begin starts a process and waits until it serves. It keeps the ports of its
 // first start.
 func (p *planes) begin(one *part) {
+	p.t.Helper()
+	p.launch(one)
+	p.await(one)
+}
+
+// launch starts a process, which need not serve yet.
+func (p *planes) launch(one *part) {
 	p.t.Helper()
 	p.parts[one.key()] = one
 	ready := filepath.Join(p.dir, one.key()+".json")
@@ -143,8 +171,13 @@ func (p *planes) begin(one *part) {
 	if err := one.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// await waits until a process that was started serves.
+func (p *planes) await(one *part) {
+	p.t.Helper()
 	eventually(p.t, one.key()+" serves", 3*time.Minute, func() bool {
-		text, err := os.ReadFile(ready)
+		text, err := os.ReadFile(filepath.Join(p.dir, one.key()+".json"))
 		return err == nil && json.Unmarshal(text, &one.ready) == nil
 	})
 }
@@ -191,7 +224,11 @@ func (one *part) config() string {
 	if linkAt == "" {
 		linkAt, cluster = one.address+":0", one.address+":0"
 	}
-	return text + fmt.Sprintf("listen: { %s }\nlink: { listen: %q, cluster: %q }\n", listen, linkAt, cluster)
+	advertise := ""
+	if one.link != nil {
+		linkAt, advertise = fmt.Sprint(one.address, ":", linkPort), fmt.Sprintf(", advertise: %q", one.link.address)
+	}
+	return text + fmt.Sprintf("listen: { %s }\nlink: { listen: %q, cluster: %q%s }\n", listen, linkAt, cluster, advertise)
 }
 
 // end ends a process and waits for its end.
@@ -285,11 +322,21 @@ func (l *load) progress(t *testing.T, what string, whose func(stamp string) bool
 
 func everyone(string) bool { return true }
 
+// losses is how often devices at work have lost their connection.
+func (l *load) losses() (n int64) {
+	for i := range l.lost {
+		n += l.lost[i].Load()
+	}
+	return n
+}
+
 // TestPlanesStandAlone runs every plane in a process of its own, kills each
 // under load, and sees that nobody else notices and that nothing is lost.
 func TestPlanesStandAlone(t *testing.T) {
 	t.Parallel()
-	startPlanes(t, "", "test-1", "test-2").standAlone(t, func(*load) {})
+	p := &planes{installation: &installation{t: t, dir: t.TempDir()}, program: binary, parts: map[string]*part{}}
+	p.start(true, "test-1", "test-2")
+	p.standAlone(t, func(l *load) { p.partition(t, l) })
 }
 
 // TestPlanesOnPostgreSQLStandAlone is the same with PostgreSQL, which is killed
@@ -322,14 +369,8 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 	}
 	l := p.put(hands)
 	l.progress(t, "every device works", everyone)
-	lost := func() (n int64) {
-		for i := range hands {
-			n += l.lost[i].Load()
-		}
-		return n
-	}
 	for _, name := range []string{serve.Control, serve.Provisioning} {
-		before := lost()
+		before := l.losses()
 		p.end(name, syscall.SIGKILL)
 		l.progress(t, "devices work without "+name, everyone)
 		if name == serve.Control {
@@ -337,7 +378,7 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 		}
 		p.again(name)
 		l.progress(t, "devices work with "+name+" again", everyone)
-		if n := lost(); n != before {
+		if n := l.losses(); n != before {
 			t.Errorf("%d devices lost their connection as %s was killed", n-before, name)
 		}
 		begin := time.Now()
@@ -363,6 +404,56 @@ func (p *planes) standAlone(t *testing.T, also func(*load)) {
 		h.check(t, p.installation)
 	}
 	everyDeviceInOnePlace(t, p.installation, hands)
+}
+
+// partition cuts stamps off control, off provisioning and off both, and cuts
+// each of those off everybody: devices at work notice none of it, and one that is
+// new is assigned when the cut is mended, if not before.
+func (p *planes) partition(t *testing.T, l *load) {
+	t.Helper()
+	cut := func(cables ...*cable) (begin, end func()) {
+		each := func(do func(*cable)) func() {
+			return func() {
+				for _, c := range cables {
+					do(c)
+				}
+			}
+		}
+		return each((*cable).cut), each((*cable).mend)
+	}
+	freeze := func(name string) (begin, end func()) {
+		process := p.parts[name].command.Process
+		send := func(s syscall.Signal) func() {
+			return func() {
+				if err := process.Signal(s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return send(syscall.SIGSTOP), send(syscall.SIGCONT)
+	}
+	for i, one := range []struct {
+		what string
+		of   func() (begin, end func())
+	}{
+		{"stamps cut off control", func() (func(), func()) { return cut(p.links[0]) }},
+		{"stamps cut off provisioning", func() (func(), func()) { return cut(p.links[1]) }},
+		{"stamps cut off both", func() (func(), func()) { return cut(p.links...) }},
+		{"control cut off everybody", func() (func(), func()) { return freeze(serve.Control) }},
+		{"provisioning cut off everybody", func() (func(), func()) { return freeze(serve.Provisioning) }},
+	} {
+		before := l.losses()
+		start, end := one.of()
+		start()
+		l.progress(t, one.what+": devices work", everyone)
+		end()
+		begin := time.Now()
+		p.newcomer(t, fmt.Sprint("parted-", i))
+		t.Logf("%s, and over: a new device works after %s", one.what, time.Since(begin).Round(time.Millisecond))
+		if n := l.losses(); n != before {
+			t.Errorf("%s: %d devices lost their connection", one.what, n-before)
+		}
+	}
 }
 
 // TestARevokedProcessIsOffTheLink revokes a stamp's certificate: people cannot
@@ -407,8 +498,8 @@ func TestARevokedProcessIsOffTheLink(t *testing.T) {
 	hands[0].check(t, p.installation)
 }
 
-// TestAStandbyFollows kills provisioning while another process stands by: that
-// one serves devices within seconds, by the same records.
+// TestAStandbyFollows kills provisioning and then control while another process
+// of each stands by: that one serves within seconds, by the same records.
 func TestAStandbyFollows(t *testing.T) {
 	t.Parallel()
 	server := sqldbtest.Start(t)
@@ -420,29 +511,66 @@ func TestAStandbyFollows(t *testing.T) {
 		t.Fatal(before, err)
 	}
 	first := p.parts[serve.Provisioning]
-	at, err := sqldb.InSchema(p.database, serve.Provisioning)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", database: at, join: p.joining("provisioning", "token") + "standby: true\n"}
-	killed := make(chan time.Time, 1)
-	go func() {
-		<-time.After(2 * time.Second) // time enough to start, were it not to wait
-		if _, err := os.Stat(filepath.Join(p.dir, second.key()+".json")); err == nil {
-			t.Error("the standby serves beside the first")
-		}
-		at := time.Now()
-		first.kill(t)
-		killed <- at
-	}()
-	p.begin(second)
-	t.Logf("the standby serves %s after the first was killed", time.Since(<-killed).Round(time.Millisecond))
+	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", join: p.joining("provisioning", "token")}
+	p.follow(first, second)
 	p.ready.Provisioning = up.ReadyProvision{Host: second.ready.Host, MQTTS: second.ready.MQTTS, HTTPS: second.ready.HTTPS, IDScope: second.ready.IDScope}
 	if hub, err := p.register("standby-1"); err != nil || hub != before {
 		t.Errorf("a device that was on %s is sent to %q: %v", before, hub, err)
 	}
-	eventually(t, "a new device is assigned", 20*time.Second, func() bool {
-		hub, err := p.register("standby-2")
+	p.assigns("standby-2")
+
+	// Control's address moves to the process that follows.
+	first = p.parts[serve.Control]
+	dir := filepath.Join(p.dir, "control-2")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range control.CopiedFiles {
+		text, err := os.ReadFile(filepath.Join(p.dir, "control", name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.follow(first, &part{plane: serve.Control, process: "control-2", address: first.address, ready: first.ready, join: "artifacts: { directory: control/artifacts }\n"})
+	eventually(t, "control reaches the stamp", 30*time.Second, func() bool {
+		_, err := p.run("device", "twin", "standby-1")
+		return err == nil
+	})
+	p.apply("apiVersion: slipway/v1\nkind: Tenant\nmetadata: { name: late }\nspec: {}\n")
+	p.assigns("standby-3")
+}
+
+// follow kills a process while another one stands by, and prints after how long
+// that one serves.
+func (p *planes) follow(first, second *part) {
+	p.t.Helper()
+	at, err := sqldb.InSchema(p.database, first.plane)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	second.database, second.join = at, second.join+"standby: true\n"
+	killed := make(chan time.Time, 1)
+	go func() {
+		<-time.After(2 * time.Second) // time enough to start, were it not to wait
+		if _, err := os.Stat(filepath.Join(p.dir, second.key()+".json")); err == nil {
+			p.t.Error("the standby serves beside the first")
+		}
+		at := time.Now()
+		first.kill(p.t)
+		killed <- at
+	}()
+	p.begin(second)
+	p.t.Logf("the standby of %s serves %s after the first was killed", first.plane, time.Since(<-killed).Round(time.Millisecond))
+}
+
+// assigns waits until a device that was never seen has a stamp.
+func (p *planes) assigns(id string) {
+	p.t.Helper()
+	eventually(p.t, id+" is assigned", 20*time.Second, func() bool {
+		hub, err := p.register(id)
 		return err == nil && hub != ""
 	})
 }

@@ -30,6 +30,7 @@ const (
 	stampHTTPS = 8443
 	stampMQTTS = 8883
 	stampAMQPS = 5671
+	stampNATS  = 6222
 )
 
 // together is an installation whose only stamp is several processes behind one
@@ -38,9 +39,10 @@ const (
 type together struct {
 	*planes
 	postgres *sqldbtest.Server
-	nats     *bustest.Cluster
-	names    []string // of the processes
-	mqtts    []string // where each speaks MQTT
+	nats     *bustest.Cluster // nil where each process keeps a server itself
+	net      string           // what their addresses begin with
+	names    []string         // of the processes
+	mqtts    []string         // where each speaks MQTT
 	database map[string]*cable
 	servers  map[string][]*cable
 }
@@ -48,16 +50,18 @@ type together struct {
 func startTogether(t *testing.T, processes int) *together {
 	t.Helper()
 	postgres := sqldbtest.Start(t)
-	return startTogetherBeside(t, postgres, postgres.URL, processes)
+	return startTogetherBeside(t, postgres, postgres.URL, bustest.Start(t, 3), processes)
 }
 
-// startTogetherBeside has the other planes keep their records elsewhere.
-func startTogetherBeside(t *testing.T, postgres *sqldbtest.Server, others string, processes int) *together {
+// startTogetherBeside has the other planes keep their records elsewhere, and the
+// processes their log on servers of NATS, or themselves where those are nil.
+func startTogetherBeside(t *testing.T, postgres *sqldbtest.Server, others string, servers *bustest.Cluster, processes int) *together {
 	t.Helper()
-	g := &together{postgres: postgres, nats: bustest.Start(t, 3), database: map[string]*cable{}, servers: map[string][]*cable{}}
+	g := &together{postgres: postgres, nats: servers, database: map[string]*cable{}, servers: map[string][]*cable{}}
 	g.planes = startPlanes(t, others)
 	g.patience = 10 * time.Second
-	net := strings.TrimSuffix(g.ready.Provisioning.Host, "2")
+	g.net = strings.TrimSuffix(g.ready.Provisioning.Host, "2")
+	net := g.net
 	g.apply("apiVersion: slipway/v1\nkind: Environment\nmetadata: { name: test }\nspec: {}\n---\n" +
 		"apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: test-1 }\nspec: { environment: test, region: here, capacity: 200000 }\n")
 	var mqtts, https, ready []string
@@ -68,10 +72,18 @@ func startTogetherBeside(t *testing.T, postgres *sqldbtest.Server, others string
 		ready = append(ready, fmt.Sprint("https://", address, ":", stampHTTPS, "/readyz"))
 		one := &part{plane: serve.Stamp, name: "test-1", process: name, address: net + "9", hosts: ", " + address}
 		one.ready = serve.Ready{HTTPS: stampHTTPS, MQTTS: stampMQTTS, AMQPS: stampAMQPS}
-		one.join = g.joining("stamp", "token", "test-1") + g.shared(name)
+		one.join = g.joining("stamp", "token", "test-1")
 		one.database = g.reach(name)
 		one.at = address
-		g.begin(one)
+		if g.nats != nil {
+			one.join += g.shared(name)
+		} else {
+			one.join += g.kept(i, processes, one)
+		}
+		g.launch(one)
+	}
+	for _, name := range g.names {
+		g.await(g.parts[name])
 	}
 	prober := &http.Client{Timeout: probeEvery, Transport: &http.Transport{TLSClientConfig: g.tls(""), DisableKeepAlives: true}}
 	g.mqtts = mqtts
@@ -92,6 +104,23 @@ func (g *together) shared(process string) string {
 		servers = append(servers, strconv.Quote("nats://"+c.address))
 	}
 	return fmt.Sprintf("cluster: { process: %s, files: %s, nats: { servers: [%s] } }\n", process, filepath.Join(g.dir, "files"), strings.Join(servers, ", "))
+}
+
+// kept is how a process that keeps a server itself reaches those of the others:
+// over a cable to each, so that it has one name more for each of them.
+func (g *together) kept(i, processes int, one *part) string {
+	g.t.Helper()
+	between := func(from, to int) string { return fmt.Sprint(g.net, 20+from*processes+to) }
+	var servers []string
+	for j := range processes {
+		one.hosts += ", " + between(j, i)
+		c := lay(g.t, fmt.Sprint(between(i, j), ":", stampNATS), fmt.Sprint(g.net, 10+j, ":", stampNATS))
+		servers = append(servers, strconv.Quote(c.address))
+		for _, name := range []string{fmt.Sprint("p", i), fmt.Sprint("p", j)} {
+			g.servers[name] = append(g.servers[name], c)
+		}
+	}
+	return fmt.Sprintf("cluster: { process: p%d, files: %s, nats: { listen: %q, servers: [%s] } }\n", i, filepath.Join(g.dir, "files"), fmt.Sprint(one.at, ":", stampNATS), strings.Join(servers, ", "))
 }
 
 // reach is the URL by which a process reaches the stamp's schema.
@@ -246,18 +275,7 @@ func TestAStampOfSeveralProcessesLosesNothing(t *testing.T) {
 	end := time.Now().Add(troubled(t))
 	for round := 0; round < 1 || time.Now().Before(end); round++ {
 		for n := range len(g.troubles(0)) {
-			one := g.troubles((round + n) % len(g.names))[n]
-			twin := g.twice(fmt.Sprintf("twice-%d-%d", round, n))
-			begin := time.Now()
-			one.begin()
-			twin.again()
-			l.progress(t, one.what+": every device works", everyone)
-			worked := time.Since(begin)
-			one.end()
-			twin.check()
-			begin = time.Now()
-			l.progress(t, one.what+", and over: every device works", everyone)
-			t.Logf("%-40s every device works after %8s; over: after %8s", one.what, worked.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+			g.endure(l, g.troubles((round + n) % len(g.names))[n], fmt.Sprintf("twice-%d-%d", round, n))
 		}
 	}
 	close(l.stop)
@@ -268,6 +286,54 @@ func TestAStampOfSeveralProcessesLosesNothing(t *testing.T) {
 	everyDeviceInOnePlace(t, g.installation, hands)
 }
 
+// endure gives devices at work one trouble, and prints how long they noticed.
+func (g *together) endure(l *load, one trouble, id string) {
+	t := g.t
+	t.Helper()
+	twin := g.twice(id)
+	begin := time.Now()
+	one.begin()
+	twin.again()
+	l.progress(t, one.what+": every device works", everyone)
+	worked := time.Since(begin)
+	one.end()
+	twin.check()
+	begin = time.Now()
+	l.progress(t, one.what+", and over: every device works", everyone)
+	t.Logf("%-40s every device works after %8s; over: after %8s", one.what, worked.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
+}
+
+// TestProcessesKeepTheirLogThemselves is both tests once more, in short, for a
+// stamp whose processes each keep one of the log's servers: what befalls the one
+// befalls the other.
+func TestProcessesKeepTheirLogThemselves(t *testing.T) {
+	t.Parallel()
+	postgres := sqldbtest.Start(t)
+	g := startTogetherBeside(t, postgres, postgres.URL, nil, 3)
+	g.enrol()
+	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(g.must("stamp", "list"), "127.77.") })
+	hands := make([]*hand, 6)
+	for i := range hands {
+		hands[i] = &hand{id: fmt.Sprintf("keeping-%02d", i)}
+	}
+	l := g.put(hands)
+	l.progress(t, "every device works", everyone)
+	// All of it befalls one process: with another that is not quite back, no two
+	// servers would be left that agree.
+	for n, one := range g.troubles(1) {
+		if !strings.HasPrefix(one.what, "NATS") && one.what != "control frozen" {
+			g.endure(l, one, fmt.Sprintf("twice-%d", n))
+		}
+	}
+	close(l.stop)
+	l.done.Wait()
+	for _, h := range hands {
+		h.check(t, g.installation)
+	}
+	everyDeviceInOnePlace(t, g.installation, hands)
+	g.restartUnnoticed()
+}
+
 // TestProcessesAreRestartedUnnoticed restarts the processes of a stamp one by
 // one while devices and back ends work, and nothing that they ask fails.
 func TestProcessesAreRestartedUnnoticed(t *testing.T) {
@@ -275,6 +341,12 @@ func TestProcessesAreRestartedUnnoticed(t *testing.T) {
 	g := startTogether(t, 3)
 	g.enrol()
 	eventually(t, "the stamp is in the directory", 30*time.Second, func() bool { return strings.Contains(g.must("stamp", "list"), "127.77.") })
+	g.restartUnnoticed()
+}
+
+func (g *together) restartUnnoticed() {
+	t := g.t
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	devices, end := context.WithCancel(t.Context())
 	var working, running sync.WaitGroup

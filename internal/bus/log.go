@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
+	stream, err := c.createStream(ctx, js, config)
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", config.Name, err)
 	}
@@ -96,6 +97,34 @@ func (c *Conn) OpenLog(ctx context.Context, config LogConfig) (*Log, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// createStream creates the stream or brings its limits up to date. Servers that
+// come and go may be electing a leader just now; those that processes keep
+// themselves are as many as there must be once all processes have come.
+func (c *Conn) createStream(ctx context.Context, js jetstream.JetStream, config LogConfig) (jetstream.Stream, error) {
+	for deadline := time.Now().Add(patientLapse); ; {
+		stream, err := js.CreateOrUpdateStream(ctx, c.streamOf(config))
+		if err == nil || !c.elsewhere || !absent(err) || c.own == nil && time.Now().After(deadline) {
+			return stream, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(resendEvery):
+		}
+	}
+}
+
+// noPeers is what JetStream answers while too few servers are there for the
+// replicas of a stream.
+const noPeers = 10005
+
+// absent reports whether a call to JetStream failed for want of servers.
+func absent(err error) bool {
+	var refused *jetstream.APIError
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.As(err, &refused) && (refused.Code == http.StatusServiceUnavailable || refused.ErrorCode == noPeers)
 }
 
 func (c *Conn) streamOf(config LogConfig) jetstream.StreamConfig {

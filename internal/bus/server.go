@@ -26,14 +26,17 @@ type Options struct {
 	MaxStore int64
 	// Door lets other processes in; without one the planes of this process
 	// alone reach the server, in memory.
-	Door   *Door
-	Logger *slog.Logger
+	Door *Door
+	// Cluster makes it one of several servers; nil is a server of its own.
+	Cluster *Cluster
+	Logger  *slog.Logger
 }
 
 // Server is an embedded NATS server.
 type Server struct {
-	ns  *server.Server
-	own string // what this process shows it where it has a door
+	ns    *server.Server
+	own   string // what this process shows it where it has a door
+	sight *sight // nil unless it is one of several
 
 	mu     sync.Mutex
 	inside map[uint64]string // serials of certificates, by the connection
@@ -44,7 +47,8 @@ type Server struct {
 const maxPayload = 8 << 20
 
 // Start starts a server and returns when it answers, not merely runs: a
-// JetStream that failed to start shows only in its health.
+// JetStream that failed to start shows only in its health. One of several answers
+// when most of them are there.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.MaxStore == 0 {
 		o.MaxStore = 10 << 30
@@ -69,6 +73,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	if o.Cluster != nil {
+		if err := o.Cluster.open(options, own); err != nil {
+			return nil, err
+		}
+	}
 	ns, err := server.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("nats server %s: %w", o.Name, err)
@@ -80,6 +89,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		return nil, fmt.Errorf("nats server %s: %w", o.Name, err)
+	}
+	if o.Cluster != nil {
+		s.sight = &sight{servers: len(o.Cluster.Servers), stop: make(chan struct{})}
+		s.sight.others.Store(int64(ns.NumRemotes()))
+		go s.sight.watch(ns.NumRemotes)
 	}
 	return s, nil
 }
@@ -104,6 +118,9 @@ func ready(ctx context.Context, ns *server.Server, jetstream bool) error {
 
 // Stop shuts the server down and waits for it.
 func (s *Server) Stop() {
+	if s.sight != nil {
+		close(s.sight.stop)
+	}
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
 }
@@ -113,8 +130,9 @@ type Conn struct {
 	nc        *nats.Conn
 	namespace string // what names begin with on servers that others use too
 	replicas  int
-	elsewhere bool // the servers are not this process's own and may come and go
+	elsewhere bool // the servers, or others of them, are not this process's own and may come and go
 	sure      atomic.Uint64
+	own       *Server // that ends with the connection; nil where it does not
 
 	mu        sync.Mutex
 	serving   []*service
@@ -132,8 +150,13 @@ func (s *Server) Connect(name string) (*Conn, error) {
 	return &Conn{nc: nc, replicas: 1}, nil
 }
 
-// Close closes the connection at once.
-func (c *Conn) Close() { c.nc.Close() }
+// Close closes the connection at once, and ends the server that is its own.
+func (c *Conn) Close() {
+	c.nc.Close()
+	if c.own != nil {
+		c.own.Stop()
+	}
+}
 
 // serverLog hands the server's log lines to slog.
 type serverLog struct{ *slog.Logger }

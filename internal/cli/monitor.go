@@ -96,8 +96,8 @@ func series(labels map[string]string) string {
 	return labels["__name__"] + "{" + strings.Join(all, ",") + "}"
 }
 
-// about are the alerts that labels select.
-func about(match map[string]string) string {
+// selecting shows the alerts that labels select.
+func selecting(match map[string]string) string {
 	if len(match) == 0 {
 		return "all"
 	}
@@ -223,7 +223,7 @@ func (a *app) alertSilences() *cobra.Command {
 			}
 			rows := make([][]string, len(all))
 			for i, s := range all {
-				rows[i] = []string{s.ID, about(s.Match), a.when(&s.StartsAt), s.EndsAt.Format(time.RFC3339), s.CreatedBy, s.Reason}
+				rows[i] = []string{s.ID, selecting(s.Match), a.when(&s.StartsAt), s.EndsAt.Format(time.RFC3339), s.CreatedBy, s.Reason}
 			}
 			return a.table([]string{"SILENCE", "ALERTS", "FROM", "UNTIL", "BY", "REASON"}, rows)
 		}),
@@ -277,7 +277,7 @@ func (a *app) receiver() *cobra.Command {
 			case spec.Chat != nil:
 				kind = "chat"
 			}
-			return []string{s.Metadata.Name, kind, about(spec.Match), strconv.FormatUint(status.Sent, 10), strconv.FormatUint(status.Failed, 10), a.when(status.SentAt), status.Problem}, err
+			return []string{s.Metadata.Name, kind, selecting(spec.Match), strconv.FormatUint(status.Sent, 10), strconv.FormatUint(status.Failed, 10), a.when(status.SentAt), status.Problem}, err
 		},
 	})
 }
@@ -288,7 +288,7 @@ func (a *app) onCall() *cobra.Command {
 		header: []string{"NAME", "NOW", "CONTACT", "UNTIL", "NEXT", "ALERTS"},
 		row: func(a *app, s client.Stored) ([]string, error) {
 			spec, status, err := parts[resource.OnCallSpec, resource.OnCallStatus](s)
-			return []string{s.Metadata.Name, status.Now.Name, status.Now.Contact, status.Until.Format(time.RFC3339), status.Next.Name, about(spec.Match)}, err
+			return []string{s.Metadata.Name, status.Now.Name, status.Now.Contact, status.Until.Format(time.RFC3339), status.Next.Name, selecting(spec.Match)}, err
 		},
 	})
 }

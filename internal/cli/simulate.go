@@ -101,11 +101,12 @@ func (a *app) runSimulation(ctx context.Context, s simulation) error {
 		return err
 	}
 	s.Logger = slog.New(slog.DiscardHandler)
+	view := runView{scenario: s.scenario, devices: s.Devices, length: s.length}
 	report, err := simfleet.Simulate(ctx, s.Options, scenario, s.length, func(m simfleet.Moment, all simfleet.Stats) {
-		a.progress(fmt.Sprintf("%s  %.0f s: %d of %d connected, %.0f messages/s, %.0f connects/s, %.0f refused/s, %d acked in all",
-			s.scenario, m.Second, m.Connected, s.Devices, m.Acked, m.Connects, m.Refused, all.Acked))
+		if view.add(m); a.errTTY {
+			a.note("%s", view.frame(all))
+		}
 	})
-	a.progress("")
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,13 @@ type Artifacts struct {
 // ArtifactLimits bound the files of releases.
 type ArtifactLimits = artifact.Limits
 
+// signingKey encrypts the keys that sign, which are in the database.
+const signingKey = "signing.key"
+
+// CopiedFiles are what a process that is to follow another one on the same
+// database must have of its data directory.
+var CopiedFiles = []string{"ca.pem", "ca-key.pem", signingKey}
+
 // Joining is what membership needs to know of the installation and of this
 // process.
 type Joining struct {
@@ -102,6 +109,7 @@ type Plane struct {
 	db           *sqldb.DB
 	environments *environment.Environments
 	fleet        *fleet.Fleet
+	people       *access.Access
 	members      *membership.Membership
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
@@ -131,9 +139,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	db.Committed(p.registry.Database())
 	log := audit.NewLog(db, time.Now)
 	people := access.New(db, log, time.Now)
+	p.people = people
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	people.Controlled = p.environments.Controlled
 	if p.adminToken, err = people.Bootstrap(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
@@ -164,7 +174,6 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	})
 	p.promoting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
-	people.Controlled = p.environments.Controlled
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor,
@@ -194,7 +203,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 			return err
 		}
 	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, "signing.key"))
+	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
 		return err
 	}
@@ -230,6 +239,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 const (
 	tidyEvery  = time.Hour
 	renewEvery = 10 * time.Minute
+	noteEvery  = 5 * time.Minute
 )
 
 // repeatedly does something at once and then on every tick; what fails is
@@ -255,14 +265,29 @@ func bareHost(address string) string {
 }
 
 // whose tells the other planes whose a token is, so that their own protocols
-// can take it.
+// can take it. They know no environments, so only what holds in all of them
+// counts, and nothing may be changed there while one of them wants grants.
 func whose(people *access.Access) func(context.Context, link.CheckToken) (link.TokenHolder, error) {
 	return func(ctx context.Context, req link.CheckToken) (link.TokenHolder, error) {
 		actor, err := people.Authenticate(ctx, req.Token, "link")
 		if err == nil && actor.Tenant != "" {
 			err = problem.New(problem.Denied, "a token of a tenant is for the API alone")
 		}
-		return link.TokenHolder{Name: actor.Name, Write: true}, err
+		every := func(context.Context) ([]access.Place, error) { return []access.Place{{}}, nil }
+		for _, p := range []access.Permission{access.DeviceRead, access.EnrollmentRead, access.TelemetryRead} {
+			if err == nil {
+				err = people.Check(ctx, actor, p, every)
+			}
+		}
+		if err != nil {
+			return link.TokenHolder{}, err
+		}
+		controlled, err := people.Controlled(ctx)
+		write := len(controlled) == 0
+		for _, p := range []access.Permission{access.DeviceWrite, access.EnrollmentWrite, access.SecretRead, access.SecretWrite} {
+			write = write && actor.May(p, access.Place{})
+		}
+		return link.TokenHolder{Name: actor.Name, Write: write}, err
 	}
 }
 
@@ -296,12 +321,12 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
-		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 	)
 }
 

@@ -232,6 +232,25 @@ func LinkTLS(authority *x509.CertPool, certificate func() (*tls.Certificate, err
 	}
 }
 
+// ClusterTLS is how the process speaks to the others of the same peer.
+func (i *Identity) ClusterTLS() *tls.Config { return Among(i.LinkTLS(), i.Peer()) }
+
+// Among is TLS between the processes of one peer: each refuses whoever is not
+// one of them.
+func Among(config *tls.Config, peer string) *tls.Config {
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return errors.New("a process of " + peer + " shows a certificate")
+		}
+		name, err := Name(state.PeerCertificates[0])
+		if err == nil && name != peer {
+			err = fmt.Errorf("%s is no process of %s", name, peer)
+		}
+		return err
+	}
+	return config
+}
+
 // checkServer refuses a server of the link whose certificate is a stamp's.
 func checkServer(state tls.ConnectionState) error {
 	if len(state.PeerCertificates) == 0 {

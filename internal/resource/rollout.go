@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -227,48 +226,4 @@ func (s RolloutSpec) checkGates() error {
 		}
 	}
 	return each("gates", s.Gates, func(g Gate) string { return g.Name }, Gate.Check)
-}
-
-// Pace is how often a stamp, or the stamps of a tenant, take releases. Those
-// for security are not held back by it.
-type Pace struct {
-	Interval Span `json:"interval,omitempty" doc:"The least time between one release and the next, such as 7d"`
-	Delay    Span `json:"delay,omitempty" doc:"How long after its rollout began a release may come at the earliest"`
-	Limit    Span `json:"limit,omitempty" doc:"How long a release may be held back at most; default 30d"`
-}
-
-// DefaultPaceLimit is how long a release may be held back by a pace that does
-// not say.
-const DefaultPaceLimit = 30 * 24 * time.Hour
-
-// Check holds a pace against its rules.
-func (p *Pace) Check(field string) error {
-	if p == nil {
-		return nil
-	}
-	for _, one := range []struct {
-		name string
-		span Span
-	}{{"interval", p.Interval}, {"delay", p.Delay}, {"limit", p.Limit}} {
-		if err := one.span.check(field+"."+one.name, 0, maxSpan); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Earliest is when a release may come to a stamp at the earliest: last is when
-// the one before came there, begun when the rollout began.
-func (p Pace) Earliest(kind string, last, begun time.Time) time.Time {
-	if kind == link.ReleaseSecurity || kind == link.ReleaseMixed {
-		return begun
-	}
-	at := begun.Add(p.Delay.Duration(0))
-	if next := last.Add(p.Interval.Duration(0)); !last.IsZero() && next.After(at) {
-		at = next
-	}
-	if latest := begun.Add(p.Limit.Duration(DefaultPaceLimit)); at.After(latest) {
-		return latest
-	}
-	return at
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 )
 
@@ -74,6 +75,20 @@ func TestPaceHoldsBackWhatIsNotForSecurity(t *testing.T) {
 	} {
 		if got := p.Earliest(one.kind, one.last, begun).Sub(begun); got != one.want {
 			t.Errorf("%s: %s, not %s", name, got, one.want)
+		}
+	}
+}
+
+func TestAPaceRefusesWindowsThatAreNone(t *testing.T) {
+	for says, m := range map[string]resource.Maintenance{
+		"pace.windows[0].duration": {Start: "2026-01-03T22:00:00"},
+		"pace.windows[0].start":    {Start: "tonight", Duration: "4h"},
+		"pace.windows[0].timezone": {Start: "2026-01-03T22:00:00", Duration: "4h", Timezone: "Mars/Olympus"},
+		"pace.windows[0].rrule":    {Start: "2026-01-03T22:00:00", Duration: "4h", RRule: "FREQ=NOW"},
+	} {
+		err := (&resource.Pace{Windows: []resource.Maintenance{m}}).Check("pace")
+		if p := problem.Of(err); err == nil || p.Field != says {
+			t.Errorf("%s: %v", says, err)
 		}
 	}
 }

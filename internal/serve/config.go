@@ -111,9 +111,15 @@ type Cluster struct {
 	NATS    NATS   `json:"nats,omitzero"`
 }
 
-// NATS are the servers that keep the log of a stamp of several processes.
+// NATS are the servers that keep the log of a stamp of several processes: servers
+// that run elsewhere, or one in each of the processes.
 type NATS struct {
-	Servers     []string `json:"servers,omitempty"` // tls://host:port, or nats:// on loopback
+	// Listen is where the process keeps one of the servers itself, host:port for
+	// the others; empty where they run elsewhere.
+	Listen string `json:"listen,omitempty"`
+	// Servers are tls://host:port, or nats:// on loopback; and host:port, one of
+	// them this process's, with Listen.
+	Servers     []string `json:"servers,omitempty"`
 	Replicas    int      `json:"replicas,omitempty"`
 	Credentials string   `json:"credentials,omitempty"` // file of NATS credentials
 	CA          string   `json:"ca,omitempty"`          // PEM file of the servers' authority, if that is not a public one
@@ -204,6 +210,8 @@ func (c *Config) checkPlane() error {
 		return invalid("name", "only a stamp has one")
 	case c.Standby && (c.Plane == Stamp || c.Database == ""):
 		return invalid("standby", "is for control and provisioning on a PostgreSQL database; a stamp may have several processes that all work")
+	case c.Standby && c.Plane == Control && c.Artifacts.Directory == "" && c.Artifacts.S3 == nil:
+		return invalid("artifacts", "is missing: a standby of control has the files of releases from where the first process keeps them, a directory on a file server or s3")
 	case c.Data == "":
 		return invalid("data", "is missing: the directory of everything that must survive a restart")
 	case c.Plane == Stamp && c.Link != (Link{}):
@@ -416,10 +424,8 @@ func (c *Config) checkCluster() error {
 	case (cluster.NATS.Certificate == "") != (cluster.NATS.Key == ""):
 		return invalid("cluster.nats", "certificate and key go together")
 	}
-	for i, at := range cluster.NATS.Servers {
-		if err := bus.CheckServer(at); err != nil {
-			return problem.Of(err).At(fmt.Sprintf("cluster.nats.servers[%d]", i))
-		}
+	if err := cluster.NATS.checkServers(c.Hosts); err != nil {
+		return err
 	}
 	if cluster.NATS.Replicas == 0 {
 		cluster.NATS.Replicas = 1
@@ -440,6 +446,45 @@ func (c *Config) checkCluster() error {
 	return nil
 }
 
+// checkServers holds the servers of a stamp's log against how they are reached.
+func (n *NATS) checkServers(hosts []string) error {
+	if n.Listen == "" {
+		for i, at := range n.Servers {
+			if err := bus.CheckServer(at); err != nil {
+				return problem.Of(err).At(fmt.Sprintf("cluster.nats.servers[%d]", i))
+			}
+		}
+		return nil
+	}
+	if _, _, err := splitAddress("cluster.nats.listen", n.Listen); err != nil {
+		return err
+	}
+	for i, at := range n.Servers {
+		if _, _, err := splitAddress(fmt.Sprintf("cluster.nats.servers[%d]", i), at); err != nil {
+			return err
+		}
+	}
+	switch {
+	case n.Credentials != "" || n.CA != "" || n.Certificate != "":
+		return invalid("cluster.nats", "the processes' own servers know each other by the certificates with which they joined; leave out credentials, ca, certificate and key")
+	case len(n.Servers) != 3 && len(n.Servers) != 5:
+		return invalid("cluster.nats.servers", "with listen, names the servers of all processes that keep one, which must be 3 or 5, not %d", len(n.Servers))
+	case len(n.of(hosts)) != 1:
+		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s), not %d times", strings.Join(hosts, ", "), len(n.of(hosts)))
+	}
+	return nil
+}
+
+// of are those servers that are on one of some hosts.
+func (n *NATS) of(hosts []string) (own []string) {
+	for _, at := range n.Servers {
+		if host, _, err := net.SplitHostPort(at); err == nil && slices.Contains(hosts, host) {
+			own = append(own, at)
+		}
+	}
+	return own
+}
+
 // checkLimits holds a stamp's limits against what makes sense, and fills in
 // what they leave out.
 func (c *Config) checkLimits() error {
@@ -449,6 +494,8 @@ func (c *Config) checkLimits() error {
 		return nil
 	case l.Connections < 0 || l.Connections > maxConnections:
 		return invalid("limits.connections", "must be 1 to %d, not %d", maxConnections, l.Connections)
+	case l.Sockets < 0 || l.Sockets > maxConnections:
+		return invalid("limits.sockets", "must be 1 to %d, not %d", maxConnections, l.Sockets)
 	case l.ConnectsPerSecond < 0:
 		return invalid("limits.connectsPerSecond", "must not be negative")
 	case l.MessagesPerSecond < 0:
@@ -462,6 +509,7 @@ func (c *Config) checkLimits() error {
 		return err
 	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
+	l.Sockets = entrance.Sockets(l.Sockets)
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())

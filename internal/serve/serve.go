@@ -15,10 +15,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -84,12 +87,30 @@ func Run(ctx context.Context, o Options) (err error) {
 // standBy waits until nobody works on the database. It listens nowhere
 // meanwhile, so that nobody is sent here.
 func (p *process) standBy(ctx context.Context) error {
+	if err := p.checkCopies(); err != nil {
+		return err
+	}
 	p.Logger.Info("standing by", "database", sqldb.Shown(p.Config.Database))
 	err := sqldb.Await(ctx, p.Config.Database)
 	if err == nil {
 		p.Logger.Info("nobody works on the database; taking over")
 	}
 	return err
+}
+
+// checkCopies says what a standby of control lacks of the first process: with an
+// authority of its own nobody would know it, and with another key it could not
+// sign. Better now than when it is needed.
+func (p *process) checkCopies() error {
+	if p.Config.Plane != Control {
+		return nil
+	}
+	for _, name := range control.CopiedFiles {
+		if _, err := os.Stat(filepath.Join(p.Config.Data, name)); err != nil {
+			return problem.New(problem.Invalid, "a standby of control needs a copy of the first process's %s: %s", strings.Join(control.CopiedFiles, ", "), err)
+		}
+	}
+	return nil
 }
 
 // ready says that the process serves.

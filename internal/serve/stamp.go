@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
+	"github.com/slipway/slipway/internal/peer"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp"
 	"github.com/slipway/slipway/internal/stamp/ddi"
@@ -54,7 +55,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	limits.MessageRate, limits.Operations = p.Config.Limits.MessagesPerSecond, p.Config.Operations
 	retention.TelemetryBytes, retention.TelemetryAge = p.Config.Limits.TelemetryBytes, time.Duration(p.Config.Limits.TelemetryHours*float64(time.Hour))
 	built, err := stamp.New(ctx, stamp.Options{
-		Together: p.together(), Version: p.Version,
+		Together: p.together(identity), Version: p.Version,
 		Connections: entrance.Connections(p.Config.Limits.Connections),
 		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
@@ -70,13 +71,14 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, Logger: p.Logger.With("part", "entrance")})
+	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, MaxSockets: p.Config.Limits.Sockets, Logger: p.Logger.With("part", "entrance")})
 	ports, err := p.listen(door)
 	if err != nil {
 		return err
 	}
 	built.SetHosts(p.names(ports))
 	built.SetTold(p.told(ports))
+	built.SetSockets(door.Open, p.Config.Limits.Sockets)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { built.Retire(); stop() })()
@@ -91,14 +93,22 @@ func (p *process) stamp(ctx context.Context) (err error) {
 }
 
 // together is how the process meets the others of its stamp.
-func (p *process) together() *stamp.Together {
+func (p *process) together(identity *peer.Identity) *stamp.Together {
 	c := p.Config.Cluster
 	if len(c.NATS.Servers) == 0 {
 		return nil
 	}
-	return &stamp.Together{Process: c.Process, Files: c.Files, NATS: bus.External{
+	t := &stamp.Together{Process: c.Process, Files: c.Files, NATS: bus.External{
 		Servers: c.NATS.Servers, Credentials: c.NATS.Credentials, CA: c.NATS.CA, Certificate: c.NATS.Certificate, Key: c.NATS.Key, Replicas: c.NATS.Replicas,
 	}}
+	if c.NATS.Listen == "" {
+		return t
+	}
+	t.NATS.Servers, t.NATS.Own = nil, &bus.Options{
+		Name: c.Process, Dir: filepath.Join(p.Config.Data, "jetstream"), Logger: p.Logger,
+		Cluster: &bus.Cluster{Name: p.Config.Name, Listen: c.NATS.Listen, Advertise: c.NATS.of(p.Config.Hosts)[0], Servers: c.NATS.Servers, TLS: identity.ClusterTLS()},
+	}
+	return t
 }
 
 // serveReady tells a balancer whether devices may be sent here.

@@ -1,6 +1,6 @@
-// Package simscale works out what placement does to systems that are too large
-// to run: the real allocation code over many stamps, with each device of a
-// sample standing for many. It is pure; chance comes in as a seed.
+// Package simscale works out what placement, moves and rollouts do to systems
+// that are too large to run: the code that does them, over many stamps, with each
+// device of a sample standing for many. It is pure; chance comes in as a seed.
 package simscale
 
 import (
@@ -27,7 +27,14 @@ type System struct {
 	Seed    uint64
 	// PerSecond is how many devices the system places, or moves, each second.
 	PerSecond float64
+	// AtOnce is on how many stamps a release moves at a time, and Failing the
+	// share of devices that fail with a bad one.
+	AtOnce  int
+	Failing float64
 }
+
+// environment is where all of it is.
+const environment = "production"
 
 // The limits of a system.
 const (
@@ -49,6 +56,10 @@ func (s System) Check() error {
 		return problem.New(problem.Invalid, "the share of places that are taken is more than 0 and at most 1, not %g", s.Fill).At("fill")
 	case s.Regions < 1 || s.Regions > s.Stamps || s.Tenants < 1 || s.PerSecond <= 0:
 		return problem.New(problem.Invalid, "there are a region and a tenant, no more regions than stamps, and devices are placed at some pace").At("regions")
+	case s.AtOnce < 1 || s.AtOnce > MaxStamps:
+		return problem.New(problem.Invalid, "a release moves on 1 to %d stamps at once, not %d", MaxStamps, s.AtOnce).At("at-once")
+	case s.Failing < 0 || s.Failing > 1:
+		return problem.New(problem.Invalid, "the share of devices that fail is 0 to 1, not %g", s.Failing).At("failing")
 	case !slices.Contains([]string{link.AllocateWeighted, link.AllocateHashed, link.AllocateLeastLoaded}, s.Policy):
 		return problem.New(problem.Invalid, "the policy is weighted, hashed or leastLoaded, not %q", s.Policy).At("policy")
 	}
@@ -72,6 +83,14 @@ type Outcome struct {
 	// and how many devices that are placed already it moves.
 	NewStampShare float64 `json:"newStampShare"`
 	NewStampMoves int64   `json:"newStampMoves"`
+	// Drain is what emptying an ordinary stamp moves, and MovedTenant what taking
+	// a tenant to the added stamp does.
+	Drain       Displaced `json:"drain"`
+	MovedTenant Displaced `json:"movedTenant"`
+	// Release is what becomes of a release that devices take well, and
+	// BadRelease of one with which some fail.
+	Release    RolledOut `json:"release"`
+	BadRelease RolledOut `json:"badRelease"`
 	// PlacingAll is how long it takes to place every device once.
 	PlacingAll Duration `json:"placingAll"`
 	PerChoice  Duration `json:"perChoice"` // measured: one run of the allocation code
@@ -112,7 +131,7 @@ func Run(s System, now func() time.Time) Outcome {
 	m := &model{System: s, weight: s.Devices / int64(s.Sample), random: rand.New(rand.NewPCG(s.Seed, 1)), placed: make([]int, s.Sample)}
 	m.build()
 	for i := range m.placed {
-		m.placed[i] = m.choose(i, now)
+		m.placed[i] = m.choose(i, m.tenantOf(i), now)
 	}
 	o := Outcome{Stamps: s.Stamps, Devices: s.Devices, Policy: s.Policy, Sample: s.Sample, PerStamp: m.spread()}
 	for _, at := range m.placed {
@@ -120,7 +139,10 @@ func Run(s System, now func() time.Time) Outcome {
 			o.Homeless += m.weight
 		}
 	}
+	o.Release, o.BadRelease = m.rollOut(0), m.rollOut(s.Failing)
 	o.NewStampShare, o.NewStampMoves = m.grow(now)
+	o.MovedTenant = m.moveTenant(now)
+	o.Drain = m.drain(now)
 	o.LostStamp = m.lose(now)
 	o.PlacingAll = m.lasts(s.Devices)
 	o.PerChoice = Duration(m.took / time.Duration(max(1, m.choices)))
@@ -137,7 +159,7 @@ func (m *model) build() {
 	for i := range m.Stamps {
 		size := 0.5 + m.random.Float64() // of the mean
 		m.stamps = append(m.stamps, allocation.Candidate{Stamp: link.Stamp{
-			Name: fmt.Sprintf("stamp-%05d", i), Environment: "production", Region: fmt.Sprint("region-", i%m.Regions),
+			Name: fmt.Sprintf("stamp-%05d", i), Environment: environment, Region: fmt.Sprint("region-", i%m.Regions),
 			Capacity: max(1, int(math.Ceil(places*size))), Weight: max(1, int(size*100)), State: link.StampOpen,
 		}})
 	}
@@ -150,10 +172,12 @@ func (m *model) build() {
 	}
 }
 
+func (m *model) tenantOf(i int) link.Tenant { return m.tenants[i%len(m.tenants)] }
+
 // choose places a device by the code that places real ones.
-func (m *model) choose(i int, now func() time.Time) int {
+func (m *model) choose(i int, tenant link.Tenant, now func() time.Time) int {
 	begin := now()
-	name, err := allocation.Choose(fmt.Sprint("device-", i), "production", m.tenants[i%len(m.tenants)], link.Allocation{Policy: m.Policy}, m.stamps)
+	name, err := allocation.Choose(fmt.Sprint("device-", i), environment, tenant, link.Allocation{Policy: m.Policy}, m.stamps)
 	m.took += now().Sub(begin)
 	m.choices++
 	if err != nil {
@@ -175,16 +199,18 @@ func (m *model) spread() Spread {
 	return Spread{Least: shares[0], Mean: sum / float64(len(shares)), Most: shares[len(shares)-1], P99: shares[len(shares)*99/100]}
 }
 
+const addedStamp = "stamp-added"
+
 // grow adds a stamp and sees where the next devices go. Those that are placed
 // stay: a choice is made anew only for a device that has no stamp.
 func (m *model) grow(now func() time.Time) (share float64, moves int64) {
 	before := slices.Clone(m.placed)
 	m.stamps = append(m.stamps, allocation.Candidate{Stamp: link.Stamp{
-		Name: "stamp-added", Environment: "production", Region: "region-0", Capacity: m.Sample, Weight: 100, State: link.StampOpen,
+		Name: addedStamp, Environment: environment, Region: "region-0", Capacity: m.Sample, Weight: 100, State: link.StampOpen,
 	}})
 	arriving := max(100, m.Sample/20)
 	for i := range arriving {
-		if m.choose(m.Sample+i, now) == len(m.stamps)-1 {
+		if m.choose(m.Sample+i, m.tenantOf(m.Sample+i), now) == len(m.stamps)-1 {
 			share++
 		}
 	}
@@ -210,7 +236,7 @@ func (m *model) lose(now func() time.Time) (d Displaced) {
 			continue
 		}
 		d.Devices += m.weight
-		if m.placed[i] = m.choose(i, now); m.placed[i] >= 0 {
+		if m.placed[i] = m.choose(i, m.tenantOf(i), now); m.placed[i] >= 0 {
 			d.Placed += m.weight
 		}
 	}

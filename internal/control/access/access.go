@@ -37,6 +37,8 @@ type Actor struct {
 	TokenID string
 	Tenant  string // whose devices alone it sees; empty sees everything
 	Rights  Rights
+	Session string // by which it came, if it did
+	MFA     bool   // a second factor was shown
 	Limit   *Right // what its token is confined to, whatever its rights
 }
 
@@ -62,12 +64,14 @@ type Access struct {
 	Granted func(ctx context.Context, actor Actor, environment, permission string) (bool, error)
 
 	mu       sync.Mutex
-	failures map[string]*rate.Limiter // by remote address
+	failures map[string]*rate.Limiter // by remote address, or by account
+	fresh    map[use]bool             // what was used and is not written down
+	uses     map[use]bool             // what is written down of today
 }
 
 // New returns the tokens and sessions kept in db.
 func New(db *sqldb.DB, log *audit.Log, now func() time.Time) *Access {
-	return &Access{db: db, audit: log, now: now, failures: map[string]*rate.Limiter{}}
+	return &Access{db: db, audit: log, now: now, failures: map[string]*rate.Limiter{}, fresh: map[use]bool{}, uses: map[use]bool{}}
 }
 
 // secret makes 256 random bits as text.

@@ -20,6 +20,14 @@ func (a *Access) Check(ctx context.Context, actor Actor, p Permission, find Find
 	if p == Own || p == Public {
 		return nil
 	}
+	err := a.check(ctx, actor, p, find)
+	if err == nil {
+		a.used(actor, p)
+	}
+	return err
+}
+
+func (a *Access) check(ctx context.Context, actor Actor, p Permission, find Find) error {
 	var controlled []string
 	if !p.Standing() && a.Controlled != nil {
 		var err error

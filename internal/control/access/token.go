@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -34,6 +35,7 @@ func (a *Access) Bootstrap(ctx context.Context) (token string, err error) {
 type Token struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
+	Account   string     `json:"account,omitempty" doc:"Whose it is; without one it stands for itself"`
 	Tenant    string     `json:"tenant,omitempty"`
 	Role      string     `json:"role,omitempty" doc:"All it may do at most; empty bounds nothing"`
 	Bounds    Bounds     `json:"bounds" doc:"Where it may do that"`
@@ -60,13 +62,19 @@ func (t Token) limit() *Right {
 	return nil
 }
 
-// bearer is who comes with a token that belongs to nobody.
-func (t Token) bearer() Actor {
-	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit()}
+// bearer is who comes with a token: its account, or the token itself where it
+// belongs to nobody. Neither may more than the token is confined to.
+func (a *Access) bearer(ctx context.Context, t Token) (Actor, error) {
+	if t.Account != "" {
+		who, err := a.actor(ctx, a.db, t.Account)
+		who.TokenID, who.Tenant, who.Limit = t.ID, t.Tenant, t.limit()
+		return who, err
+	}
+	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit()}, nil
 }
 
 func count(ctx context.Context, q sqldb.Querier) (int64, error) {
-	n, _, err := sqldb.Row(ctx, q, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }, "SELECT count(*) FROM token")
+	n, _, err := sqldb.Row(ctx, q, scanCount, "SELECT count(*) FROM token")
 	return n, err
 }
 
@@ -79,8 +87,8 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, tenant, role, bounds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Tenant, t.Role, string(bounds)); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, account, tenant, role, bounds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds)); err != nil {
 		return err
 	}
 	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: t.ID, Outcome: audit.Done, Detail: t.Name})
@@ -88,11 +96,12 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 
 // NewToken is a token as it is asked for.
 type NewToken struct {
-	Name   string
-	Tenant string // whose devices alone it sees; empty sees everything
-	Role   string // all it may do at most; empty bounds nothing
-	Bounds Bounds
-	Life   time.Duration // 0 is for ever
+	Name    string
+	Account string // whose it is; empty is the one who asks, or nobody's where a token that is nobody's asks
+	Tenant  string // whose devices alone it sees; empty sees everything
+	Role    string // all it may do at most; empty bounds nothing
+	Bounds  Bounds
+	Life    time.Duration // 0 is for ever
 }
 
 func (n NewToken) check() error {
@@ -112,13 +121,26 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 	if err := want.check(); err != nil {
 		return Token{}, "", err
 	}
-	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: want.Name, Tenant: want.Tenant, Role: want.Role, Bounds: want.Bounds, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
+	if want.Account == "" && actor.Kind != Bearer && actor.Kind != "" {
+		want.Account = actor.Name // what people make is theirs, so that they cannot be two
+	}
+	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: want.Name, Account: want.Account, Tenant: want.Tenant, Role: want.Role, Bounds: want.Bounds, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
 	if want.Life > 0 {
 		until := t.CreatedAt.Add(want.Life)
 		t.ExpiresAt = &until
 	}
+	if l := actor.Limit; l != nil && !(l.has(AccessAdmin) && l.Everywhere()) {
+		return t, "", problem.New(problem.Denied, "who is confined makes no tokens; do it signed in to the console, or with a token that is not")
+	}
 	token := prefix + secret()
 	err := a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		if t.Account != "" {
+			if _, err := accountIn(ctx, tx, t.Account); err != nil {
+				return err
+			}
+		} else if n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM account WHERE id = ?", t.Name); err != nil || n > 0 {
+			return cmp.Or(err, error(problem.New(problem.Conflict, "there is an account %s; a token of that name would pass for it", t.Name).At("name")))
+		}
 		n, err := count(ctx, tx)
 		if err != nil {
 			return err
@@ -131,18 +153,23 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 	return t, token, err
 }
 
+// Tokens returns an account's tokens, oldest first.
+func (a *Access) Tokens(ctx context.Context, account string) ([]Token, error) {
+	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" WHERE account = ? ORDER BY created_at, id", account)
+}
+
 // List returns all tokens, oldest first.
 func (a *Access) List(ctx context.Context) ([]Token, error) {
 	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" ORDER BY created_at, id")
 }
 
-const selectTokens = "SELECT id, name, tenant, role, bounds, created_at, expires_at, created_by FROM token"
+const selectTokens = "SELECT id, name, account, tenant, role, bounds, created_at, expires_at, created_by FROM token"
 
 func scanToken(rows *sql.Rows) (t Token, err error) {
 	var bounds []byte
 	var created int64
 	var expires sql.NullInt64
-	if err := rows.Scan(&t.ID, &t.Name, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy); err != nil {
+	if err := rows.Scan(&t.ID, &t.Name, &t.Account, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy); err != nil {
 		return t, err
 	}
 	t.CreatedAt, t.ExpiresAt = sqldb.Time(created), sqldb.NullTime(expires)
@@ -151,20 +178,25 @@ func scanToken(rows *sql.Rows) (t Token, err error) {
 
 // Revoke ends a token and every session opened with it.
 func (a *Access) Revoke(ctx context.Context, actor Actor, id string) error {
+	return a.revoke(ctx, actor, id, "")
+}
+
+// RevokeOwn is Revoke for a token of the account that asks.
+func (a *Access) RevokeOwn(ctx context.Context, actor Actor, id string) error {
+	return a.revoke(ctx, actor, id, actor.Name)
+}
+
+func (a *Access) revoke(ctx context.Context, actor Actor, id, account string) error {
 	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		n, err := count(ctx, tx)
-		if err != nil {
-			return err
-		}
-		if n == 1 {
-			return problem.New(problem.Conflict, "this is the last token; make another before you revoke it")
-		}
-		gone, err := tx.Exec(ctx, "DELETE FROM token WHERE id = ?", id)
+		gone, err := tx.Exec(ctx, "DELETE FROM token WHERE id = ? AND (? = '' OR account = ?)", id, account, account)
 		if err != nil {
 			return err
 		}
 		if gone == 0 {
 			return problem.New(problem.NotFound, "there is no token %q", id)
+		}
+		if err := a.stillAdmin(ctx, tx); err != nil {
+			return err
 		}
 		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: id, Outcome: audit.Done})
 	})
@@ -188,5 +220,5 @@ func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor,
 		a.failed(remote)
 		return Actor{}, problem.New(problem.Unauthenticated, "the token is not known or has expired; `slipway token create` makes one")
 	}
-	return t.bearer(), nil
+	return a.bearer(ctx, t)
 }

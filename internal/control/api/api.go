@@ -84,6 +84,7 @@ func New(o Options) http.Handler {
 	a.logs()
 	a.moves()
 	a.admin()
+	a.people()
 	a.policies()
 	a.updateClients()
 	a.uploads()

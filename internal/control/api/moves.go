@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"time"
 
-	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/link"
 )
@@ -68,47 +66,13 @@ func (a *api) moves() {
 	})
 }
 
-type createToken struct {
-	Body struct {
-		Name             string         `json:"name" minLength:"1" maxLength:"100"`
-		Tenant           string         `json:"tenant,omitempty" maxLength:"63" doc:"Whose devices the token sees; empty sees everything"`
-		Role             string         `json:"role,omitempty" maxLength:"63" doc:"All it may do at most; empty bounds nothing"`
-		Bounds           *access.Bounds `json:"bounds,omitempty" doc:"Where it may do that; default everywhere"`
-		ExpiresInSeconds int64          `json:"expiresInSeconds,omitempty" minimum:"0" doc:"0: never"`
-	}
-}
-
-// newToken shows a token's secret, once.
-type newToken struct {
-	access.Token
-	Secret string `json:"token" doc:"Shown once"`
-}
-
 type listAudit struct {
 	Before int64 `query:"before" doc:"Entries older than this sequence"`
 	Limit  int   `query:"limit" minimum:"1" maximum:"1000"`
 }
 
-// admin registers tokens, the audit log and the id scope.
+// admin registers the audit log and the id scope.
 func (a *api) admin() {
-	route(a, "GET", "/api/v1/tokens", "listTokens", "API tokens, without their secrets", func(ctx context.Context, _ *nothing) (*body[list[access.Token]], error) {
-		all, err := a.Access.List(ctx)
-		return listOf(all, ""), err
-	})
-	route(a, "POST", "/api/v1/tokens", "createToken", "Make an API token", func(ctx context.Context, in *createToken) (*body[newToken], error) {
-		if err := a.Environments.CheckTenant(ctx, "tenant", in.Body.Tenant); err != nil {
-			return nil, err
-		}
-		want := access.NewToken{Name: in.Body.Name, Tenant: in.Body.Tenant, Role: in.Body.Role, Life: time.Duration(in.Body.ExpiresInSeconds) * time.Second}
-		if in.Body.Bounds != nil {
-			want.Bounds = *in.Body.Bounds
-		}
-		t, secret, err := a.Access.Create(ctx, actorOf(ctx), want)
-		return &body[newToken]{newToken{t, secret}}, err
-	})
-	route(a, "DELETE", "/api/v1/tokens/{id}", "revokeToken", "Revoke a token and its sessions", func(ctx context.Context, in *MoveRef) (*nothing, error) {
-		return &nothing{}, a.Access.Revoke(ctx, actorOf(ctx), in.ID)
-	})
 	route(a, "GET", "/api/v1/audit", "listAudit", "Who did what, newest first", func(ctx context.Context, in *listAudit) (*body[list[audit.Entry]], error) {
 		limit := in.Limit
 		if limit == 0 {

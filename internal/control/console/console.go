@@ -25,7 +25,7 @@ import (
 // Access opens, finds and ends the sessions of people, and says what they may
 // do.
 type Access interface {
-	Login(ctx context.Context, token, remote string) (cookie string, err error)
+	Login(ctx context.Context, token string, from access.Login) (cookie string, err error)
 	Session(ctx context.Context, cookie string) (access.Session, error)
 	Logout(ctx context.Context, cookie string) error
 	place.Checker
@@ -141,6 +141,7 @@ type Gates interface {
 	Halt(ctx context.Context, actor access.Actor, h gate.Halt, life time.Duration) (gate.Halt, error)
 	Lift(ctx context.Context, actor access.Actor, id, reason string) (gate.Halt, error)
 	History(ctx context.Context, promotion string) ([]gate.Result, error)
+	Vulnerable(ctx context.Context, release string) ([]gate.Finding, error)
 }
 
 // Options are the subjects the console shows.
@@ -237,6 +238,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /stamps/{name}/live":           c.stampLive,
 		"POST /stamps/{name}/state":         c.setStamp,
 		"GET /capacity":                     c.capacity,
+		"GET /tenants/{name}":               c.tenant,
+		"POST /tenants/{name}/move":         c.moveTenant,
 		"GET /capacity/live":                c.capacityLive,
 		"GET /jobs":                         c.jobs,
 		"GET /jobs/live":                    c.jobsLive,

@@ -143,7 +143,7 @@ func checkPage(t *testing.T, name, body string, inside bool) {
 	}
 }
 
-var pages = []string{"/", "/topology", "/stamps/production-eu", "/devices", "/devices?search=pump&environment=test", "/devices/pump-0000", "/devices/odd%231%25+%3F:%C3%A9", "/moves", "/moves/new?device=pump-0000&device=pump-0001",
+var pages = []string{"/", "/topology", "/stamps/production-eu", "/tenants/acme", "/devices", "/devices?search=pump&environment=test", "/devices/pump-0000", "/devices/odd%231%25+%3F:%C3%A9", "/moves", "/moves/new?device=pump-0000&device=pump-0001",
 	"/moves/new?all=1&where=tags.a+%3D+1", "/moves/mv-running", "/moves/mv-done?state=failed", "/enrollments", "/enrollment-groups/demo", "/enrollments/demo", "/audit",
 	"/pipeline", "/matrix", "/freezes", "/freezes?month=2026-12", "/promotions/promotion-13", "/rollouts/rollout-12", "/rollouts/rollout-12?stamp=production-eu&state=failed", "/releases", "/releases/v1.4.0", "/alerts", "/alerts?silence=a%3Db", "/monitor", "/monitor?query=up&span=7d", "/slos", "/runbooks/ingest-slow", "/acts/promote", "/acts/halt?next=/freezes", "/acts/rollback?environment=production"}
 

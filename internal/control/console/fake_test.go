@@ -121,7 +121,7 @@ func (w *world) options() Options {
 	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Alerts: alertsOf{w}, Metrics: metricsOf{w}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
-func (w *world) Login(_ context.Context, token, _ string) (string, error) {
+func (w *world) Login(_ context.Context, token string, _ access.Login) (string, error) {
 	if strings.TrimSpace(token) != goodToken {
 		return "", problem.New(problem.Unauthenticated, "the token is not known or has expired")
 	}
@@ -438,7 +438,7 @@ func (w *world) Scope(context.Context) (link.Scope, error) {
 // logIn is the cookie of an open session.
 func (w *world) logIn(t *testing.T) *http.Cookie {
 	t.Helper()
-	value, err := w.Login(t.Context(), goodToken, "127.0.0.1")
+	value, err := w.Login(t.Context(), goodToken, access.Login{Remote: "127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}

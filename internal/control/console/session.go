@@ -118,7 +118,7 @@ func (c *console) login(w http.ResponseWriter, r *http.Request) error {
 		remote = r.RemoteAddr
 	}
 	next := within(r.PostFormValue("next"))
-	cookie, err := c.Access.Login(r.Context(), r.PostFormValue("token"), remote)
+	cookie, err := c.Access.Login(r.Context(), r.PostFormValue("token"), access.Login{Remote: remote, Agent: r.UserAgent()})
 	if problem.Is(err, problem.Unauthenticated) || problem.Is(err, problem.Busy) {
 		view := loginView{base: outside(r, "Log in"), Next: next, Problem: problem.Of(err).Message}
 		return show(w, r, statusOf(problem.Of(err).Kind), loginPage, "", view)

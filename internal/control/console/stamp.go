@@ -96,6 +96,7 @@ func limitsOf(s resource.Stamp) []limit {
 	if told := s.Status.Limits; told != nil {
 		all = append(all,
 			limit{Name: "Connections", Used: float64(s.Status.Connected), Most: float64(told.Connections)},
+			limit{Name: "Sockets", Used: float64(s.Status.Sockets), Most: float64(told.Sockets)},
 			limit{Name: "Messages each second", Used: s.Status.Rate, Most: told.MessagesPerSecond},
 			limit{Name: "Telemetry and events kept", Used: float64(s.Status.Stored), Most: float64(told.TelemetryBytes), Bytes: true})
 	}

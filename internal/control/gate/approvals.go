@@ -31,7 +31,7 @@ const (
 
 // Approve records that somebody agrees to a promotion. Who asked for it cannot.
 func (g *Gates) Approve(ctx context.Context, actor access.Actor, s Subject, reason string) error {
-	if actor.Name == s.Requester {
+	if actor.Who() == s.Requester {
 		return problem.New(problem.Denied, "%s asked for the promotion and cannot approve it; somebody else must", actor.Name)
 	}
 	return g.say(ctx, actor, s.Promotion, true, reason)
@@ -64,7 +64,7 @@ func (g *Gates) say(ctx context.Context, actor access.Actor, promotion string, a
 		if err := g.withdraw(ctx, tx, actor, promotion); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO approval (promotion, person, approves, reason, at) VALUES (?, ?, ?, ?, ?)", promotion, actor.Name, number, reason, sqldb.Micros(g.Now())); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO approval (promotion, person, approves, reason, at) VALUES (?, ?, ?, ?, ?)", promotion, actor.Who(), number, reason, sqldb.Micros(g.Now())); err != nil {
 			return err
 		}
 		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "promotion/" + promotion, Outcome: audit.Done, Detail: reason})
@@ -74,7 +74,7 @@ func (g *Gates) say(ctx context.Context, actor access.Actor, promotion string, a
 // Withdraw takes back the actor's word on a promotion.
 func (g *Gates) Withdraw(ctx context.Context, actor access.Actor, promotion string) error {
 	return g.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		standing, err := sqldb.Rows(ctx, tx, scanApproval, selectApprovals+" AND person = ? AND withdrawn_at IS NULL", promotion, actor.Name)
+		standing, err := sqldb.Rows(ctx, tx, scanApproval, selectApprovals+" AND person = ? AND withdrawn_at IS NULL", promotion, actor.Who())
 		if err == nil && len(standing) == 0 {
 			err = problem.New(problem.NotFound, "%s has said nothing on this promotion that could be withdrawn", actor.Name)
 		}
@@ -89,7 +89,7 @@ func (g *Gates) Withdraw(ctx context.Context, actor access.Actor, promotion stri
 }
 
 func (g *Gates) withdraw(ctx context.Context, tx *sqldb.Tx, actor access.Actor, promotion string) error {
-	_, err := tx.Exec(ctx, "UPDATE approval SET withdrawn_at = ? WHERE promotion = ? AND person = ? AND withdrawn_at IS NULL", sqldb.Micros(g.Now()), promotion, actor.Name)
+	_, err := tx.Exec(ctx, "UPDATE approval SET withdrawn_at = ? WHERE promotion = ? AND person = ? AND withdrawn_at IS NULL", sqldb.Micros(g.Now()), promotion, actor.Who())
 	return err
 }
 

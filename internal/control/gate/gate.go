@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -97,35 +98,51 @@ func settled(r Result) Result {
 // severity orders the verdicts that stop, the worst last.
 var severity = map[Verdict]int{Pending: 1, Inconclusive: 2, Error: 3, Fail: 4}
 
+// Stopping are those of all results that do not let through and count: key
+// gates, or all where none is key, as a forgotten word opens nothing.
+func Stopping(results []Result) (stopping []Result) {
+	anyKey := slices.ContainsFunc(results, func(r Result) bool { return r.Key })
+	for _, r := range results {
+		if r = settled(r); stops(r) && (r.Key || !anyKey) {
+			stopping = append(stopping, r)
+		}
+	}
+	return stopping
+}
+
+func stops(r Result) bool { return severity[r.Verdict] > 0 || !r.Verdict.Lets() }
+
 // Combine is what all gates of an environment say together, with the reasons.
-// Key gates must each let through, or the worst of them is the verdict; the
-// others only warn. Where none is key, all are: a forgotten word opens nothing.
+// The worst of those that stop is the verdict; the others only warn.
 // No gates at all let a release only into the first environment of a path,
 // one that promotes from none.
-func Combine(results []Result, first bool) (Verdict, []string) {
+func Combine(results []Result, first bool) (verdict Verdict, reasons []string) {
 	if len(results) == 0 {
 		if first {
 			return Pass, []string{"the environment promotes from none and has no gates"}
 		}
 		return Fail, []string{"the environment has no gates; declare one in spec.promotion.gates"}
 	}
-	anyKey := false
-	for _, r := range results {
-		anyKey = anyKey || r.Key
+	verdict = Pass
+	because := Stopping(results)
+	for _, r := range because {
+		verdict = worse(verdict, r.Verdict)
 	}
-	verdict, reasons := Pass, []string(nil)
-	for _, r := range results {
-		r = settled(r)
-		stops := severity[r.Verdict] > 0 || !r.Verdict.Lets()
-		switch {
-		case stops && (r.Key || !anyKey):
-			verdict = worse(verdict, r.Verdict)
-		case stops || r.Verdict == Warn:
-			verdict = worse(verdict, Warn)
+	switch verdict {
+	case Fail: // what has not failed is not why
+		because = slices.DeleteFunc(because, func(r Result) bool { return r.Verdict != Fail })
+	case Pass:
+		for _, r := range results {
+			if r = settled(r); r.Verdict != Pass {
+				because = append(because, r)
+			}
+			if stops(r) || r.Verdict == Warn {
+				verdict = worse(verdict, Warn)
+			}
 		}
-		if r.Verdict != Pass {
-			reasons = append(reasons, fmt.Sprintf("%s: %s", r.Gate, r.Reason))
-		}
+	}
+	for _, r := range because {
+		reasons = append(reasons, fmt.Sprintf("%s: %s", r.Gate, r.Reason))
 	}
 	return verdict, reasons
 }

@@ -22,6 +22,27 @@ func result(verdict gate.Verdict, key bool) gate.Result {
 	return gate.Result{Gate: string(verdict), Verdict: verdict, Key: key, Samples: 1, Reason: "so"}
 }
 
+func TestWhatFailsIsWhatIsSaid(t *testing.T) {
+	named := func(name string, v gate.Verdict, key bool) gate.Result {
+		r := result(v, key)
+		r.Gate, r.Reason = name, "because"
+		return r
+	}
+	all := []gate.Result{named("a", gate.Fail, true), named("b", gate.Pending, true), named("c", gate.Warn, true), named("d", gate.Error, false), named("e", gate.Pass, true)}
+	if verdict, reasons := gate.Combine(all, false); verdict != gate.Fail || !slices.Equal(reasons, []string{"a: because"}) {
+		t.Errorf("%s: %q", verdict, reasons)
+	}
+	if verdict, reasons := gate.Combine(all[1:], false); verdict != gate.Pending || !slices.Equal(reasons, []string{"b: because"}) {
+		t.Errorf("%s: %q", verdict, reasons)
+	}
+	if verdict, reasons := gate.Combine(all[2:], false); verdict != gate.Warn || !slices.Equal(reasons, []string{"c: because", "d: because"}) {
+		t.Errorf("%s: %q", verdict, reasons)
+	}
+	if stopping := gate.Stopping(all); len(stopping) != 2 {
+		t.Errorf("%+v stop", stopping)
+	}
+}
+
 func TestCombine(t *testing.T) {
 	of := func(all ...gate.Result) []gate.Result { return all }
 	empty := result(gate.Pass, true)

@@ -216,7 +216,7 @@ func (ps *Promotions) Verify(ctx context.Context, actor access.Actor, environmen
 	if err != nil {
 		return v, err
 	}
-	subject := gate.Subject{Environment: environment, Release: release, Requester: actor.Name, Since: ps.o.Now()}
+	subject := gate.Subject{Environment: environment, Release: release, Requester: actor.Who(), Since: ps.o.Now()}
 	results, err := ps.o.Gates.Judge(ctx, ps.o.Now(), gates, subject)
 	if err != nil {
 		return v, err

@@ -206,7 +206,7 @@ func (ps *Promotions) forget(p Promotion) {
 
 // subject is a promotion as gates judge it.
 func (ps *Promotions) subject(ctx context.Context, p Promotion, release link.Release) (gate.Subject, error) {
-	s := gate.Subject{Environment: p.Environment, Release: release, Promotion: p.ID, Requester: p.By, Since: p.CreatedAt, Upstream: p.Upstream}
+	s := gate.Subject{Environment: p.Environment, Release: release, Promotion: p.ID, Requester: p.requester(), Since: p.CreatedAt, Upstream: p.Upstream}
 	if p.Upstream == "" {
 		return s, nil
 	}

@@ -164,7 +164,7 @@ func (ps *Promotions) Waive(ctx context.Context, actor access.Actor, e Exception
 		now := ps.o.Now().UTC().Truncate(time.Microsecond)
 		w = Waiver{
 			ID: id, Environment: e.Environment, Release: release.Name, Digest: release.Digest, Class: e.Class, Ticket: e.Ticket, Reason: e.Reason,
-			Gates: e.Gates, By: actor.Name, At: now, Until: now.Add(e.Life), Needs: max(policyOf(env).Waivers, 1), Approvals: []Agreed{},
+			Gates: e.Gates, By: actor.Name, Person: answering(actor), At: now, Until: now.Add(e.Life), Needs: max(policyOf(env).Waivers, 1), Approvals: []Agreed{},
 		}
 		return ps.putWaiver(ctx, tx, w, actor.Name, "waiver.ask", e.Ticket+": "+e.Reason)
 	})
@@ -175,14 +175,14 @@ func (ps *Promotions) Waive(ctx context.Context, actor access.Actor, e Exception
 func (ps *Promotions) ApproveWaiver(ctx context.Context, actor access.Actor, id string) (Waiver, error) {
 	return ps.changeWaiver(ctx, id, actor, "waiver.approve", "", func(w *Waiver, now time.Time) error {
 		switch {
-		case w.By == actor.Name:
+		case w.requester() == actor.Who():
 			return problem.New(problem.Denied, "%s asked for the waiver and cannot approve it; somebody else must", actor.Name)
 		case w.UsedBy != "" || !now.Before(w.Until):
 			return problem.New(problem.Conflict, "waiver %s was used, or its time is over", id)
-		case slices.ContainsFunc(w.Approvals, func(a Agreed) bool { return a.By == actor.Name }):
+		case slices.ContainsFunc(w.Approvals, func(a Agreed) bool { return a.By == actor.Who() }):
 			return problem.New(problem.Conflict, "%s has approved the waiver already", actor.Name)
 		}
-		w.Approvals = append(w.Approvals, Agreed{actor.Name, now})
+		w.Approvals = append(w.Approvals, Agreed{actor.Who(), now})
 		return nil
 	})
 }
@@ -195,7 +195,7 @@ func (ps *Promotions) ReviewWaiver(ctx context.Context, actor access.Actor, id, 
 	}
 	return ps.changeWaiver(ctx, id, actor, "waiver.review", found, func(w *Waiver, now time.Time) error {
 		switch {
-		case w.By == actor.Name:
+		case w.requester() == actor.Who():
 			return problem.New(problem.Denied, "%s asked for the waiver; somebody else reviews it", actor.Name)
 		case !w.Owed():
 			return problem.New(problem.Conflict, "waiver %s owes no review: it was not used, or is reviewed already", id)
@@ -233,4 +233,12 @@ func (ps *Promotions) Waivers(ctx context.Context, environment string, owed bool
 	}
 	slices.SortFunc(all, func(a, b Waiver) int { return b.At.Compare(a.At) })
 	return all, err
+}
+
+// answering is the person who answers for an actor, where that is another.
+func answering(actor access.Actor) string {
+	if actor.Who() == actor.Name {
+		return ""
+	}
+	return actor.Who()
 }

@@ -6,6 +6,7 @@
 package promotion
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -59,6 +60,7 @@ type Promotion struct {
 	Back        bool          `json:"back,omitempty" doc:"It leads to an earlier release"`
 	From        string        `json:"from,omitempty" doc:"What the environment ran when it was asked for"`
 	By          string        `json:"by"`
+	Person      string        `json:"person,omitempty" doc:"Who answers for that, where a program asked"`
 	Reason      string        `json:"reason,omitempty"`
 	RetryOf     string        `json:"retryOf,omitempty" doc:"The promotion it repeats"`
 	Waiver      string        `json:"waiver,omitempty" doc:"The waiver it used up"`
@@ -183,6 +185,7 @@ type Waiver struct {
 	Reason      string     `json:"reason"`
 	Gates       []string   `json:"gates,omitempty" doc:"The gates it waives, beside the verification upstream"`
 	By          string     `json:"by"`
+	Person      string     `json:"person,omitempty" doc:"Who answers for that, where a program asked"`
 	At          time.Time  `json:"at"`
 	Until       time.Time  `json:"until"`
 	Needs       int        `json:"needs" doc:"How many people must agree"`
@@ -220,3 +223,9 @@ func (w Waiver) Owed() bool { return w.UsedAt != nil && w.ReviewedAt == nil }
 
 // waives reports whether a waiver covers a gate.
 func (w *Waiver) waives(name string) bool { return w != nil && slices.Contains(w.Gates, name) }
+
+// requester is the person who counts as having asked.
+func (p Promotion) requester() string { return cmp.Or(p.Person, p.By) }
+
+// requester is the person who counts as having asked.
+func (w Waiver) requester() string { return cmp.Or(w.Person, w.By) }

@@ -75,6 +75,56 @@ func TestAReleaseTravelsToProductionByRingAndWave(t *testing.T) {
 	}
 }
 
+// A stamp that has maintenance windows, or is kept for a tenant that has, takes
+// releases and their next waves inside them alone, and not later than its limit.
+func TestAStampKeepsToItsMaintenanceWindows(t *testing.T) {
+	w := newWorld(t)
+	w.environment("test", "", &resource.PromotionSpec{Rollout: &resource.RolloutSpec{Waves: []resource.Wave{{Share: 0.5, Soak: "2h"}, {Share: 1}}}})
+	s := w.stamp("test-1", "test", 1, 20)
+	_, err := w.environments.PutTenant(t.Context(), ada, "hospital", resource.TenantSpec{Pace: &resource.Pace{
+		Limit: "4d", Windows: []resource.Maintenance{{Start: "2026-01-03T22:00:00", Duration: "1h", RRule: "FREQ=DAILY", Timezone: "Europe/Berlin"}},
+	}}, "", false)
+	must(t, err)
+	ring := 1
+	_, err = w.environments.PutStamp(t.Context(), ada, "test-1", resource.StampSpec{Environment: "test", Region: "eu", Ring: &ring, Tenants: []string{"hospital"}}, "", false)
+	must(t, err)
+	w.releases.add("v1", link.ReleaseSpec{})
+	w.releases.add("v2", link.ReleaseSpec{Type: link.ReleaseSecurity})
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	must(t, err)
+	hour := func() int { return w.clock.now().In(berlin).Hour() }
+	for hour() != 12 {
+		w.clock.pass(time.Hour)
+	}
+	p := w.start("test", "v1")
+	began := map[int]int{} // hours at which waves began
+	for range 40 {
+		w.tick(time.Hour)
+		d := w.show(p.ID)
+		if d.State.Over() {
+			break
+		}
+		for _, st := range d.View.Stamps {
+			if _, known := began[st.Wave]; !known && st.Wave > 0 {
+				began[st.Wave] = hour()
+			}
+		}
+		if hour() == 15 && (!strings.Contains(d.View.Held+d.View.Details[0].Waits, "maintenance windows of tenant hospital") || d.View.Until == nil && d.View.Details[0].Until == nil) {
+			t.Fatalf("it waits for %+v", d.View)
+		}
+	}
+	if d := w.show(p.ID); d.State != promotion.Succeeded || began[1] != 22 || began[2] != 22 || s.running()["v1"] != 20 {
+		t.Errorf("%s, with waves begun at %v", d.State, began)
+	}
+	for hour() != 12 {
+		w.clock.pass(time.Hour)
+	}
+	p = w.start("test", "v2")
+	if d := w.settle(p.ID, 3); d.State != promotion.Verifying && d.View.Stamps[0].Wave == 0 {
+		t.Errorf("a release for security is %s", d.State)
+	}
+}
+
 func TestABadReleaseComesBackByItself(t *testing.T) {
 	for name, bad := range map[string]func(*fakeStamp){
 		"fails": func(s *fakeStamp) { s.fails = func(release string, _ int) bool { return release == "v2" } },

@@ -30,7 +30,7 @@ func checkReason(reason string) error {
 // has not ended, it is the same promotion. It takes the place of one that
 // waits there; one that runs is not touched, and waited for.
 func (ps *Promotions) Start(ctx context.Context, actor access.Actor, environment, release, reason string) (Promotion, error) {
-	p, err := ps.start(ctx, actor.Name, environment, release, reason, "", false)
+	p, err := ps.start(ctx, actor, environment, release, reason, "", false)
 	if err != nil {
 		return p, err
 	}
@@ -66,14 +66,14 @@ func (ps *Promotions) Retry(ctx context.Context, actor access.Actor, id, reason 
 	if !old.State.Over() {
 		return Promotion{}, problem.New(problem.Conflict, "promotion %s is %s; only one that has ended can be tried again", id, old.State)
 	}
-	p, err := ps.start(ctx, actor.Name, old.Environment, old.Release, reason, id, false)
+	p, err := ps.start(ctx, actor, old.Environment, old.Release, reason, id, false)
 	if err != nil {
 		return p, err
 	}
 	return ps.atOnce(ctx, p)
 }
 
-func (ps *Promotions) start(ctx context.Context, by, environment, name, reason, retryOf string, automatic bool) (p Promotion, err error) {
+func (ps *Promotions) start(ctx context.Context, actor access.Actor, environment, name, reason, retryOf string, automatic bool) (p Promotion, err error) {
 	if len(reason) > maxReason {
 		return p, problem.New(problem.Invalid, "a reason has at most %d characters, not %d", maxReason, len(reason)).At("reason")
 	}
@@ -92,7 +92,7 @@ func (ps *Promotions) start(ctx context.Context, by, environment, name, reason, 
 	err = ps.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		p = Promotion{
 			Environment: environment, Upstream: env.Spec.PromotesFrom, Release: release.Name, Digest: release.Digest, Counter: release.Counter, Kind: kindOf(release),
-			Automatic: automatic, By: by, Reason: reason, RetryOf: retryOf, CreatedAt: ps.o.Now().UTC().Truncate(time.Microsecond),
+			Automatic: automatic, By: actor.Name, Person: answering(actor), Reason: reason, RetryOf: retryOf, CreatedAt: ps.o.Now().UTC().Truncate(time.Microsecond),
 		}
 		if p, err = ps.place(ctx, tx, p); err != nil {
 			return err
@@ -204,7 +204,7 @@ func (ps *Promotions) choose(ctx context.Context, env resource.Environment) erro
 	if err != nil || !Chooses(s) {
 		return err
 	}
-	_, err = ps.start(ctx, Robot, env.Metadata.Name, s.Candidate.Release, "it is verified, and the environment takes what is", "", true)
+	_, err = ps.start(ctx, access.Actor{Name: Robot}, env.Metadata.Name, s.Candidate.Release, "it is verified, and the environment takes what is", "", true)
 	return err
 }
 
@@ -268,7 +268,7 @@ func (ps *Promotions) Approve(ctx context.Context, actor access.Actor, id, reaso
 	if !p.State.Waits() {
 		return p.Promotion, problem.New(problem.Conflict, "promotion %s is %s; only one that waits can be approved", id, p.State)
 	}
-	err = ps.o.Gates.Approve(ctx, actor, gate.Subject{Promotion: id, Requester: p.By}, reason)
+	err = ps.o.Gates.Approve(ctx, actor, gate.Subject{Promotion: id, Requester: p.requester()}, reason)
 	ps.forget(p.Promotion)
 	return p.Promotion, err
 }
@@ -283,7 +283,7 @@ func (ps *Promotions) Reject(ctx context.Context, actor access.Actor, id, reason
 	if !p.State.Waits() {
 		return next, problem.New(problem.Conflict, "promotion %s is %s; `slipway rollback` takes back what runs, and rejects it", id, p.State)
 	}
-	if err := ps.o.Gates.Reject(ctx, actor, gate.Subject{Promotion: id, Requester: p.By}, reason); err != nil {
+	if err := ps.o.Gates.Reject(ctx, actor, gate.Subject{Promotion: id, Requester: p.requester()}, reason); err != nil {
 		return next, err
 	}
 	return ps.end(ctx, id, func(ctx context.Context, tx *sqldb.Tx, p Promotion, now time.Time) (Promotion, error) {

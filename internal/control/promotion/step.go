@@ -169,21 +169,9 @@ func gates(f Facts) []Block {
 	if f.Unknown {
 		return []Block{{Rule: RuleGate, Object: "gates", Reason: "its gates are being looked at"}}
 	}
-	if len(f.Gates) == 0 {
-		return nil
-	}
-	verdict, reasons := gate.Combine(f.Gates, true)
-	if verdict.Lets() {
-		return nil
-	}
 	var blocks []Block
-	for _, g := range f.Gates {
-		if !g.Verdict.Lets() {
-			blocks = append(blocks, Block{Rule: RuleGate, Object: g.Gate, Reason: fmt.Sprintf("gate %s: %s", g.Gate, g.Reason), Next: g.Next})
-		}
-	}
-	if len(blocks) == 0 {
-		blocks = []Block{{Rule: RuleGate, Object: "gates", Reason: strings.Join(reasons, "; ")}}
+	for _, g := range gate.Stopping(f.Gates) {
+		blocks = append(blocks, Block{Rule: RuleGate, Object: g.Gate, Reason: fmt.Sprintf("gate %s: %s", g.Gate, g.Reason), Next: g.Next})
 	}
 	return blocks
 }

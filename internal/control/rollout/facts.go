@@ -50,6 +50,7 @@ func (rs *Rollouts) facts(ctx context.Context, r Rollout) (Facts, error) {
 			f.Progress, f.SeenAt = o.Releases, o.At
 		}
 		f.NotBefore, f.Held = pace(s, tenants, r, standing)
+		f.Shut, f.ShutBy = shut(s, tenants, r, rs.o.Now())
 		f.Gates = rs.judge(ctx, r, name)
 		facts[name] = f
 	}
@@ -97,6 +98,34 @@ func pace(s resource.Stamp, tenants map[string]resource.Pace, r Rollout, standin
 		}
 	}
 	return at, held
+}
+
+// shut is until when the maintenance windows of a stamp, or of a tenant it is
+// kept for, keep it shut, and whose they are; the zero time is that they do not.
+func shut(s resource.Stamp, tenants map[string]resource.Pace, r Rollout, now time.Time) (until time.Time, by string) {
+	look := func(p resource.Pace, whose string) {
+		latest := p.Latest(r.CreatedAt)
+		if len(p.Windows) == 0 || !p.Binds(r.Kind) || r.CreatedAt.IsZero() || !now.Before(latest) {
+			return
+		}
+		opening := gate.Open(now, p.Calendar(), nil, resource.WorkRelease)
+		if opening.Open {
+			return
+		}
+		if opening.Next != nil && opening.Next.Before(latest) {
+			latest = *opening.Next
+		}
+		if latest.After(until) {
+			until, by = latest, "the maintenance windows of "+whose
+		}
+	}
+	if s.Spec.Pace != nil {
+		look(*s.Spec.Pace, "stamp "+s.Metadata.Name)
+	}
+	for _, tenant := range s.Spec.Tenants {
+		look(tenants[tenant], "tenant "+tenant)
+	}
+	return until, by
 }
 
 // judgement names a wave that gates are evaluated for.

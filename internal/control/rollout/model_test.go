@@ -155,6 +155,9 @@ func (w *world) report() {
 		}
 	}
 	f.Progress, f.SeenAt = p, w.now
+	if f.Shut = (time.Time{}); rapid.IntRange(0, 4).Draw(w.t, "shuts") == 0 {
+		f.Shut, f.ShutBy = w.now.Add(time.Hour), "its windows"
+	}
 	w.facts[name] = f
 }
 
@@ -235,6 +238,9 @@ func (w *world) inOrder(before, next rollout.Rollout) {
 	for _, s := range next.Stamps {
 		if s.State != rollout.Moving {
 			continue
+		}
+		if s.Wave > find(before, s.Name).Wave && w.now.Before(w.facts[s.Name].Shut) {
+			w.t.Fatalf("%s began wave %d while its windows were shut", s.Name, s.Wave)
 		}
 		if moving++; find(before, s.Name).State == rollout.Moving {
 			continue

@@ -20,6 +20,10 @@ type StampFacts struct {
 	// what; the zero time is at once.
 	NotBefore time.Time
 	Held      string
+	// Shut is until when nothing begins there, neither a rollout nor the next
+	// wave of one, and ShutBy what keeps it so.
+	Shut   time.Time
+	ShutBy string
 	// Base is what it runs.
 	Base string
 	// Version is that of the document the stamp is to follow.
@@ -29,6 +33,14 @@ type StampFacts struct {
 	SeenAt   time.Time
 	// Gates are the verdicts on the wave it is in.
 	Gates []gate.Result
+}
+
+// opens is when a rollout may begin on the stamp, and what keeps it until then.
+func (f StampFacts) opens() (time.Time, string) {
+	if f.Shut.After(f.NotBefore) {
+		return f.Shut, f.ShutBy
+	}
+	return f.NotBefore, f.Held
 }
 
 // silentAfter is how old the word of a stamp may be that something is judged by.
@@ -125,8 +137,18 @@ type weighed struct {
 	until   *time.Time // when it may change by itself
 }
 
-// weigh judges the wave a stamp is in.
+// weigh judges the wave a stamp is in. One that would let the next begin where
+// nothing may begin now is not over.
 func (r *Rollout) weigh(s Stamp, f StampFacts, now time.Time) weighed {
+	w := r.weighWave(s, f, now)
+	goesOn := w.outcome == Passed || w.outcome == Empty || w.outcome == NoData && r.Policy.OnNoData == resource.NoDataPass
+	if goesOn && s.Wave < len(r.Policy.Waves) && now.Before(f.Shut) {
+		return weighed{why: f.ShutBy + " keep the next wave until then", results: w.results, until: &f.Shut}
+	}
+	return w
+}
+
+func (r *Rollout) weighWave(s Stamp, f StampFacts, now time.Time) weighed {
 	if !r.heard(s, f, now) {
 		return weighed{why: "the stamp does not tell of the wave yet"}
 	}
@@ -330,8 +352,8 @@ func (r *Rollout) turn(f Facts, now time.Time) (int, weighed) {
 		if s.State != Waiting || s.Ring != ring {
 			continue
 		}
-		if at := f[s.Name].NotBefore; now.Before(at) {
-			next, held = i, weighed{why: f[s.Name].Held, until: &at}
+		if at, why := f[s.Name].opens(); now.Before(at) {
+			next, held = i, weighed{why: why, until: &at}
 			continue // another one of the ring may go first
 		}
 		return i, r.ringHeld(ring, now)

@@ -174,3 +174,15 @@ func score(policy, id string, s *link.Stamp) float64 {
 	u := (float64(binary.BigEndian.Uint64(sum[:8])>>11) + 0.5) / (1 << 53)
 	return -weight / math.Log(u)
 }
+
+// Room is how many devices the open stamps of an environment take beyond those
+// that are on their way to one already; from, which is being emptied, takes none.
+func Room(stamps []Candidate, environment, from string, coming int) int {
+	room := -coming
+	for _, c := range stamps {
+		if c.Environment == environment && c.Name != from && c.State == link.StampOpen {
+			room += max(c.Capacity-c.Taken, 0)
+		}
+	}
+	return room
+}

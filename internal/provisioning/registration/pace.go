@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/provisioning/allocation"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -47,14 +47,12 @@ func (s *Service) room(ctx context.Context, m open) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	room := 0
+	var stamps []allocation.Candidate
 	for _, stamp := range s.directory.Current().In(m.target) {
-		if stamp.Name != m.from && stamp.State == link.StampOpen {
-			room += max(stamp.Capacity-places[stamp.Name], 0)
-		}
+		stamps = append(stamps, allocation.Candidate{Stamp: stamp, Taken: places[stamp.Name]})
 	}
 	coming, _, err := sqldb.Row(ctx, s.db, scanInt, `SELECT count(*) FROM registration WHERE environment = ? AND (phase = 'waiting' OR phase = 'removing')`, m.target)
-	return room - int(coming), err
+	return allocation.Room(stamps, m.target, m.from, int(coming)), err
 }
 
 // hold notes what a move waits for.

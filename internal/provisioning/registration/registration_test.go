@@ -27,7 +27,7 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 		// Drawn once: stamps are asked from goroutines, where rapid must not draw.
 		chance := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "trouble"), 1))
 		w.stamps.trouble = func() string { return []string{"", "", "", "before", "after", "late"}[chance.IntN(6)] }
-		group := map[string]string{"d1": "migrating", "d2": "migrating", "d3": "resetting", "d4": "migrating"}
+		group := map[string]string{"d1": "migrating", "d2": "of-acme", "d3": "resetting", "d4": "of-acme"}
 		t.Repeat(map[string]func(*rapid.T){
 			"register": func(t *rapid.T) {
 				id := rapid.SampledFrom(ids).Draw(t, "id")
@@ -60,6 +60,17 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 				}
 				w.turn(0)
 			},
+			"move a tenant": func(t *rapid.T) {
+				req := link.StartMove{Where: ofTenant("acme"), Stamp: rapid.SampledFrom([]string{"t1", "t2", "p1", "p2"}).Draw(t, "to")}
+				if _, err := w.service.StartMove(context.Background(), req); err != nil {
+					t.Fatalf("%v", err)
+				}
+				w.turn(0)
+			},
+			"confine a tenant": func(t *rapid.T) {
+				w.acme = rapid.SliceOfDistinct(rapid.SampledFrom([]string{"t1", "t2", "p1", "p2"}), rapid.ID[string]).Draw(t, "stamps")
+				w.direct(allOpen)
+			},
 			"close a stamp": func(t *rapid.T) {
 				states := map[string]link.StampState{}
 				for name := range allOpen {
@@ -82,6 +93,7 @@ func TestNeverValidInTwoPlaces(t *testing.T) {
 func (w *world) settle(t *rapid.T, ids []string) {
 	w.stamps.trouble = func() string { return "" }
 	w.stamps.deliver(rand.New(rand.NewPCG(1, 1)))
+	w.acme = nil
 	w.direct(allOpen)
 	for range 5 {
 		w.turn(2 * time.Minute)

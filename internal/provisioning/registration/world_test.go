@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,12 +27,13 @@ type fakeStamps struct {
 	present map[string]map[string]int64 // stamp → device → epoch
 	gone    map[string]map[string]int64
 	twins   map[string]string // reported properties by device, as long as it is somewhere
+	owners  map[string]string // tenant by device
 	trouble func() string     // "", "before", "after" or "late"
 	late    []func()          // requests that arrive after their sender gave them up
 }
 
 func newFakeStamps() *fakeStamps {
-	return &fakeStamps{present: map[string]map[string]int64{}, gone: map[string]map[string]int64{}, twins: map[string]string{}, trouble: func() string { return "" }}
+	return &fakeStamps{present: map[string]map[string]int64{}, gone: map[string]map[string]int64{}, twins: map[string]string{}, owners: map[string]string{}, trouble: func() string { return "" }}
 }
 
 func (f *fakeStamps) of(stamp string) (present, gone map[string]int64) {
@@ -66,7 +68,7 @@ func (f *fakeStamps) put(stamp string, req link.PutIdentity) (link.IdentityResul
 	}
 	if present[req.DeviceID] != req.Epoch {
 		present[req.DeviceID] = req.Epoch
-		f.twins[req.DeviceID] = "{}"
+		f.twins[req.DeviceID], f.owners[req.DeviceID] = "{}", req.Tenant
 		if req.Twin != nil && req.Twin.Reported != nil {
 			f.twins[req.DeviceID] = string(req.Twin.Reported)
 		}
@@ -122,7 +124,7 @@ func (f *fakeStamps) Query(_ context.Context, stamp string, req link.QueryDevice
 	present, _ := f.of(stamp)
 	var ids []string
 	for id := range present {
-		if id > req.After {
+		if id > req.After && (!strings.HasPrefix(req.Where, tenantIs) || req.Where == ofTenant(f.owners[id])) {
 			ids = append(ids, id)
 		}
 	}
@@ -135,6 +137,11 @@ func (f *fakeStamps) Query(_ context.Context, stamp string, req link.QueryDevice
 	}
 	return page, nil
 }
+
+// ofTenant is the one condition that the stamps know; any other matches all.
+func ofTenant(name string) string { return tenantIs + "'" + name + "'" }
+
+const tenantIs = "tenant = "
 
 // homes are the stamps that have a device.
 func (f *fakeStamps) homes(device string) (all []string) {
@@ -159,6 +166,7 @@ type world struct {
 	stamps  *fakeStamps
 	version int64
 	room    int          // places of each stamp
+	acme    []string     // the stamps that take the tenant acme; none is all
 	clock   atomic.Int64 // µs; workers read it while the test turns it
 }
 
@@ -186,7 +194,8 @@ func (w *world) close() {
 
 func (w *world) direct(states map[string]link.StampState) {
 	w.version++
-	doc := link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}, {Name: "production", PromotesFrom: "test"}}}
+	doc := link.Directory{Version: w.version, Environments: []link.Environment{{Name: "test"}, {Name: "production", PromotesFrom: "test"}},
+		Tenants: []link.Tenant{{Name: "acme", Stamps: w.acme}}}
 	for name, state := range states {
 		env := "production"
 		if name == "t1" || name == "t2" {
@@ -207,9 +216,9 @@ func newWorld(t interface{ Fatalf(string, ...any) }, at string) *world {
 	w.open()
 	w.direct(allOpen)
 	enrollments := enrollment.New(w.db, []byte("secret"), w.now)
-	for name, policy := range map[string]string{"migrating": link.ReprovisionMigrate, "resetting": link.ReprovisionReset} {
+	for name, policy := range map[string]string{"migrating": link.ReprovisionMigrate, "resetting": link.ReprovisionReset, "of-acme": link.ReprovisionMigrate} {
 		if _, err := enrollments.Put(context.Background(), link.PutEnrollment{Kind: link.Group, Name: name, Spec: link.EnrollmentSpec{
-			Environment: "test", Reprovision: policy, Attestation: link.Attestation{SymmetricKey: &link.SymmetricKey{}},
+			Environment: "test", Tenant: map[string]string{"of-acme": "acme"}[name], Reprovision: policy, Attestation: link.Attestation{SymmetricKey: &link.SymmetricKey{}},
 		}}); err != nil {
 			t.Fatalf("%v", err)
 		}

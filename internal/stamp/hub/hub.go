@@ -36,7 +36,7 @@ type Limits struct {
 	TakeoverWindow time.Duration
 	Window         int // telemetry messages of one connection that may wait for the log
 	// MessageRate is how many telemetry messages are taken each second; more
-	// wait. 0 is no limit.
+	// wait, and tenants take turns. 0 is no limit.
 	MessageRate float64
 	// RequestRate and RequestBurst bound the requests of devices that come
 	// without a connection: of one device, and a thousandfold of all.
@@ -98,7 +98,7 @@ type Hub struct {
 
 	locks     [stripes]sync.Mutex
 	admission *admission.Gate
-	ingest    *rate.Limiter // nil where messages are not limited
+	ingest    *tenant.Turns // nil where messages are not limited
 	meters    *meters
 	refusals  *rate.Limiter // bounds refusal events, so that a herd cannot flood the log
 
@@ -128,9 +128,9 @@ type takeovers struct {
 
 // New returns a hub without sessions.
 func New(p Parts) *Hub {
-	var ingest *rate.Limiter
+	var ingest *tenant.Turns
 	if limit := p.Limits.MessageRate; limit > 0 {
-		ingest = rate.NewLimiter(rate.Limit(limit), max(1, int(limit)))
+		ingest = tenant.NewTurns(limit, p.Now)
 	}
 	if p.Trusted == nil {
 		p.Trusted = func() []byte { return nil }

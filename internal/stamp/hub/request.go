@@ -101,11 +101,10 @@ func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) (err error)
 		}
 		sizes += len(m.Body)
 	}
-	now := h.Now()
-	if h.ingest != nil && !h.ingest.AllowN(now, min(len(all), h.ingest.Burst())) {
-		return problem.New(problem.Busy, "the stamp takes %g messages a second; try again later", h.Limits.MessageRate).After(time.Second)
+	if err := h.Quotas.Allow(s.tenant, len(all), h.Now()); err != nil {
+		return err
 	}
-	if err := h.Quotas.Allow(s.tenant, len(all), now); err != nil {
+	if err := h.turn(ctx, s.tenant, len(all)); err != nil {
 		return err
 	}
 	results := make(chan error, len(all))
@@ -129,6 +128,22 @@ func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) (err error)
 		h.passed(s, int64(len(all)))
 	}
 	return failure
+}
+
+// turnWait is how long a request waits for its tenant's turn.
+const turnWait = time.Second
+
+// turn waits a moment for the turn of a request's messages.
+func (h *Hub) turn(ctx context.Context, tenant string, messages int) error {
+	if h.ingest == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
+	if !h.ingest.Take(tenant, messages, ctx.Done()) {
+		return problem.New(problem.Busy, "the stamp takes %g messages a second, of which tenant %s has its share; try again later", h.Limits.MessageRate, tenant).After(time.Second)
+	}
+	return nil
 }
 
 // passed notes for the next flush that a device looked in.

@@ -212,28 +212,26 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	return nil
 }
 
-// await waits until the stamp and the tenant's quota have a place for a message.
-// Nothing more is read from the device meanwhile.
+// await waits until the tenant's quota and then the stamp have a place for a
+// message. Nothing more is read from the device meanwhile.
 func (s *Session) await() error {
-	now := s.hub.Now()
-	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, now)
+	wait, err := s.hub.Quotas.Reserve(s.tenant, 1, s.hub.Now())
 	if err != nil {
 		return err
 	}
-	if s.hub.ingest != nil {
-		wait = max(wait, s.hub.ingest.ReserveN(now, 1).DelayFrom(now))
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-s.ended:
+			return errOver
+		}
 	}
-	if wait == 0 {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.ended:
+	if s.hub.ingest != nil && !s.hub.ingest.Take(s.tenant, 1, s.ended) {
 		return errOver
 	}
+	return nil
 }
 
 // Subscribed returns whether the device listens to a topic, and the QoS.
