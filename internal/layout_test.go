@@ -30,7 +30,7 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
+cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
@@ -38,11 +38,11 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics control/alert
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics control/alert
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/alert
 control/artifact: blob control/access control/audit link problem sqldb
-control/audit: problem sqldb
+control/audit: blob problem seal sqldb
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/alert control/monitor /docs/runbooks
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -55,7 +55,7 @@ control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
-control/signing: control/access control/audit control/release link problem resource sqldb
+control/signing: control/access control/audit control/release link problem resource seal sqldb
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics
 provisioning/allocation: link problem
@@ -117,6 +117,7 @@ propertybag: problem
 resource: link problem
 retrylint: problem
 sastoken:
+seal: problem
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
@@ -126,21 +127,21 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/alert control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/alert
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
-github.com/google/uuid: control/api provisioning/dpswire stamp/hubmqtt stamp/hubhttp
+github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
-github.com/prometheus/: control/alert control/monitor metrics
-github.com/prometheus/client_golang: control/alert control/monitor metrics provisioning/registration stamp/hub
+github.com/prometheus/: control/monitor metrics control/alert
+github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub control/alert
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
@@ -158,6 +159,7 @@ github.com/twmb/franz-go: stamp/endpoint
 go.yaml.in/yaml/v3: control/alert
 google.golang.org/protobuf: control/alert
 golang.org/x/mod/semver: control/gate
+golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle

@@ -54,6 +54,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes, webhooks and gates may reach, such as 10.1.0.0/16; may be repeated")
+	flags.StringArrayVar(&o.Witnesses, "audit-witness", nil, "file or URL that keeps the signed checkpoints of the audit log, out of reach of who runs this machine")
 	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")
 	flags.StringVar(&o.Database, "database", "", "PostgreSQL instead of SQLite, as postgres://user@host/name: a schema for each plane and stamp (SLIPWAY_DATABASE)")
 	flags.DurationVar(&o.UpdatePoll, "update-poll", 0, "how long SWUpdate and other update clients wait before they look again (default 5m)")

@@ -41,6 +41,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -58,6 +59,8 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
+	// Witnesses keep the checkpoints of the audit log elsewhere.
+	Witnesses Witnesses
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus keeps what all planes count; where it is empty, control does.
@@ -107,6 +110,7 @@ type Joining struct {
 // Plane is the control plane.
 type Plane struct {
 	db           *sqldb.DB
+	audit        *audit.Log
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	people       *access.Access
@@ -137,7 +141,18 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
-	log := audit.NewLog(db, time.Now)
+	secret, err := seal.Secret(filepath.Join(o.Dir, signingKey))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	log, err := audit.Open(ctx, db, secret, time.Now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	if log.Witnesses, err = o.Witnesses.build(o.Guard); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.audit = log
 	people := access.New(db, log, time.Now)
 	p.people = people
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
@@ -161,7 +176,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.members != nil {
 		p.environments.Revoked = p.members.Revoked
 	}
-	if err := p.releasing(ctx, o, log); err != nil {
+	if err := p.releasing(ctx, o, secret, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
@@ -195,7 +210,7 @@ func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 
 // releasing builds what keeps releases, their files and the metadata that is
 // signed of them, and answers stamps that fetch them.
-func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error {
+func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *audit.Log) error {
 	var bucket blob.Bucket = blob.Dir(cmp.Or(o.Artifacts.Dir, filepath.Join(o.Dir, "artifacts")))
 	if o.Artifacts.S3 != nil {
 		var err error
@@ -203,10 +218,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 			return err
 		}
 	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
-	if err != nil {
-		return err
-	}
+	var err error
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
 	p.releases = release.New(p.db, p.artifacts, log, time.Now)
 	if p.signing, err = signing.Open(ctx, signing.Options{DB: p.db, Audit: log, Releases: p.releases, Environment: p.environments.SpecIn, Secret: secret, Now: time.Now}); err != nil {
@@ -235,10 +247,11 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	})
 }
 
-// How often artifacts and signatures are looked after.
+// How often artifacts, signatures and the audit log are looked after.
 const (
 	tidyEvery  = time.Hour
 	renewEvery = 10 * time.Minute
+	signEvery  = 5 * time.Minute
 	noteEvery  = 5 * time.Minute
 )
 
@@ -321,6 +334,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},

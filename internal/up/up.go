@@ -48,9 +48,10 @@ type Options struct {
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
-	Prometheus string // URL of what gates ask that name none; may be empty
-	ReadyFile  string // where to write Ready as JSON
-	Version    string // of the program
+	Prometheus string   // URL of what gates ask that name none; may be empty
+	Witnesses  []string // files and URLs that keep the checkpoints of the audit log
+	ReadyFile  string   // where to write Ready as JSON
+	Version    string   // of the program
 	Logger     *slog.Logger
 	Ready      func(Ready)
 }
@@ -174,6 +175,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 			return problem.Of(err).At("--prometheus")
 		}
 	}
+	if err := (control.Witnesses{At: in.Witnesses}).Check(); err != nil {
+		return problem.Of(err).At("--audit-witness")
+	}
 	if err := in.listen(); err != nil {
 		return err
 	}
@@ -293,7 +297,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Witnesses: control.Witnesses{At: in.Witnesses},
 	})
 	if err != nil {
 		return err

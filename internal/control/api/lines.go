@@ -196,6 +196,12 @@ var lines = map[string]place.Line{
 	"createOwnToken":           place.Asking(access.Own, place.Anywhere),
 	"revokeOwnToken":           place.Asking(access.Own, place.Anywhere),
 	"listAudit":                place.Asking(access.AuditRead, place.Whole),
+	"getAuditEntry":            place.Asking(access.AuditRead, place.Whole),
+	"getAuditConsistency":      place.Asking(access.AuditRead, place.Whole),
+	"getAuditCheckpoint":       place.Asking(access.AuditRead, place.Whole),
+	"listAuditCheckpoints":     place.Asking(access.AuditRead, place.Whole),
+	"signAudit":                place.Asking(access.AuditRead, place.Whole), // it changes nothing that was recorded
+	"exportAudit":              place.Asking(access.AuditRead, place.Whole),
 	"getScope":                 place.Asking(access.EnvironmentRead, place.Anywhere),
 	"listPeers":                place.Asking(access.EnvironmentRead, place.Anywhere),
 	"newJoinToken":             place.Asking(access.PeerWrite, place.Whole),

@@ -31,9 +31,12 @@ type Access interface {
 	place.Checker
 }
 
-// Audit tells who did what.
+// Audit tells who did what, and proves it.
 type Audit interface {
-	List(ctx context.Context, before int64, limit int) ([]audit.Entry, error)
+	List(ctx context.Context, actor string, f audit.Filter) ([]audit.Entry, error)
+	Show(ctx context.Context, actor string, sequence int64) (audit.Entry, audit.Proof, error)
+	Latest(ctx context.Context) (audit.Checkpoint, error)
+	WitnessStates(ctx context.Context) ([]audit.WitnessState, error)
 }
 
 // Environments tells what is declared, and changes it.
@@ -259,6 +262,7 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /slos":                         c.slos,
 		"GET /slos/live":                    c.slosLive,
 		"GET /runbooks/{name}":              c.runbook,
+		"GET /audit/{sequence}":             c.auditEntry,
 		"GET /pipeline":                     c.pipeline,
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,

@@ -87,7 +87,8 @@ var lines = map[string]place.Line{
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
-	"GET /audit": place.Asking(access.AuditRead, place.Whole),
+	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
+	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }
 
 // actLines says what each act asks for.

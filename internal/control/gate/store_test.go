@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 // audited reports whether the last entry of the log is of the actor and action.
 func (w *world) audited(t *testing.T, actor access.Actor, action string) {
 	t.Helper()
-	entries, err := w.log.List(t.Context(), 0, 1)
+	entries, err := w.log.List(t.Context(), "test", audit.Filter{Limit: 1})
 	if err != nil || len(entries) != 1 || entries[0].Actor != actor.Name || entries[0].Action != action {
 		t.Errorf("the log ends with %+v, %v; want %s by %s", entries, err, action, actor.Name)
 	}
