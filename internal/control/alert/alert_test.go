@@ -246,7 +246,7 @@ func TestASilencedAlertIsNotTold(t *testing.T) {
 	if _, err := w.Silence(t.Context(), ann, map[string]string{"a": "b"}, "why", time.Time{}, 1000*time.Hour); !problem.Is(err, problem.Invalid) {
 		t.Errorf("for ever: %v", err)
 	}
-	entries, err := w.log.List(t.Context(), 0, 100)
+	entries, err := w.log.List(t.Context(), "ann", audit.Filter{Limit: 100})
 	must(t, err)
 	text, err := json.Marshal(entries)
 	must(t, err)
