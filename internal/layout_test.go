@@ -162,7 +162,7 @@ golang.org/x/mod/semver: control/gate
 golang.org/x/mod/sumdb: control/audit
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
+golang.org/x/time/rate: control/access provisioning/dpsservice provisioning/registration stamp/hub stamp/tenant stamp/throttle
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

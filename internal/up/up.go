@@ -297,7 +297,8 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Witnesses: control.Witnesses{At: in.Witnesses},
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
+		Address: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)), Witnesses: control.Witnesses{At: in.Witnesses},
 	})
 	if err != nil {
 		return err
@@ -382,7 +383,7 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 // protocols. The console has an /enrollments too, for people, who come with a
 // cookie; back ends come with a token.
 var (
-	hubPaths          = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
+	hubPaths          = []string{"/devices", "/twins", "/digitaltwins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
 	provisioningPaths = []string{"/enrollments", "/enrollmentGroups", "/registrations"}
 )
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type Alerts struct {
 	manager *rules.Manager
 	router  *router
 	raw     chan []outgoing // for Alertmanagers elsewhere
+	client  *http.Client    // where messages may go
 
 	mu       sync.Mutex
 	outcomes map[string]resource.ReceiverStatus
@@ -65,7 +67,7 @@ var sources = []string{"shipped", "own", "slo"}
 func New(o Options) *Alerts {
 	return &Alerts{
 		Options: o, loader: &loader{parser.NewParser(parser.Options{}), map[string][]rulefmt.RuleGroup{}},
-		raw: make(chan []outgoing, maxWaiting), outcomes: map[string]resource.ReceiverStatus{},
+		raw: make(chan []outgoing, maxWaiting), client: o.Guard.Client(sendWithin), outcomes: map[string]resource.ReceiverStatus{},
 	}
 }
 

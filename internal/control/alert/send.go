@@ -249,7 +249,7 @@ func (a *Alerts) post(ctx context.Context, url, token string, body any) error {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer, err := a.Guard.Client(sendWithin).Do(req)
+	answer, err := a.client.Do(req)
 	if err != nil {
 		return problem.New(problem.NotReady, "the receiver did not answer: %s", withoutURL(err))
 	}

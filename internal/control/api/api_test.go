@@ -55,6 +55,7 @@ type server struct {
 	conn  *bus.Conn
 
 	db      *sqldb.DB
+	log     *audit.Log
 	signing *signing.Signing
 }
 
@@ -79,7 +80,10 @@ func newServer(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	log := audit.NewLog(db, time.Now)
+	log, err := audit.Open(t.Context(), db, make([]byte, 32), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	people := access.New(db, log, time.Now)
 	token, err := people.Bootstrap(t.Context())
 	if err != nil {
@@ -132,7 +136,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(handler)
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, signed}
+	return &server{t, h.URL, token, conn, db, log, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

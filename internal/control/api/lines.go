@@ -201,6 +201,7 @@ var lines = map[string]place.Line{
 	"getAuditCheckpoint":       place.Asking(access.AuditRead, place.Whole),
 	"listAuditCheckpoints":     place.Asking(access.AuditRead, place.Whole),
 	"signAudit":                place.Asking(access.AuditRead, place.Whole), // it changes nothing that was recorded
+	"eraseAudit":               place.Asking(access.AccessAdmin, place.Whole),
 	"exportAudit":              place.Asking(access.AuditRead, place.Whole),
 	"getScope":                 place.Asking(access.EnvironmentRead, place.Anywhere),
 	"listPeers":                place.Asking(access.EnvironmentRead, place.Anywhere),

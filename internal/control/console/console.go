@@ -77,6 +77,10 @@ type Fleet interface {
 	PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (link.Enrollment, error)
 	DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
 	SecretsRead(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
+	Authorities(ctx context.Context) ([]link.Authority, error)
+	AddAuthority(ctx context.Context, actor access.Actor, req link.AddAuthority) (link.Authority, error)
+	VerifyAuthority(ctx context.Context, actor access.Actor, req link.VerifyAuthority) (link.Authority, error)
+	DeleteAuthority(ctx context.Context, actor access.Actor, name string) error
 	Scope(ctx context.Context) (link.Scope, error)
 	Query(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
 	SavedQueries(ctx context.Context) ([]fleet.SavedQuery, error)
@@ -227,6 +231,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"POST /enrollments/new":             c.makeEnrollment,
 		"POST /enrollments/{name}":          c.changeEnrollment(link.Individual),
 		"POST /enrollment-groups/{name}":    c.changeEnrollment(link.Group),
+		"GET /authorities":                  c.authorities,
+		"POST /authorities":                 c.changeAuthorities,
 		"GET /query":                        c.query,
 		"POST /query/save":                  c.saveQuery,
 		"POST /query/forget":                c.forgetQuery,

@@ -13,6 +13,10 @@ import (
 	"github.com/slipway/slipway/internal/resource"
 )
 
+func init() {
+	pages = append(pages, "/alerts", "/alerts?silence=a%3Db", "/monitor", "/monitor?query=up&span=7d", "/slos", "/runbooks/ingest-slow")
+}
+
 // alertsOf are the alerts of a world: some, where it has environments.
 type alertsOf struct{ w *world }
 
@@ -34,12 +38,12 @@ func (a alertsOf) Silences(context.Context) ([]alert.Silence, error) {
 }
 
 func (a alertsOf) Silence(_ context.Context, _ access.Actor, match map[string]string, reason string, _ time.Time, length time.Duration) (alert.Silence, error) {
-	a.w.did = append(a.w.did, "silence "+match["alertname"]+" "+length.String()+" "+reason)
+	a.w.patches = append(a.w.patches, "silence "+match["alertname"]+" "+length.String()+" "+reason)
 	return alert.Silence{}, nil
 }
 
 func (a alertsOf) EndSilence(_ context.Context, _ access.Actor, id string) error {
-	a.w.did = append(a.w.did, "end "+id)
+	a.w.patches = append(a.w.patches, "end "+id)
 	return nil
 }
 

@@ -68,6 +68,9 @@ var lines = map[string]place.Line{
 	"POST /enrollments/{name}":       place.Asking(access.EnrollmentWrite, place.By(place.Individual, "name")),
 	"POST /enrollment-groups/{name}": place.Asking(access.EnrollmentWrite, place.By(place.EnrollmentGroup, "name")),
 
+	"GET /authorities":  place.Asking(access.EnrollmentRead, place.Anywhere),
+	"POST /authorities": place.Asking(access.EnrollmentWrite, place.Every),
+
 	"GET /routes":                      place.Asking(access.RouteRead, place.Anywhere),
 	"GET /routes/live":                 place.Asking(access.RouteRead, place.Anywhere),
 	"GET /routes/{name}":               place.Asking(access.RouteRead, place.By(place.Route, "name")),

@@ -28,7 +28,7 @@ func TestAlertsAreShownAndSilenced(t *testing.T) {
 	has(t, browser.get("/alerts?silence=alertname%3DStampNearlyFull+stamp%3Dproduction-eu", http.StatusOK), `value="alertname=StampNearlyFull stamp=production-eu"`)
 	browser.post("/alerts/silence", http.StatusSeeOther, url.Values{"csrf": {csrfToken}, "labels": {"alertname=IngestSlow"}, "for": {"2h"}, "reason": {"a test"}})
 	browser.post("/alerts/unsilence", http.StatusSeeOther, url.Values{"csrf": {csrfToken}, "silence": {"s1"}})
-	if got := fmt.Sprint(w.did); got != "[silence IngestSlow 2h0m0s a test end s1]" {
+	if got := fmt.Sprint(w.patches); got != "[silence IngestSlow 2h0m0s a test end s1]" {
 		t.Error(got)
 	}
 	browser.post("/alerts/silence", http.StatusUnprocessableEntity, url.Values{"csrf": {csrfToken}, "labels": {"nonsense"}, "for": {"2h"}, "reason": {"x"}})
