@@ -30,20 +30,20 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/audit control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/alert
+cli: client control/artifact control/fleet control/gate control/gateway control/grant control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit
+client: control/access control/artifact control/audit control/fleet control/gate control/gateway control/grant control/membership control/promotion control/release control/rollout control/signing link problem resource control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource seal sqldb tasks control/monitor metrics control/alert
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/gateway control/grant control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/alert
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/alert
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/alert
 control/artifact: blob control/access control/audit link problem sqldb
-control/audit: blob problem seal sqldb
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource control/alert control/monitor /docs/runbooks
+control/audit: problem sqldb blob seal
+control/console: control/access control/audit control/environment control/fleet control/gate control/gateway control/grant control/place control/promotion control/release control/rollout link problem resource control/alert control/monitor /docs/runbooks
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -51,6 +51,8 @@ control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
+control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
+control/grant: control/access control/audit problem resource sqldb tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
@@ -127,7 +129,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/alert
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/alert
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
 github.com/goccy/go-yaml: cli resource

@@ -165,6 +165,9 @@ type Options struct {
 	Gates        Gates
 	Alerts       Alerts
 	Metrics      Metrics
+	Grants       Grants
+	Gateway      Gateway
+	Permissions  []string // that a grant can give
 	Logger       *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
@@ -280,6 +283,16 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /rollouts/{id}/live":           c.rolloutLive,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
+		"GET /grants":                       c.grants,
+		"GET /grants/live":                  c.grantsLive,
+		"GET /grants/new":                   c.planGrant,
+		"POST /grants":                      c.askGrant,
+		"GET /grants/{id}":                  c.grant,
+		"GET /grants/{id}/live":             c.grantLive,
+		"GET /recordings":                   c.recordings,
+		"GET /recordings/{id}":              c.recording,
+		"GET /recordings/{id}/live":         c.recordingLive,
+		"GET /recordings/{id}/record":       c.recordingFile,
 		"GET /acts/{act}":                   c.askAct,
 		"POST /acts/{act}":                  c.doAct,
 	}
