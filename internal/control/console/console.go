@@ -165,6 +165,7 @@ type Options struct {
 	Gates        Gates
 	Alerts       Alerts
 	Metrics      Metrics
+	Flags        Flags
 	Grants       Grants
 	Gateway      Gateway
 	Permissions  []string // that a grant can give
@@ -281,6 +282,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /promotions/{id}/live":         c.promotionLive,
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
+		"GET /flags":                        c.flags,
+		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
 		"GET /grants":                       c.grants,
