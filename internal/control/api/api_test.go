@@ -20,6 +20,7 @@ import (
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -133,6 +134,10 @@ func newServer(t *testing.T) *server {
 		}
 	})
 	alerts := alert.New(alert.Options{DB: db, Audit: log, Monitor: counted, Guard: guard, Dir: t.TempDir(), Logger: quiet, Now: time.Now})
+	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	flags := featureflag.New(featureflag.Options{
 		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
 		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
@@ -166,8 +171,9 @@ func newServer(t *testing.T) *server {
 		return true, recorder.Pass(ctx, actor, given)
 	}
 	handler := api.New(api.Options{
-		Alerts: alerts,
-		Grants: grants, Gateway: recorder,
+		Alerts:  alerts,
+		Backups: backups,
+		Grants:  grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
