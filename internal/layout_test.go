@@ -31,19 +31,19 @@ const imports = `
 /device/update: /device/retry
 
 cli: client control/artifact control/fleet control/gate control/gateway control/grant control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/featureflag flag control/backup drill recovery vault
-client: control/access control/artifact control/audit control/fleet control/gate control/gateway control/grant control/membership control/promotion control/release control/rollout control/signing link problem resource control/featureflag flag control/backup
+client: control/access control/artifact control/audit control/fleet control/gate control/gateway control/grant control/membership control/promotion control/release control/rollout control/signing link problem resource control/featureflag flag control/backup control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/gateway control/grant control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/featureflag control/ofrep flag backup control/backup vault
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/gateway control/grant control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/featureflag control/ofrep flag backup control/backup vault control/alert
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/featureflag control/ofrep flag control/backup
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing link problem resource control/featureflag control/ofrep flag control/backup control/alert
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/access control/audit control/environment control/fleet control/gate control/gateway control/grant control/place control/promotion control/release control/rollout link problem resource control/featureflag flag control/backup
+control/console: control/access control/audit control/environment control/fleet control/gate control/gateway control/grant control/place control/promotion control/release control/rollout link problem resource control/featureflag flag control/backup control/alert control/monitor /docs/runbooks
 drill: link mqtt recovery sastoken sqldb up vault
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
@@ -60,6 +60,7 @@ control/featureflag: control/access control/audit flag link problem resource sql
 control/ofrep: control/featureflag flag problem tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
+control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb flag
 control/signing: control/access control/audit control/release link problem resource seal sqldb
 
@@ -137,7 +138,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/featureflag stamp/feature control/backup
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/gateway control/grant control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/featureflag stamp/feature control/backup control/alert
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/danielgtaylor/huma/v2: control/api
@@ -154,8 +155,8 @@ github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
-github.com/prometheus/: control/monitor metrics
-github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub
+github.com/prometheus/: control/monitor metrics control/alert
+github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub control/alert
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
@@ -171,6 +172,8 @@ github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
+go.yaml.in/yaml/v3: control/alert
+google.golang.org/protobuf: control/alert
 golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag

@@ -68,6 +68,9 @@ func (a *app) export() *cobra.Command {
 					return err
 				}
 				for _, s := range stored {
+					if s.Metadata.ETag == "" {
+						continue // it is shipped, and nobody has declared another
+					}
 					s.Metadata = resource.Metadata{Name: s.Metadata.Name}
 					all = append(all, s.Resource)
 				}

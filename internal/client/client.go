@@ -4,6 +4,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -148,7 +149,7 @@ const maxProblem = 64 << 10
 // kinds are the kinds of failure by HTTP status.
 var kinds = map[int]problem.Kind{
 	400: problem.Invalid, 401: problem.Unauthenticated, 403: problem.Denied, 404: problem.NotFound, 409: problem.Conflict,
-	412: problem.Stale, 413: problem.TooLarge, 429: problem.Busy, 503: problem.NotReady, 504: problem.TimedOut,
+	412: problem.Stale, 413: problem.TooLarge, 422: problem.Invalid, 429: problem.Busy, 503: problem.NotReady, 504: problem.TimedOut,
 }
 
 // problemOf reads a problem+json answer back.
@@ -157,15 +158,15 @@ func problemOf(resp *http.Response) error {
 	if err != nil {
 		return err
 	}
-	var told struct{ Detail, Field, Instance string }
+	var told struct{ Detail, Field, Instance, Error string } // Prometheus says error
 	kind, known := kinds[resp.StatusCode]
 	if !known {
 		kind = problem.Internal
 	}
-	if json.Unmarshal(text, &told) != nil || told.Detail == "" {
+	if json.Unmarshal(text, &told) != nil || told.Detail+told.Error == "" {
 		told.Detail = fmt.Sprintf("the server answered %s", resp.Status)
 	}
-	p := problem.New(kind, "%s", told.Detail)
+	p := problem.New(kind, "%s", cmp.Or(told.Detail, told.Error))
 	p.Field = told.Field
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
 		p.RetryAfter = time.Duration(seconds) * time.Second

@@ -23,6 +23,7 @@ import (
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
@@ -74,6 +75,7 @@ type Options struct {
 	// Prometheus keeps what all planes count; where it is empty, control does.
 	Prometheus string
 	Metrics    Metrics
+	Address    string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
 	Backups BackupConfig
@@ -142,6 +144,7 @@ type Plane struct {
 	gateway      *gateway.Gateway
 	monitor      *monitor.Monitor
 	registry     *metrics.Registry
+	alerts       *alert.Alerts
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
@@ -199,11 +202,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
-	if err := p.measuring(o); err != nil {
+	if err := p.measuring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.gates = gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, Query: p.fleet.Query,
+		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
@@ -214,8 +217,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -223,12 +226,13 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 }
 
 // measuring builds what keeps what all planes count.
-func (p *Plane) measuring(o Options) (err error) {
+func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 	p.registry.Collect("control", p.collect)
 	p.monitor, err = monitor.New(monitor.Options{
 		Dir: filepath.Join(o.Dir, "metrics"), Age: o.Metrics.Age, Bytes: o.Metrics.Bytes, Conn: o.Conn, Registry: p.registry, Stamps: p.environments.Stamps,
 		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
 	})
+	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Logger: o.Logger, Now: time.Now})
 	return err
 }
 
@@ -412,6 +416,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
+		tasks.Task{Name: "alerts", Run: p.alerts.Run},
 	)
 }
 

@@ -25,6 +25,9 @@ func (r *Registry) HTTP(name string, next http.Handler) http.Handler {
 		defer busy.Dec()
 		seen := &status{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(seen, req)
+		if w.Header().Get("Content-Type") == "text/event-stream" {
+			return // it went on for as long as somebody listened
+		}
 		took, observer := time.Since(began).Seconds(), seconds.WithLabelValues(method(req.Method), strconv.Itoa(seen.code))
 		if trace, ok := TraceOf(req.Header.Get("traceparent")); ok {
 			observer.(prometheus.ExemplarObserver).ObserveWithExemplar(took, prometheus.Labels{"trace_id": trace})

@@ -115,7 +115,7 @@ func (r *Registry) packed(process string) (link.Metrics, error) {
 	if err := w.Close(); err != nil {
 		return link.Metrics{}, err
 	}
-	return link.Metrics{Process: process, Text: packed.Bytes()}, nil
+	return link.Metrics{Process: process, At: time.Now(), Text: packed.Bytes()}, nil
 }
 
 // MaxText bounds what one process may tell at a time, unpacked.

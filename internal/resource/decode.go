@@ -32,6 +32,7 @@ var specs = map[string]reflect.Type{
 	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
 	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
+	KindAlertRule: reflect.TypeFor[AlertRuleSpec](), KindReceiver: reflect.TypeFor[ReceiverSpec](), KindOnCall: reflect.TypeFor[OnCallSpec](), KindSLO: reflect.TypeFor[SLOSpec](),
 	KindFlag: reflect.TypeFor[flag.Flag](),
 }
 

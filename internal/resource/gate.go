@@ -110,9 +110,11 @@ type PromQLGate struct {
 // SLOGate wants that the error budget of an objective lasts.
 type SLOGate struct {
 	Prometheus string  `json:"prometheus,omitempty" doc:"Its URL; default the installation's"`
-	Objective  float64 `json:"objective" doc:"The share that must succeed, such as 0.999"`
-	Good       string  `json:"good" maxLength:"8192" doc:"How many succeeded in a window: sum(increase(ok_total{environment={{environment}}}[{{window}}]))"`
-	Total      string  `json:"total" maxLength:"8192" doc:"How many there were in a window"`
+	Name       string  `json:"name,omitempty" maxLength:"63" doc:"Of an SLO that is declared or shipped, which says objective, good and total"`
+	In         string  `json:"environment,omitempty" maxLength:"63" doc:"Where the named SLO is to be met; default where the release goes"`
+	Objective  float64 `json:"objective,omitempty" doc:"The share that must succeed, such as 0.999"`
+	Good       string  `json:"good,omitempty" maxLength:"8192" doc:"How many succeeded in a window: sum(increase(ok_total{environment={{environment}}}[{{window}}]))"`
+	Total      string  `json:"total,omitempty" maxLength:"8192" doc:"How many there were in a window"`
 	Short      Span    `json:"short,omitempty" doc:"The short window; default 5m"`
 	Long       Span    `json:"long,omitempty" doc:"The long window; default 1h"`
 	MaxBurn    float64 `json:"maxBurn,omitempty" doc:"How many times faster than it lasts the budget may be used up; default 1"`
@@ -263,7 +265,11 @@ func (p PromQLGate) check() error {
 
 func (s SLOGate) check() error {
 	switch {
-	case !(s.Objective > 0 && s.Objective < 1):
+	case s.Name != "" && (s.Objective != 0 || s.Good != "" || s.Total != ""):
+		return problem.New(problem.Invalid, "the SLO %s says itself what objective, good and total are", s.Name).At("slo.name")
+	case s.Name == "" && s.In != "":
+		return problem.New(problem.Invalid, "environment is for an SLO that is named; good and total say theirs").At("slo.environment")
+	case s.Name == "" && !(s.Objective > 0 && s.Objective < 1):
 		return problem.New(problem.Invalid, "an objective is above 0 and below 1, such as 0.999, not %g", s.Objective).At("slo.objective")
 	case !(s.MaxBurn >= 0 && s.MaxBurn <= 1000):
 		return problem.New(problem.Invalid, "maxBurn is above 0 and up to 1000, not %g", s.MaxBurn).At("slo.maxBurn")
@@ -272,7 +278,11 @@ func (s SLOGate) check() error {
 	case s.Short.Duration(5*time.Minute) >= s.Long.Duration(time.Hour):
 		return problem.New(problem.Invalid, "the short window must be shorter than the long one").At("slo.short")
 	}
-	for field, query := range map[string]string{"slo.good": s.Good, "slo.total": s.Total} {
+	queries := map[string]string{"slo.good": s.Good, "slo.total": s.Total}
+	if s.Name != "" {
+		queries = nil
+	}
+	for field, query := range queries {
 		if err := checkQuery(field, query, true); err != nil {
 			return err
 		}

@@ -27,17 +27,21 @@ const (
 	KindRoute           = "Route"
 	KindTenant          = "Tenant"
 	KindRelease         = "Release"
+	KindAlertRule       = "AlertRule"
+	KindReceiver        = "Receiver"
+	KindOnCall          = "OnCall"
+	KindSLO             = "SLO"
 	KindFlag            = "Flag"
 )
 
 // Kinds are all kinds that are applied, in the order in which they must be. A
 // release is made once instead, and stays as it is.
-var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag}
+var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
 	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
-	KindTenant: "tenants", KindFlag: "flags",
+	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -180,7 +184,7 @@ var roles = []string{"root", "targets", "snapshot", "timestamp"}
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindEnvironment, KindStamp, KindRoute, KindTenant:
+	case KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}

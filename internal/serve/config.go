@@ -144,7 +144,7 @@ type NATS struct {
 // Metrics bounds what control keeps of what all planes count, where it is not a
 // Prometheus elsewhere that does.
 type Metrics struct {
-	Days  float64 `json:"days,omitempty"`  // how long; 0 is 15
+	Days  float64 `json:"days,omitempty"`  // how long; 0 is 31
 	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
 }
 

@@ -80,6 +80,7 @@ func (p *process) control(ctx context.Context) (err error) {
 		return err
 	}
 	built, err := control.New(ctx, control.Options{
+		Address: api,
 		Backups: backups,
 		Guard:   guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
 		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,

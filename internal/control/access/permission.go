@@ -38,6 +38,7 @@ const (
 	GrantApprove     Permission = "grant.approve"
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
+	AlertWrite       Permission = "alert.write"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
@@ -114,6 +115,7 @@ var permissions = []permission{
 	{GrantApprove, stands, []string{Approver}},
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
+	{AlertWrite, stands, makers},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
@@ -51,6 +52,7 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Alerts       *alert.Alerts
 	Backups      *backup.Backups
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
@@ -112,6 +114,7 @@ func New(o Options) http.Handler {
 	a.releases()
 	a.signing()
 	a.gates()
+	a.monitoring()
 	a.flags()
 	a.grants()
 	a.recordings()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
@@ -26,12 +28,14 @@ import (
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/migrations"
+	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -120,6 +124,16 @@ func newServer(t *testing.T) *server {
 	promotions := promotion.New(promotion.Options{
 		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
+	counted, err := monitor.New(monitor.Options{Dir: filepath.Join(t.TempDir(), "metrics"), Conn: conn, Registry: metrics.New("test", quiet), Stamps: environments.Stamps, Logger: quiet, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := counted.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	alerts := alert.New(alert.Options{DB: db, Audit: log, Monitor: counted, Guard: guard, Dir: t.TempDir(), Logger: quiet, Now: time.Now})
 	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +171,7 @@ func newServer(t *testing.T) *server {
 		return true, recorder.Pass(ctx, actor, given)
 	}
 	handler := api.New(api.Options{
+		Alerts:  alerts,
 		Backups: backups,
 		Grants:  grants, Gateway: recorder,
 		Flags:  flags,

@@ -87,6 +87,18 @@ var mutations = []mutation{
 	{id: "resumeRollout", path: "rollouts/rollout-1/resume", body: `{"reason":"r"}`},
 	{id: "abortRollout", path: "rollouts/rollout-1/abort", body: `{"reason":"r"}`},
 
+	{id: "putAlertRule", path: "alert-rules/a", body: `{"spec":{"expr":"up == 0"}}`},
+	{id: "deleteAlertRule", path: "alert-rules/a"},
+	{id: "putReceiver", path: "receivers/a", body: `{"spec":{"webhook":{"url":"https://127.0.0.1:1/"}}}`},
+	{id: "testAlert", path: "alerts/test", body: `{}`},
+	{id: "deleteReceiver", path: "receivers/a"},
+	{id: "putOnCall", path: "on-calls/a", body: `{"spec":{"people":[{"name":"Ann"}]}}`},
+	{id: "deleteOnCall", path: "on-calls/a"},
+	{id: "putSLO", path: "slos/a", body: `{"spec":{"indicator":"updates","objective":0.9}}`},
+	{id: "deleteSLO", path: "slos/a"},
+	{id: "startSilence", path: "silences", body: `{"match":{"alertname":"a"},"reason":"r","seconds":600}`, keep: [2]string{"silence", "id"}},
+	{id: "endSilence", path: "silences/{silence}"},
+
 	{id: "addAccount", path: "accounts", body: `{"id":"berta"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"carl"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"robot","kind":"service","sponsor":"berta"}`},

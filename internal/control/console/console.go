@@ -177,6 +177,8 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Alerts       Alerts
+	Metrics      Metrics
 	Backups      Backups
 	Flags        Flags
 	Grants       Grants
@@ -275,6 +277,16 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,
+		"GET /alerts":                       c.alerts,
+		"GET /alerts/live":                  c.alertsLive,
+		"POST /alerts/silence":              c.silence,
+		"POST /alerts/unsilence":            c.endSilence,
+		"POST /alerts/test":                 c.testAlert,
+		"GET /monitor":                      c.monitor,
+		"GET /monitor/live":                 c.monitorLive,
+		"GET /slos":                         c.slos,
+		"GET /slos/live":                    c.slosLive,
+		"GET /runbooks/{name}":              c.runbook,
 		"GET /audit/{sequence}":             c.auditEntry,
 		"GET /pipeline":                     c.pipeline,
 		"GET /pipeline/live":                c.pipelineLive,

@@ -22,6 +22,7 @@ type homeView struct {
 
 // boardView is the part of the page that moves.
 type boardView struct {
+	Health  health
 	Levels  []levelView
 	Devices int // of all environments, waiting ones too
 }
@@ -80,7 +81,7 @@ func (c *console) board(ctx context.Context) (boardView, error) {
 	for _, env := range declared {
 		rules[env.Metadata.Name] = env.Spec.AutoMove
 	}
-	var board boardView
+	board := boardView{Health: c.health(ctx)}
 	for _, level := range levels {
 		view := levelView{Level: level, Rule: rules[level.Name]}
 		for _, place := range level.Stamps {

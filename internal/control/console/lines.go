@@ -22,6 +22,16 @@ var lines = map[string]place.Line{
 	"GET /capacity":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /capacity/live": place.Asking(access.EnvironmentRead, place.Anywhere),
 
+	"GET /alerts":               place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /alerts/live":          place.Asking(access.EnvironmentRead, place.Anywhere),
+	"POST /alerts/silence":      place.Asking(access.AlertWrite, place.Anywhere),
+	"POST /alerts/unsilence":    place.Asking(access.AlertWrite, place.Anywhere),
+	"POST /alerts/test":         place.Asking(access.AlertWrite, place.Anywhere),
+	"GET /monitor":              place.Asking(access.EnvironmentRead, place.Whole),
+	"GET /monitor/live":         place.Asking(access.EnvironmentRead, place.Whole),
+	"GET /slos":                 place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /slos/live":            place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /runbooks/{name}":      place.Asking(access.Own, place.Anywhere),
 	"GET /tenants/{name}":       place.Asking(access.EnvironmentRead, place.Anywhere),
 	"POST /tenants/{name}/move": place.Asking(access.DeviceMove, place.Moved("", "stamp", "", "device")),
 

@@ -43,6 +43,8 @@ var functions = template.FuncMap{
 	"figure":      figure,
 	"float":       float,
 	"per":         per,
+	"precise":     precise,
+	"silencing":   silencing,
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }
 
@@ -111,6 +113,17 @@ func palette(names []string) map[string]string {
 // per writes a share as per cent.
 func per(share float64) string {
 	return strconv.FormatFloat(math.Round(share*1000)/10, 'f', -1, 64) + "\u202f%"
+}
+
+// precise is a share in percent to three places; none is a dash.
+func precise(n any) string {
+	if p, ok := n.(*float64); ok {
+		if p == nil {
+			return "–"
+		}
+		n = *p
+	}
+	return strconv.FormatFloat(math.Round(float(n)*1e5)/1e3, 'f', -1, 64) + "\u202f%"
 }
 
 // float is a number that a template has, of whichever kind.

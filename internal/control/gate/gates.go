@@ -27,6 +27,8 @@ type Options struct {
 	Guard *outbound.Guard
 	// Prometheus is the installation's, for gates that name none; may be empty.
 	Prometheus string
+	// SLO finds one by its name.
+	SLO func(ctx context.Context, name string) (resource.SLO, error)
 	// Metrics answers a call of Prometheus' HTTP API from what the installation
 	// keeps itself; nil where it keeps nothing.
 	Metrics func(ctx context.Context, path string, form url.Values) (status int, text []byte, err error)

@@ -159,6 +159,12 @@ type burning struct {
 // over a short and a long window. Both must agree that it is too fast, or that
 // it is not: the short one alone is a moment, the long one alone the past.
 func (g *Gates) slo(ctx context.Context, now time.Time, gate resource.SLOGate, s Subject) Result {
+	if gate.Name != "" {
+		var err error
+		if gate, err = g.named(ctx, gate, s); err != nil {
+			return failed(err)
+		}
+	}
 	short, long := gate.Short.Duration(5*time.Minute), gate.Long.Duration(time.Hour)
 	limit := cmp.Or(gate.MaxBurn, 1)
 	base := Result{
@@ -177,6 +183,27 @@ func (g *Gates) slo(ctx context.Context, now time.Time, gate resource.SLOGate, s
 	r := burnVerdict(gate, limit, windows[0], windows[1])
 	r.Threshold, r.Window, r.Query, r.Evidence = base.Threshold, base.Window, base.Query, evidenceOf(windows)
 	return r
+}
+
+// named is a gate with what its SLO says, in one environment.
+func (g *Gates) named(ctx context.Context, gate resource.SLOGate, s Subject) (resource.SLOGate, error) {
+	if g.SLO == nil {
+		return gate, problem.New(problem.NotFound, "there is no SLO %s", gate.Name)
+	}
+	slo, err := g.SLO(ctx, gate.Name)
+	if err != nil {
+		return gate, err
+	}
+	gate.Objective = slo.Spec.Objective
+	gate.Good, gate.Total = slo.Spec.Templates()
+	where := cmp.Or(gate.In, s.Environment)
+	for _, query := range []*string{&gate.Good, &gate.Total} {
+		if !slo.Spec.Whole() {
+			*query = fmt.Sprintf(`(%s) and on (environment) label_replace(vector(1), "environment", %q, "", "")`, *query, where)
+		}
+		*query = "sum(" + *query + ")"
+	}
+	return gate, nil
 }
 
 // burn works out how fast the budget was used up over a window. No value of

@@ -49,7 +49,7 @@ type Options struct {
 // The bounds of what is kept where nothing else is said, and of what one query
 // may cost.
 const (
-	DefaultAge   = 15 * 24 * time.Hour
+	DefaultAge   = 31 * 24 * time.Hour
 	DefaultBytes = 2 << 30
 
 	maxSamples   = 5_000_000 // in memory, of one query
@@ -77,7 +77,17 @@ type Monitor struct {
 // told is what a process has told and nobody has written down yet.
 type told struct {
 	peer string
+	came time.Time
 	link.Metrics
+}
+
+// skew is how far the clock of a process is ahead of that of control, as far as
+// can be told from when its word came.
+func (t told) skew() time.Duration {
+	if t.At.IsZero() {
+		return 0
+	}
+	return t.At.Sub(t.came)
 }
 
 // maxTold bounds what waits to be written down; more is left out, as the next
@@ -157,7 +167,7 @@ func (m *Monitor) collect(_ context.Context, add func(metrics.Sample)) error {
 // hear takes what a process tells.
 func (m *Monitor) hear(subject string, document link.Metrics) {
 	select {
-	case m.told <- told{subject[len(link.MetricsSubject("")):], document}:
+	case m.told <- told{subject[len(link.MetricsSubject("")):], m.Now(), document}:
 	default:
 		m.Logger.Warn("metrics come faster than they are written down; some are left out", "subject", subject)
 	}
@@ -171,7 +181,7 @@ func (m *Monitor) writeDown(ctx context.Context) error {
 		case one := <-m.told:
 			text, err := metrics.Unpack(one.Metrics)
 			if err == nil {
-				err = m.take(ctx, one.peer, one.Process, text)
+				err = m.take(ctx, one.peer, one.Process, text, one.skew())
 			}
 			if err != nil {
 				m.Logger.Warn("what a process counts was not kept", "peer", one.peer, "error", err)
@@ -185,7 +195,7 @@ func (m *Monitor) look(ctx context.Context) error {
 	once := func() {
 		text, err := m.Registry.Text()
 		if err == nil {
-			err = m.take(ctx, link.ControlPeer, "", text)
+			err = m.take(ctx, link.ControlPeer, "", text, 0)
 		}
 		if err == nil {
 			err = m.noticeSilence(ctx)

@@ -293,3 +293,39 @@ scrape_configs:
 	t.Cleanup(func() { _ = process.Wait() })
 	return "http://" + address
 }
+
+// The dashboard for Grafana asks nothing that cannot be answered.
+func TestTheDashboardAsksPromQL(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../../deploy/grafana/slipway.json")
+	must(t, err)
+	var dashboard struct {
+		UID, Title string
+		Panels     []struct {
+			ID      int
+			Title   string
+			GridPos struct{ H, W, X, Y int }
+			Targets []struct{ Expr string }
+		}
+	}
+	must(t, json.Unmarshal(text, &dashboard))
+	if dashboard.UID == "" || len(dashboard.Panels) == 0 {
+		t.Fatal("the dashboard is empty")
+	}
+	seen := map[string]bool{}
+	for _, p := range dashboard.Panels {
+		if at := fmt.Sprint(p.GridPos); seen[at] || p.GridPos.W == 0 || p.GridPos.X+p.GridPos.W > 24 {
+			t.Errorf("%s is in the way at %s", p.Title, at)
+		} else {
+			seen[at] = true
+		}
+		for _, target := range p.Targets {
+			if err := monitor.CheckQuery(strings.ReplaceAll(target.Expr, "$__rate_interval", "5m")); err != nil {
+				t.Errorf("%s: %v", p.Title, err)
+			}
+		}
+		if len(p.Targets) == 0 {
+			t.Errorf("%s asks nothing", p.Title)
+		}
+	}
+}

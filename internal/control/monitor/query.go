@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -127,6 +128,25 @@ func CheckQuery(expression string) error {
 	}
 	return nil
 }
+
+// Vector answers a query that gives one value a series, or one at all: that is
+// what rules ask.
+func (m *Monitor) Vector(ctx context.Context, expression string, at time.Time) (promql.Vector, error) {
+	a, err := m.Query(ctx, expression, at)
+	if err != nil {
+		return nil, err
+	}
+	switch v := a.Value.(type) {
+	case promql.Vector:
+		return v, nil
+	case promql.Scalar:
+		return promql.Vector{promql.Sample{T: v.T, F: v.V, Metric: labels.EmptyLabels()}}, nil
+	}
+	return nil, problem.New(problem.Invalid, "the expression gives a %s, and must give a value for each series", a.Value.Type())
+}
+
+// Storage is where metrics are kept; nil where a Prometheus elsewhere keeps them.
+func (m *Monitor) Storage() *tsdb.DB { return m.db }
 
 // matchers reads series selectors.
 func (m *Monitor) matchers(selectors []string) (sets [][]*labels.Matcher, err error) {

@@ -85,7 +85,7 @@ func (m *Monitor) stamp(ctx context.Context, name string) resource.StampSpec {
 }
 
 // take keeps what a process tells now.
-func (m *Monitor) take(ctx context.Context, peer, process string, text []byte) error {
+func (m *Monitor) take(ctx context.Context, peer, process string, text []byte, skew time.Duration) error {
 	own, now := m.labelsOf(ctx, peer, process), m.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,6 +104,7 @@ func (m *Monitor) take(ctx context.Context, peer, process string, text []byte) e
 	t.seen, t.samples, t.failure = now, samples, ""
 	err = errors.Join(
 		m.report(app, t, "up", 1, now),
+		m.report(app, t, "slipway_clock_skew_seconds", skew.Seconds(), now),
 		m.report(app, t, "scrape_samples_scraped", float64(samples), now),
 		m.report(app, t, "scrape_duration_seconds", time.Since(began).Seconds(), now),
 	)

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/slipway/slipway/internal/metrics"
+	"github.com/slipway/slipway/internal/stamp/command"
 )
 
 // meters count what a hub does.
@@ -47,7 +48,13 @@ func newMeters(r prometheus.Registerer, connections func() float64) *meters {
 	for _, result := range []string{metrics.OK, metrics.Refused, metrics.Throttled, metrics.Failed} {
 		m.messages[result] = messages.WithLabelValues(result)
 		m.methods.WithLabelValues(result)
+		for _, operation := range []string{"get", "report", "desire"} {
+			m.twins.WithLabelValues(operation, result)
+		}
 		m.connects.WithLabelValues("mqtt", result)
+	}
+	for _, outcome := range []command.Outcome{command.Success, command.Expired, command.DeliveryCountExceeded, command.Rejected, command.Purged, "Queued"} {
+		m.commands.WithLabelValues(string(outcome))
 	}
 	return m
 }
