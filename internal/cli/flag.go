@@ -397,7 +397,7 @@ func (a *app) flagFindings() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var all []featureflag.Finding
+			var all []featureflag.FlagFinding
 			for _, v := range views {
 				all = append(all, v.Findings...)
 			}

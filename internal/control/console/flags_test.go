@@ -29,7 +29,7 @@ func (f flagsOf) List(context.Context) ([]featureflag.Overview, error) {
 		return nil, nil
 	}
 	return []featureflag.Overview{
-		{Key: "beep", Devices: true, Declared: true, Environments: []featureflag.Setting{settingOf("test", "on", false)}, Findings: []featureflag.Finding{{Flag: "beep", Kind: featureflag.Ownerless, Text: "nobody owns it; say metadata.owner"}}},
+		{Key: "beep", Devices: true, Declared: true, Environments: []featureflag.Setting{settingOf("test", "on", false)}, Findings: []featureflag.FlagFinding{{Flag: "beep", Kind: featureflag.Ownerless, Text: "nobody owns it; say metadata.owner"}}},
 		{Key: "fast-path", Owner: "ann", Description: "The new way to take orders", Environments: []featureflag.Setting{settingOf("test", "on", false), settingOf("production", "off", true)}},
 	}, nil
 }

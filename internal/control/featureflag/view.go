@@ -13,14 +13,14 @@ import (
 
 // Overview is a flag as people see it, with what it is in each environment.
 type Overview struct {
-	Key          string    `json:"key"`
-	Description  string    `json:"description,omitempty"`
-	Owner        string    `json:"owner,omitempty"`
-	RemoveBy     string    `json:"removeBy,omitempty"`
-	Devices      bool      `json:"devices,omitempty" doc:"Its value stands in the twins of devices"`
-	Declared     bool      `json:"declared,omitempty" doc:"Declared beside releases"`
-	Environments []Setting `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
-	Findings     []Finding `json:"findings,omitempty"`
+	Key          string        `json:"key"`
+	Description  string        `json:"description,omitempty"`
+	Owner        string        `json:"owner,omitempty"`
+	RemoveBy     string        `json:"removeBy,omitempty"`
+	Devices      bool          `json:"devices,omitempty" doc:"Its value stands in the twins of devices"`
+	Declared     bool          `json:"declared,omitempty" doc:"Declared beside releases"`
+	Environments []Setting     `json:"environments" doc:"In order of promotion; where it is not, it has no cell"`
+	Findings     []FlagFinding `json:"findings,omitempty"`
 }
 
 // Setting is a flag in one environment.
@@ -33,8 +33,8 @@ type Setting struct {
 	Given       map[string]int64 `json:"given,omitempty" doc:"Evaluations of the last seven days by variant"`
 }
 
-// Finding is something about a flag that somebody should look at.
-type Finding struct {
+// FlagFinding is something about a flag that somebody should look at.
+type FlagFinding struct {
 	Flag        string `json:"flag"`
 	Environment string `json:"environment,omitempty"`
 	Kind        string `json:"kind" enum:"ownerless,overdue,unused,settled,unexercised"`
@@ -147,9 +147,9 @@ func (f *Flags) judged(ctx context.Context, all []Overview) ([]Overview, error) 
 
 // Judge finds what is amiss with a flag. given has the evaluations of the last
 // thirty days, ever those of all time, by environment and flag.
-func Judge(now time.Time, v Overview, given, ever map[[2]string]map[string]int64) (all []Finding) {
+func Judge(now time.Time, v Overview, given, ever map[[2]string]map[string]int64) (all []FlagFinding) {
 	add := func(environment, kind, format string, args ...any) {
-		all = append(all, Finding{Flag: v.Key, Environment: environment, Kind: kind, Text: fmt.Sprintf(format, args...)})
+		all = append(all, FlagFinding{Flag: v.Key, Environment: environment, Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
 	if v.Owner == "" {
 		add("", Ownerless, "nobody owns it; say metadata.owner")
