@@ -47,11 +47,11 @@ type Backup struct {
 	Size        int64               `json:"size,omitempty" doc:"Bytes in the vault that it needs"`
 	Chunks      int                 `json:"chunks,omitempty"`
 	Failure     string              `json:"failure,omitempty"`
-	Verified    *Verified           `json:"verified,omitempty"`
+	Verified    *BackupVerified     `json:"verified,omitempty"`
 }
 
-// Verified says what reading a backup's chunks has shown.
-type Verified struct {
+// BackupVerified says what reading a backup's chunks has shown.
+type BackupVerified struct {
 	At      time.Time  `json:"at"`
 	EndedAt *time.Time `json:"endedAt,omitempty"`
 	Chunks  int        `json:"chunks" doc:"That were read so far"`

@@ -25,7 +25,7 @@ func sampleBackup() backup.Backup {
 	return backup.Backup{
 		ID: "20261220T115100Z.stamp.production-eu", Peer: "stamp.production-eu", Environment: "production", Region: "eu-1", Vault: "home", State: backup.Kept, BegunAt: at, TakenAt: &at, EndedAt: &ended,
 		Engine: "sqlite", Schema: 40, Rows: map[string]int64{"device": 1200}, Streams: []link.BackupStream{{Name: "TELEMETRY", Messages: 41000, First: 1, Last: 41000}}, Files: 9, Bytes: 80 << 20, Stored: 3 << 20, Size: 40 << 20, Chunks: 300,
-		Verified: &backup.Verified{At: at, EndedAt: &ended, Chunks: 300},
+		Verified: &backup.BackupVerified{At: at, EndedAt: &ended, Chunks: 300},
 	}
 }
 
