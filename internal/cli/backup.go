@@ -148,7 +148,7 @@ func (a *app) showBackup(one backup.Backup) error {
 	return a.table(nil, rows)
 }
 
-func verdictOf(v backup.Verified, chunks int) string {
+func verdictOf(v backup.BackupVerified, chunks int) string {
 	switch {
 	case v.EndedAt == nil:
 		return fmt.Sprintf("%d of %d chunks read", v.Chunks, chunks)

@@ -39,8 +39,8 @@ func (c *Client) PruneBackups(ctx context.Context, dryRun bool) (backup.Pruned, 
 }
 
 // BackupStatus tells how every plane stands with its backups.
-func (c *Client) BackupStatus(ctx context.Context) (backup.Overview, error) {
-	return do[backup.Overview](ctx, c, request{method: "GET", path: path("backup-status")})
+func (c *Client) BackupStatus(ctx context.Context) (backup.BackupOverview, error) {
+	return do[backup.BackupOverview](ctx, c, request{method: "GET", path: path("backup-status")})
 }
 
 // SetBackupSchedule changes how often backups are taken and which are kept.

@@ -84,9 +84,9 @@ func (a *api) backups() {
 		gone, err := a.Backups.Prune(ctx, actorOf(ctx), in.Body.DryRun)
 		return &body[backup.Pruned]{gone}, err
 	})
-	route(a, "GET", "/api/v1/backup-status", "backupStatus", "How every plane stands with its backups, and where they are kept", func(ctx context.Context, _ *struct{}) (*body[backup.Overview], error) {
+	route(a, "GET", "/api/v1/backup-status", "backupStatus", "How every plane stands with its backups, and where they are kept", func(ctx context.Context, _ *struct{}) (*body[backup.BackupOverview], error) {
 		o, err := a.Backups.Overview(ctx)
-		return &body[backup.Overview]{o}, err
+		return &body[backup.BackupOverview]{o}, err
 	})
 	route(a, "GET", "/api/v1/backup-schedule", "getBackupSchedule", "How often backups are taken, which are kept, what is promised", func(ctx context.Context, _ *struct{}) (*body[backup.Schedule], error) {
 		p, err := a.Backups.Schedule(ctx)

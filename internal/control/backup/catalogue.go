@@ -47,11 +47,11 @@ type Backup struct {
 	Size        int64               `json:"size,omitempty" doc:"Bytes in the vault that it needs"`
 	Chunks      int                 `json:"chunks,omitempty"`
 	Failure     string              `json:"failure,omitempty"`
-	Verified    *Verified           `json:"verified,omitempty"`
+	Verified    *BackupVerified     `json:"verified,omitempty"`
 }
 
-// Verified says what reading a backup's chunks has shown.
-type Verified struct {
+// BackupVerified says what reading a backup's chunks has shown.
+type BackupVerified struct {
 	At      time.Time  `json:"at"`
 	EndedAt *time.Time `json:"endedAt,omitempty"`
 	Chunks  int        `json:"chunks" doc:"That were read so far"`
@@ -124,8 +124,8 @@ type PlaneStanding struct {
 	Oldest      *time.Time `json:"oldest,omitempty"`
 }
 
-// Overview is how an installation stands with its backups.
-type Overview struct {
+// BackupOverview is how an installation stands with its backups.
+type BackupOverview struct {
 	Configured bool            `json:"configured"`
 	Signer     string          `json:"signer" doc:"The key by which backups are known to be this installation's"`
 	Recipients []string        `json:"recipients"`
@@ -158,8 +158,8 @@ func placeOf(v link.Vault) VaultInfo {
 }
 
 // Overview tells how everything stands.
-func (b *Backups) Overview(ctx context.Context) (o Overview, err error) {
-	o = Overview{Configured: len(b.Vaults) > 0, Signer: vault.FormatKey(b.Signer()), Recipients: b.Recipients, Vaults: []VaultInfo{}, Planes: []PlaneStanding{}}
+func (b *Backups) Overview(ctx context.Context) (o BackupOverview, err error) {
+	o = BackupOverview{Configured: len(b.Vaults) > 0, Signer: vault.FormatKey(b.Signer()), Recipients: b.Recipients, Vaults: []VaultInfo{}, Planes: []PlaneStanding{}}
 	for _, v := range b.Vaults {
 		o.Vaults = append(o.Vaults, placeOf(v))
 	}

@@ -263,7 +263,7 @@ func (b *Backups) sign(d Drill, o Objectives) Drill {
 }
 
 // drillStanding tells when drills were last.
-func (b *Backups) drillStanding(ctx context.Context, o *Overview) error {
+func (b *Backups) drillStanding(ctx context.Context, o *BackupOverview) error {
 	all, err := sqldb.Rows(ctx, b.DB, scanDrill, selectDrills+" WHERE active = 0 ORDER BY at DESC LIMIT 100")
 	if err != nil {
 		return err

@@ -126,7 +126,7 @@ func (b *Backups) Verify(ctx context.Context, actor access.Actor, id string) (Ba
 	if one.State != Kept || v == nil {
 		return one, problem.New(problem.Conflict, "the backup %s is %s; one that is kept in a vault that is configured can be verified", id, one.State)
 	}
-	one.Verified = &Verified{At: b.Now().UTC()}
+	one.Verified = &BackupVerified{At: b.Now().UTC()}
 	err = b.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if err := b.save(ctx, tx, one); err != nil {
 			return err

@@ -265,7 +265,7 @@ func (b *Backups) Ask(ctx context.Context, actor access.Actor, only []string, fr
 		return nil, problem.New(problem.NotFound, "a plane is control, provisioning, or stamp.NAME for a stamp there is").At("planes")
 	}
 	err = b.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		for _, one := range asked {
+		for i, one := range asked {
 			taking, found, err := sqldb.Row(ctx, tx, scanned[Backup], selectBackups+" WHERE peer = ? AND state = ?", one.Peer, Taking)
 			if err != nil {
 				return err
@@ -273,7 +273,10 @@ func (b *Backups) Ask(ctx context.Context, actor access.Actor, only []string, fr
 			if found {
 				return problem.New(problem.Conflict, "the backup %s is being taken; wait for it", taking.ID)
 			}
-			if err := b.save(ctx, tx, one); err != nil {
+			if asked[i], err = distinct(ctx, tx, one); err != nil {
+				return err
+			}
+			if err := b.save(ctx, tx, asked[i]); err != nil {
 				return err
 			}
 		}
@@ -281,6 +284,19 @@ func (b *Backups) Ask(ctx context.Context, actor access.Actor, only []string, fr
 	})
 	b.Kick()
 	return asked, err
+}
+
+// distinct gives a backup a moment of its own: its name tells seconds, and one
+// of the same name would take the place of one that is kept.
+func distinct(ctx context.Context, tx *sqldb.Tx, one Backup) (Backup, error) {
+	for {
+		_, taken, err := sqldb.Row(ctx, tx, scanText, "SELECT id FROM backup WHERE id = ?", one.ID)
+		if err != nil || !taken {
+			return one, err
+		}
+		one.BegunAt = one.BegunAt.Add(time.Second)
+		one.ID = vault.NewID(one.BegunAt, one.Peer)
+	}
 }
 
 func objectOf(only []string) string {

@@ -19,7 +19,7 @@ var (
 // saw.
 type backupsView struct {
 	base
-	backup.Overview
+	backup.BackupOverview
 	Weeks  [][]backupDay
 	Recent []backup.Backup
 	Drills []backup.Drill
@@ -62,7 +62,7 @@ func calendar(days []backup.Day) (weeks [][]backupDay) {
 func (c *console) backups(w http.ResponseWriter, r *http.Request, s access.Session) error {
 	view := backupsView{base: inside(r, s, "backups", "Backups")}
 	var err error
-	if view.Overview, err = c.Backups.Overview(r.Context()); err != nil {
+	if view.BackupOverview, err = c.Backups.Overview(r.Context()); err != nil {
 		return err
 	}
 	days, err := c.Backups.Days(r.Context(), shownWeeks*7)

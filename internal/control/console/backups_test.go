@@ -25,7 +25,7 @@ func sampleBackup() backup.Backup {
 	return backup.Backup{
 		ID: "20261220T115100Z.stamp.production-eu", Peer: "stamp.production-eu", Environment: "production", Region: "eu-1", Vault: "home", State: backup.Kept, BegunAt: at, TakenAt: &at, EndedAt: &ended,
 		Engine: "sqlite", Schema: 40, Rows: map[string]int64{"device": 1200}, Streams: []link.BackupStream{{Name: "TELEMETRY", Messages: 41000, First: 1, Last: 41000}}, Files: 9, Bytes: 80 << 20, Stored: 3 << 20, Size: 40 << 20, Chunks: 300,
-		Verified: &backup.Verified{At: at, EndedAt: &ended, Chunks: 300},
+		Verified: &backup.BackupVerified{At: at, EndedAt: &ended, Chunks: 300},
 	}
 }
 
@@ -40,13 +40,13 @@ func sampleDrill() backup.Drill {
 	}
 }
 
-func (b backupsOf) Overview(context.Context) (o backup.Overview, err error) {
+func (b backupsOf) Overview(context.Context) (o backup.BackupOverview, err error) {
 	o.Schedule = backup.Schedule{EverySeconds: 900}
 	if !b.populated() {
 		return o, nil
 	}
 	one, d := sampleBackup(), sampleDrill()
-	o = backup.Overview{Configured: true, Signer: "slipway-signer:abc", Vaults: []backup.VaultInfo{{Name: "home", At: "https://s3.example.com/backups", Regions: []string{"eu-1"}, LockDays: 30, OffHost: true}}, Schedule: o.Schedule, DrillLate: true, Drill: &d}
+	o = backup.BackupOverview{Configured: true, Signer: "slipway-signer:abc", Vaults: []backup.VaultInfo{{Name: "home", At: "https://s3.example.com/backups", Regions: []string{"eu-1"}, LockDays: 30, OffHost: true}}, Schedule: o.Schedule, DrillLate: true, Drill: &d}
 	oldest := noon.AddDate(0, -2, 0)
 	o.Planes = []backup.PlaneStanding{{Peer: one.Peer, Region: "eu-1", Vault: "home", Newest: &one, Last: &one, Kept: 110, Size: one.Size, Oldest: &oldest}, {Peer: "control", Late: true, Last: &backup.Backup{ID: "20261220T115500Z.control", State: backup.Failed, Failure: "the store of objects cannot be reached"}}}
 	return o, nil

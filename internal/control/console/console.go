@@ -144,7 +144,7 @@ type Rollouts interface {
 
 // Backups shows backups and drills, and asks for more.
 type Backups interface {
-	Overview(ctx context.Context) (backup.Overview, error)
+	Overview(ctx context.Context) (backup.BackupOverview, error)
 	List(ctx context.Context, peer string, before time.Time, limit int) ([]backup.Backup, error)
 	Days(ctx context.Context, days int) ([]backup.Day, error)
 	Get(ctx context.Context, id string) (backup.Backup, error)
