@@ -30,7 +30,7 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up
 client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
@@ -38,12 +38,12 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signing link outbound problem resource sqldb tasks control/monitor metrics
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout link problem resource
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -54,6 +54,7 @@ control/gate: control/access control/audit control/fleet control/release link ou
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
+control/signin: control/access control/audit problem sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb
 
 provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics
@@ -125,9 +126,11 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi
 github.com/coder/websocket: entrance
+github.com/coreos/go-oidc/v3/oidc: control/signin
 github.com/danielgtaylor/huma/v2: control/api
+github.com/go-webauthn/webauthn: control/signin
 github.com/goccy/go-yaml: cli resource
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
@@ -143,6 +146,7 @@ github.com/prometheus/client_golang: control/monitor metrics provisioning/regist
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
+github.com/pquerna/otp: control/signin
 github.com/secure-systems-lab/go-securesystemslib: control/signing
 github.com/sigstore/sigstore: control/signing
 github.com/spf13/cobra: cli
@@ -157,6 +161,8 @@ github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
+golang.org/x/crypto/argon2: control/signin
+golang.org/x/oauth2: control/signin
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
 html/template: control/console
 modernc.org/sqlite: sqldb

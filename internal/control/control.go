@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/slipway/slipway/internal/blob"
@@ -34,6 +35,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
@@ -57,6 +59,7 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
+	Provider     *Provider // who vouches for people; nil is nobody
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus keeps what all planes count; where it is empty, control does.
@@ -70,6 +73,23 @@ type Options struct {
 type Metrics struct {
 	Age   time.Duration
 	Bytes int64
+}
+
+// Provider is an identity provider that vouches for people.
+type Provider = signin.Provider
+
+// OpenProvider checks what is said of a provider and reads the file of its
+// secret.
+func OpenProvider(p Provider, field string) (*Provider, error) {
+	if err := p.Check(field); err != nil || p.SecretFile == "" {
+		return &p, err
+	}
+	secret, err := os.ReadFile(p.SecretFile)
+	if err != nil {
+		return nil, problem.New(problem.Invalid, "the secret cannot be read: %w", err).At(field + ".clientSecretFile")
+	}
+	p.ClientSecret = strings.TrimSpace(string(secret))
+	return &p, nil
 }
 
 // Artifacts says where the files of releases are, and how much of them there
@@ -108,6 +128,7 @@ type Plane struct {
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	people       *access.Access
+	signIn       *signin.SignIn
 	members      *membership.Membership
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
@@ -172,8 +193,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.promoting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates,
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates,
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
 	return p, nil
@@ -201,6 +222,9 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 	}
 	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
+		return err
+	}
+	if p.signIn, err = signin.New(signin.Options{DB: p.db, Access: p.people, Audit: log, Secret: secret, Now: time.Now, Provider: o.Provider}); err != nil {
 		return err
 	}
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
@@ -317,6 +341,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},

@@ -49,10 +49,12 @@ type Options struct {
 	// usual.
 	UpdatePoll time.Duration
 	Prometheus string // URL of what gates ask that name none; may be empty
-	ReadyFile  string // where to write Ready as JSON
-	Version    string // of the program
-	Logger     *slog.Logger
-	Ready      func(Ready)
+	// Provider vouches for people, if it names an issuer.
+	Provider  control.Provider
+	ReadyFile string // where to write Ready as JSON
+	Version   string // of the program
+	Logger    *slog.Logger
+	Ready     func(Ready)
 }
 
 // Ready tells where everything is, in the shape scripts rely on.
@@ -291,9 +293,15 @@ func (in *installation) buildControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var provider *control.Provider
+	if in.Provider.Issuer != "" {
+		if provider, err = control.OpenProvider(in.Provider, "oidc"); err != nil {
+			return err
+		}
+	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,
 	})
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
@@ -111,7 +112,12 @@ func newServer(t *testing.T) *server {
 	promotions := promotion.New(promotion.Options{
 		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
+	signedIn, err := signin.New(signin.Options{DB: db, Access: people, Audit: log, Secret: make([]byte, 32), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	handler := api.New(api.Options{
+		SignIn: signedIn,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
