@@ -767,7 +767,7 @@ func TestAnInstallationServesUpdateClients(t *testing.T) {
 	in := start(t, "--update-poll", "7s")
 	in.enrol()
 	at := in.stamp("test-1")
-	eventually(t, "the device is assigned", 20*time.Second, func() bool {
+	eventually(t, "the device is assigned", 2*time.Minute, func() bool {
 		host, err := in.register("pump-1")
 		return err == nil && host != ""
 	})

@@ -432,20 +432,27 @@ func (p *planes) partition(t *testing.T, l *load) {
 		}
 		return send(syscall.SIGSTOP), send(syscall.SIGCONT)
 	}
+	const noticed = 8 * time.Second // by both sides
 	for i, one := range []struct {
 		what string
+		long time.Duration
 		of   func() (begin, end func())
 	}{
-		{"stamps cut off control", func() (func(), func()) { return cut(p.links[0]) }},
-		{"stamps cut off provisioning", func() (func(), func()) { return cut(p.links[1]) }},
-		{"stamps cut off both", func() (func(), func()) { return cut(p.links...) }},
-		{"control cut off everybody", func() (func(), func()) { return freeze(serve.Control) }},
-		{"provisioning cut off everybody", func() (func(), func()) { return freeze(serve.Provisioning) }},
+		{"stamps cut off control", 2 * time.Second, func() (func(), func()) { return cut(p.links[0]) }},
+		{"stamps cut off provisioning", 2 * time.Second, func() (func(), func()) { return cut(p.links[1]) }},
+		{"stamps cut off both", noticed, func() (func(), func()) { return cut(p.links...) }},
+		{"control cut off everybody", 2 * time.Second, func() (func(), func()) { return freeze(serve.Control) }},
+		{"provisioning cut off everybody", 2 * time.Second, func() (func(), func()) { return freeze(serve.Provisioning) }},
 	} {
 		before := l.losses()
 		start, end := one.of()
 		start()
-		l.progress(t, one.what+": devices work", everyone)
+		for over := time.Now().Add(one.long); time.Now().Before(over); {
+			l.progress(t, one.what+": devices work", everyone)
+		}
+		if _, err := p.run("device", "twin", l.hands[0].id); one.long == noticed && err == nil {
+			t.Errorf("%s: control reaches them", one.what)
+		}
 		end()
 		begin := time.Now()
 		p.newcomer(t, fmt.Sprint("parted-", i))

@@ -63,7 +63,7 @@ func TestAReleaseBringsAProcessor(t *testing.T) {
 		t.Errorf("the archive holds %s", text)
 	}
 	in.must("rollback", "--environment", "test", "--reason", "trying it", "--wait", "--timeout", "60s")
-	eventually(t, "the route is gone", 30*time.Second, func() bool { // what was taken before still goes out
+	eventually(t, "the route is gone", 2*time.Minute, func() bool { // what was taken before still goes out
 		before := len(archived(t, archive))
 		if err := conn.publish(`{"temperature":32}`); err != nil {
 			t.Fatal(err)

@@ -76,7 +76,7 @@ func build(what, dir string, flags ...string) error {
 func TestPlanesOfTwoReleasesGetAlong(t *testing.T) {
 	t.Parallel()
 	p := startPlanesOf(t, previousRelease(t), "", "test-1", "test-2")
-	eventually(t, "both stamps are in the directory", 30*time.Second, func() bool {
+	eventually(t, "both stamps are in the directory", 2*time.Minute, func() bool {
 		return strings.Count(p.must("stamp", "list"), "127.77.") == 2
 	})
 	p.enrol()
@@ -94,7 +94,7 @@ func TestPlanesOfTwoReleasesGetAlong(t *testing.T) {
 		p.newcomer(t, fmt.Sprintf("newcomer-%d", i))
 		mover := hands[i].id
 		to := map[string]string{"test-1": "test-2", "test-2": "test-1"}[*l.home[i].Load()]
-		eventually(t, mover+" can be moved", 30*time.Second, func() bool {
+		eventually(t, mover+" can be moved", 2*time.Minute, func() bool {
 			_, err := p.run("device", "move", mover, "--to-stamp", to, "--wait", "--timeout", "30s")
 			return err == nil
 		})

@@ -93,39 +93,6 @@ func (a *app) tokenRevoke() *cobra.Command {
 	return cmd
 }
 
-func (a *app) audit() *cobra.Command {
-	return a.group("audit", "See who changed what", "", a.auditList())
-}
-
-func (a *app) auditList() *cobra.Command {
-	var before int64
-	var limit int
-	cmd := a.read(&cobra.Command{
-		Use: "list", Short: "List entries of the audit log, newest first", Args: cobra.NoArgs,
-		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
-			entries, err := c.Audit(ctx, before, limit)
-			if err != nil {
-				return err
-			}
-			if a.asJSON {
-				next := ""
-				if len(entries) == limit {
-					next = strconv.FormatInt(entries[len(entries)-1].Sequence, 10)
-				}
-				return jsonList(a, entries, next)
-			}
-			rows := make([][]string, len(entries))
-			for i, e := range entries {
-				rows[i] = []string{strconv.FormatInt(e.Sequence, 10), a.when(&e.At), e.Actor, e.Action, e.Object, e.Outcome, e.Detail}
-			}
-			return a.table([]string{"ENTRY", "WHEN", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"}, rows)
-		}),
-	})
-	cmd.Flags().Int64Var(&before, "before", 0, "only entries older than this one")
-	cmd.Flags().IntVar(&limit, "limit", 50, "at most so many, up to 1000")
-	return cmd
-}
-
 func (a *app) status() *cobra.Command {
 	return a.read(&cobra.Command{
 		Use: "status", Short: "Show environments with their stamps, side by side", Args: cobra.NoArgs,

@@ -64,13 +64,14 @@ func (a *app) choose() (choice, error) {
 	return a.chooseLocal(c)
 }
 
+// configDir is where a person's settings are, and what is remembered for them.
+func (a *app) configDir() string {
+	return filepath.Join(cmp.Or(a.env("XDG_CONFIG_HOME"), filepath.Join(a.env("HOME"), ".config")), "slipway")
+}
+
 // configFile reads ~/.config/slipway/config.yaml if it is there.
 func (a *app) configFile() (c choice, err error) {
-	dir := a.env("XDG_CONFIG_HOME")
-	if dir == "" {
-		dir = filepath.Join(a.env("HOME"), ".config")
-	}
-	name := filepath.Join(dir, "slipway", "config.yaml")
+	name := filepath.Join(a.configDir(), "config.yaml")
 	text, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) && a.env("HOME") == "" {
 		return c, nil

@@ -22,7 +22,7 @@ import (
 
 func (a *app) release() *cobra.Command {
 	group := a.group("release", "Make, compare and sign releases: what runs, as one immutable set", `  slipway release create -f release.yaml --name v1.4.0
-  slipway release diff v1.3.0 v1.4.0`, a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseDiff(), a.releaseWhere(), a.releaseComponents(), a.releaseSign(), a.releaseDelete())
+  slipway release diff v1.3.0 v1.4.0`, a.releaseCreate(), a.releaseList(), a.releaseShow(), a.releaseDiff(), a.releaseWhere(), a.releaseComponents(), a.releaseVulnerabilities(), a.releaseSign(), a.releaseDelete())
 	group.Aliases = []string{"releases"}
 	return group
 }
@@ -210,6 +210,28 @@ func (a *app) releaseComponents() *cobra.Command {
 				rows[i] = []string{one.Name, one.Version, one.PURL}
 			}
 			return a.table([]string{"COMPONENT", "VERSION", "PURL"}, rows)
+		}),
+	})
+}
+
+func (a *app) releaseVulnerabilities() *cobra.Command {
+	return a.read(&cobra.Command{
+		Use: "vulnerabilities NAME", Short: "List the components of a release in which vulnerabilities are known, the worst first", Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeReleases,
+		Long:    "What is known is what `slipway vulnerability upload` has added. It is looked up anew each time, so a release can become\nvulnerable while it runs.",
+		Example: "  slipway release vulnerabilities v1.4.0",
+		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
+			all, err := c.ReleaseVulnerabilities(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if a.asJSON {
+				return jsonList(a, all, "")
+			}
+			rows := make([][]string, len(all))
+			for i, one := range all {
+				rows[i] = []string{one.ID, one.Severity, one.Component.Name, one.Component.Version, a.when(&one.KnownAt), one.Summary}
+			}
+			return a.table([]string{"VULNERABILITY", "SEVERITY", "COMPONENT", "VERSION", "KNOWN SINCE", "SUMMARY"}, rows)
 		}),
 	})
 }

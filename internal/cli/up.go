@@ -54,6 +54,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes, webhooks and gates may reach, such as 10.1.0.0/16; may be repeated")
+	flags.StringArrayVar(&o.Witnesses, "audit-witness", nil, "file or URL that keeps the signed checkpoints of the audit log, out of reach of who runs this machine")
 	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")
 	flags.StringVar(&o.Provider.Issuer, "oidc-issuer", "", "identity provider that people sign in with, such as https://login.example.com")
 	flags.StringVar(&o.Provider.ClientID, "oidc-client", "", "client by which the identity provider knows the console")

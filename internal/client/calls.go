@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/access"
-	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -300,16 +299,6 @@ func (c *Client) Tokens(ctx context.Context) ([]access.Token, error) {
 func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	_, err := do[struct{}](ctx, c, request{method: "DELETE", path: path("tokens", id)})
 	return err
-}
-
-// Audit returns entries of the audit log older than before, newest first.
-func (c *Client) Audit(ctx context.Context, before int64, limit int) ([]audit.Entry, error) {
-	query := url.Values{"limit": {strconv.Itoa(limit)}}
-	if before > 0 {
-		query.Set("before", strconv.FormatInt(before, 10))
-	}
-	page, err := do[Page[audit.Entry]](ctx, c, request{method: "GET", path: path("audit"), query: query})
-	return page.Items, err
 }
 
 // Policies returns the shared access policies of a stamp, keys and all; the

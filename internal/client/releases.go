@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/artifact"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
@@ -179,6 +180,13 @@ func (c *Client) DeleteRelease(ctx context.Context, name string) error {
 // Components returns what a release's bills of materials list.
 func (c *Client) Components(ctx context.Context, name string) ([]release.Component, error) {
 	page, err := do[Page[release.Component]](ctx, c, request{method: "GET", path: path("releases", name, "components")})
+	return page.Items, err
+}
+
+// ReleaseVulnerabilities returns the components of a release in which
+// vulnerabilities are known, the worst first.
+func (c *Client) ReleaseVulnerabilities(ctx context.Context, name string) ([]gate.Finding, error) {
+	page, err := do[Page[gate.Finding]](ctx, c, request{method: "GET", path: path("releases", name, "vulnerabilities")})
 	return page.Items, err
 }
 

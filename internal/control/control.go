@@ -42,6 +42,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -60,6 +61,8 @@ type Options struct {
 	Provisioning string
 	Artifacts    Artifacts
 	Provider     *Provider // who vouches for people; nil is nobody
+	// Witnesses keep the checkpoints of the audit log elsewhere.
+	Witnesses Witnesses
 	// Guard says where gates and webhooks may be.
 	Guard *outbound.Guard
 	// Prometheus keeps what all planes count; where it is empty, control does.
@@ -125,6 +128,7 @@ type Joining struct {
 // Plane is the control plane.
 type Plane struct {
 	db           *sqldb.DB
+	audit        *audit.Log
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	people       *access.Access
@@ -155,7 +159,18 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
-	log := audit.NewLog(db, time.Now)
+	secret, err := seal.Secret(filepath.Join(o.Dir, signingKey))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	log, err := audit.Open(ctx, db, secret, time.Now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	if log.Witnesses, err = o.Witnesses.build(o.Guard); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.audit = log
 	people := access.New(db, log, time.Now)
 	p.people = people
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
@@ -179,7 +194,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.members != nil {
 		p.environments.Revoked = p.members.Revoked
 	}
-	if err := p.releasing(ctx, o, log); err != nil {
+	if err := p.releasing(ctx, o, secret, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.fleet = fleet.New(p.db, o.Conn, p.environments, log, time.Now)
@@ -212,7 +227,7 @@ func (p *Plane) measuring(o Options) (err error) {
 
 // releasing builds what keeps releases, their files and the metadata that is
 // signed of them, and answers stamps that fetch them.
-func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error {
+func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *audit.Log) error {
 	var bucket blob.Bucket = blob.Dir(cmp.Or(o.Artifacts.Dir, filepath.Join(o.Dir, "artifacts")))
 	if o.Artifacts.S3 != nil {
 		var err error
@@ -220,10 +235,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, log *audit.Log) error 
 			return err
 		}
 	}
-	secret, err := signing.Secret(filepath.Join(o.Dir, signingKey))
-	if err != nil {
-		return err
-	}
+	var err error
 	if p.signIn, err = signin.New(signin.Options{DB: p.db, Access: p.people, Audit: log, Secret: secret, Now: time.Now, Provider: o.Provider}); err != nil {
 		return err
 	}
@@ -255,10 +267,11 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	})
 }
 
-// How often artifacts and signatures are looked after.
+// How often artifacts, signatures and the audit log are looked after.
 const (
 	tidyEvery  = time.Hour
 	renewEvery = 10 * time.Minute
+	signEvery  = 5 * time.Minute
 	noteEvery  = 5 * time.Minute
 )
 
@@ -342,6 +355,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
 		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
+		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},

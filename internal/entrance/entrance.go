@@ -34,7 +34,10 @@ type Options struct {
 	HTTPS http.Handler
 	// MaxConnections bounds open MQTT and AMQP connections; more are closed at once.
 	MaxConnections int
-	Logger         *slog.Logger
+	// MaxSockets bounds open sockets of all kinds, HTTPS too, of which that may
+	// be half; 0 is as many as the process has descriptors for.
+	MaxSockets int
+	Logger     *slog.Logger
 }
 
 // maxHandshakes bounds TLS handshakes under way, so that a herd at the door
@@ -62,6 +65,8 @@ type Entrance struct {
 	Options
 	handshakes chan struct{}
 	places     chan struct{}
+	sockets    sockets   // of all kinds
+	web        sockets   // of HTTPS
 	opened     chan door // sockets bound and not yet served
 
 	mu    sync.Mutex
@@ -104,7 +109,17 @@ func Connections(wanted int) int {
 	if wanted == 0 {
 		wanted = usualConnections
 	}
-	return max(1, min(wanted, descriptors()-reserved))
+	return Sockets(wanted)
+}
+
+// Sockets is how many can be open of those that are wanted, 0 being as many as
+// there are descriptors for.
+func Sockets(wanted int) int {
+	most := descriptors() - reserved
+	if wanted == 0 {
+		wanted = most
+	}
+	return max(1, min(wanted, most))
 }
 
 // New returns an entrance without listeners.
@@ -112,12 +127,15 @@ func New(o Options) *Entrance {
 	if can := Connections(o.MaxConnections); can < o.MaxConnections {
 		o.Logger.Warn("fewer connections are let in than are wanted; the process may not open more files (LimitNOFILE, ulimit -n)", "wanted", o.MaxConnections, "let in", can)
 	}
-	o.MaxConnections = Connections(o.MaxConnections)
+	o.MaxConnections, o.MaxSockets = Connections(o.MaxConnections), Sockets(o.MaxSockets)
 	return &Entrance{
-		Options: o, handshakes: make(chan struct{}, maxHandshakes), places: make(chan struct{}, o.MaxConnections),
+		Options: o, sockets: sockets{most: int64(o.MaxSockets)}, web: sockets{most: max(1, int64(o.MaxSockets/2))}, handshakes: make(chan struct{}, maxHandshakes), places: make(chan struct{}, o.MaxConnections),
 		opened: make(chan door, maxDoors), doors: map[string]door{},
 	}
 }
+
+// Open is how many sockets are open.
+func (e *Entrance) Open() int64 { return e.sockets.open.Load() }
 
 // Listen binds the ports on a host, unless that is done already, and returns
 // them; 0 asks for free ones. Run serves them.
@@ -170,7 +188,7 @@ func (e *Entrance) Run(ctx context.Context) error {
 		case d := <-e.opened:
 			serving.Go(func() { failed <- e.accept(ctx, d.mqtt, e.serveMQTT) })
 			serving.Go(func() { failed <- e.accept(ctx, d.amqp, e.serveAMQP) })
-			serving.Go(func() { failed <- server.Serve(tls.NewListener(d.https, e.httpsTLS())) })
+			serving.Go(func() { failed <- server.Serve(tls.NewListener(web{d.https, e}, e.httpsTLS())) })
 		case err := <-failed:
 			if err != nil && !errors.Is(err, http.ErrServerClosed) {
 				return errors.Join(err, e.stop(server), wait(&serving))
@@ -225,13 +243,20 @@ func (e *Entrance) accept(ctx context.Context, l net.Listener, serve func(contex
 			}
 			continue
 		}
+		if !e.sockets.take() {
+			e.Logger.Warn("too many sockets", "limit", e.MaxSockets)
+			e.shut(nc)
+			continue
+		}
 		select {
 		case e.places <- struct{}{}:
 			inside.Go(func() {
+				defer e.sockets.leave()
 				defer func() { <-e.places }()
 				e.serve(ctx, nc, serve)
 			})
 		default:
+			e.sockets.leave()
 			e.Logger.Warn("too many connections", "limit", e.MaxConnections)
 			e.shut(nc)
 		}

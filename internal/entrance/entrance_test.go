@@ -70,3 +70,58 @@ func TestSilentClientsDoNotBarTheDoor(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestHTTPSLeavesSocketsToDevices opens idle connections to the port for HTTPS
+// without end: half of the sockets are left for MQTT, and come back when they
+// are closed.
+func TestHTTPSLeavesSocketsToDevices(t *testing.T) {
+	ca, err := ca.Open(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := entrance.New(entrance.Options{
+		TLS: ca.ServerTLS(), HTTPS: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler), MaxSockets: 8,
+		MQTT: func(*mqtt.Connect) (entrance.Serve, bool) { return nil, false },
+	})
+	ports, err := e.Listen("127.0.0.1", entrance.Ports{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	var all []net.Conn
+	open := func(port int) {
+		t.Helper()
+		nc, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, nc)
+	}
+	are := func(n int64) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); e.Open() != n; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d sockets are open, not %d", e.Open(), n)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+	}
+	for range 20 {
+		open(ports.HTTPS)
+	}
+	are(4)
+	for range 20 {
+		open(ports.MQTT)
+	}
+	are(8)
+	for _, nc := range all {
+		nc.Close()
+	}
+	are(0)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

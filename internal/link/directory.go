@@ -85,6 +85,7 @@ func (a *Admission) Plus(b *Admission) *Admission {
 // StampLimits bound what one process of a stamp takes on, whatever it holds.
 type StampLimits struct {
 	Connections       int     `json:"connections,omitempty" doc:"Open connections of devices and back ends"`
+	Sockets           int     `json:"sockets,omitempty" doc:"Open sockets of all kinds, of which HTTPS may be half"`
 	ConnectsPerSecond float64 `json:"connectsPerSecond,omitempty" doc:"Connections admitted each second; others are told when to come back"`
 	MessagesPerSecond float64 `json:"messagesPerSecond,omitempty" doc:"Telemetry taken each second; more waits; 0 is no limit"`
 	TelemetryBytes    int64   `json:"telemetryBytes,omitempty" doc:"Telemetry kept; the oldest goes first"`
@@ -97,10 +98,11 @@ type Observed struct {
 	At        time.Time `json:"at"`
 	Devices   int64     `json:"devices"`
 	Connected int64     `json:"connected"`
-	Messages  uint64    `json:"messages"`  // telemetry accepted since the stamp was created
-	Rate      float64   `json:"rate"`      // telemetry messages per second, over the last seconds
-	Refused   uint64    `json:"refused"`   // connections refused since start
-	Throttled uint64    `json:"throttled"` // connections told to come back later since start
+	Sockets   int64     `json:"sockets,omitempty"` // open, of all kinds
+	Messages  uint64    `json:"messages"`          // telemetry accepted since the stamp was created
+	Rate      float64   `json:"rate"`              // telemetry messages per second, over the last seconds
+	Refused   uint64    `json:"refused"`           // connections refused since start
+	Throttled uint64    `json:"throttled"`         // connections told to come back later since start
 	// Admission is how connections fared at the door since start.
 	Admission   *Admission `json:"admission,omitempty"`
 	OverQuota   uint64     `json:"overQuota"` // telemetry refused since start, as its tenant sent too much

@@ -111,6 +111,7 @@ type StampStatus struct {
 	Host      string            `json:"host" doc:"What devices are told"`
 	Assigned  int               `json:"assigned" doc:"Places taken"`
 	Connected int64             `json:"connected"`
+	Sockets   int64             `json:"sockets,omitempty" doc:"Open sockets of all kinds, as a stamp on its own tells"`
 	Rate      float64           `json:"rate" doc:"Telemetry messages per second"`
 	Messages  uint64            `json:"messages" doc:"Telemetry messages since the stamp was created"`
 	Admission *link.Admission   `json:"admission,omitempty" doc:"How connections fared at its door since it started"`

@@ -62,6 +62,8 @@ type Config struct {
 	Local        Local  `json:"local,omitzero"`
 	// Artifacts says where control keeps the files of releases.
 	Artifacts Artifacts `json:"artifacts,omitzero"`
+	// Audit says who keeps the checkpoints of control's audit log.
+	Audit Audit `json:"audit,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
 	Limits link.StampLimits `json:"limits,omitzero"`
 	// Operations are how many operations of each kind a stamp takes a second; 0 is
@@ -81,6 +83,13 @@ type Artifacts struct {
 	S3            *S3    `json:"s3,omitempty"`            // instead of a directory
 	FileBytes     int64  `json:"fileBytes,omitempty"`     // of one file at most
 	ArtifactBytes int64  `json:"artifactBytes,omitempty"` // of all together at most
+}
+
+// Audit says who keeps the checkpoints of the audit log, out of reach of who
+// runs control.
+type Audit struct {
+	Witnesses []string `json:"witnesses,omitempty"` // files by their whole path, and URLs
+	S3        *S3      `json:"s3,omitempty"`        // a bucket, such as one whose objects cannot be changed
 }
 
 // S3 is a bucket of a store that speaks the S3 protocol.
@@ -230,6 +239,8 @@ func (c *Config) checkPlane() error {
 		return invalid("updateClients.pollSeconds", "must be 1 to %d, not %d", maxPoll, c.UpdateClients.PollSeconds)
 	case c.Plane != Control && c.Local != (Local{}):
 		return invalid("local", "only control starts stamps")
+	case c.Plane != Control && (c.Audit.S3 != nil || len(c.Audit.Witnesses) > 0):
+		return invalid("audit", "only control keeps an audit log")
 	case c.Plane != Control && c.Artifacts != (Artifacts{}):
 		return invalid("artifacts", "only control keeps them")
 	case c.Plane != Control && c.Provisioning != "":
@@ -358,6 +369,9 @@ func (c *Config) checkRest() error {
 			return problem.Of(err).At("database")
 		}
 	}
+	if err := c.Audit.check(); err != nil {
+		return err
+	}
 	if err := c.Artifacts.check(); err != nil {
 		return err
 	}
@@ -387,16 +401,46 @@ func (a Artifacts) check() error {
 		return nil
 	case a.Directory != "":
 		return invalid("artifacts", "a directory or s3, one of the two")
-	case a.S3.Bucket == "" || a.S3.AccessKey == "" || a.S3.SecretKeyFile == "":
-		return invalid("artifacts.s3", "name the bucket, the accessKey and the secretKeyFile")
 	}
-	if _, err := blob.OpenS3(link.S3{Endpoint: a.S3.Endpoint}, nil); err != nil {
-		return invalid("artifacts.s3.endpoint", "%s", problem.Of(err).Message)
+	return a.S3.check("artifacts.s3")
+}
+
+// check holds a bucket, which is the value of a field, against what it needs.
+func (s *S3) check(field string) error {
+	if s.Bucket == "" || s.AccessKey == "" || s.SecretKeyFile == "" {
+		return invalid(field, "name the bucket, the accessKey and the secretKeyFile")
 	}
-	if _, err := os.Stat(a.S3.SecretKeyFile); err != nil {
-		return invalid("artifacts.s3.secretKeyFile", "cannot be read: %s", err)
+	if _, err := blob.OpenS3(link.S3{Endpoint: s.Endpoint}, nil); err != nil {
+		return invalid(field+".endpoint", "%s", problem.Of(err).Message)
+	}
+	if _, err := os.Stat(s.SecretKeyFile); err != nil {
+		return invalid(field+".secretKeyFile", "cannot be read: %s", err)
 	}
 	return nil
+}
+
+// spec is a bucket with its secret.
+func (s *S3) spec() (*link.S3, error) {
+	secret, err := os.ReadFile(s.SecretKeyFile)
+	return &link.S3{Endpoint: s.Endpoint, Bucket: s.Bucket, Prefix: s.Prefix, Region: s.Region, AccessKey: s.AccessKey, SecretKey: strings.TrimSpace(string(secret))}, err
+}
+
+func (a Audit) check() error {
+	if err := (control.Witnesses{At: a.Witnesses}).Check(); err != nil {
+		return invalid("audit.witnesses", "%s", problem.Of(err).Message)
+	}
+	if a.S3 == nil {
+		return nil
+	}
+	return a.S3.check("audit.s3")
+}
+
+func (a Audit) witnesses() (w control.Witnesses, err error) {
+	w.At = a.Witnesses
+	if a.S3 != nil {
+		w.S3, err = a.S3.spec()
+	}
+	return w, err
 }
 
 // options are what control is built with.
@@ -405,8 +449,8 @@ func (a Artifacts) options() (control.Artifacts, error) {
 	if a.S3 == nil {
 		return o, nil
 	}
-	secret, err := os.ReadFile(a.S3.SecretKeyFile)
-	o.S3 = &link.S3{Endpoint: a.S3.Endpoint, Bucket: a.S3.Bucket, Prefix: a.S3.Prefix, Region: a.S3.Region, AccessKey: a.S3.AccessKey, SecretKey: strings.TrimSpace(string(secret))}
+	var err error
+	o.S3, err = a.S3.spec()
 	return o, err
 }
 
@@ -433,15 +477,6 @@ func (c *Config) checkCluster() error {
 	case (cluster.NATS.Certificate == "") != (cluster.NATS.Key == ""):
 		return invalid("cluster.nats", "certificate and key go together")
 	}
-	if err := cluster.NATS.checkServers(c.Hosts); err != nil {
-		return err
-	}
-	if cluster.NATS.Replicas == 0 {
-		cluster.NATS.Replicas = 1
-		if len(cluster.NATS.Servers) >= usualReplicas {
-			cluster.NATS.Replicas = usualReplicas
-		}
-	}
 	if cluster.Process == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -452,11 +487,21 @@ func (c *Config) checkCluster() error {
 	if resource.CheckName(resource.KindStamp, cluster.Process) != nil {
 		return invalid("cluster.process", "must be 1 to 63 of a-z, 0-9 and '-', not %q", cluster.Process)
 	}
+	if err := c.checkServers(); err != nil {
+		return err
+	}
+	if cluster.NATS.Replicas == 0 {
+		cluster.NATS.Replicas = 1
+		if len(cluster.NATS.Servers) >= usualReplicas {
+			cluster.NATS.Replicas = usualReplicas
+		}
+	}
 	return nil
 }
 
 // checkServers holds the servers of a stamp's log against how they are reached.
-func (n *NATS) checkServers(hosts []string) error {
+func (c *Config) checkServers() error {
+	n := &c.Cluster.NATS
 	if n.Listen == "" {
 		for i, at := range n.Servers {
 			if err := bus.CheckServer(at); err != nil {
@@ -473,13 +518,20 @@ func (n *NATS) checkServers(hosts []string) error {
 			return err
 		}
 	}
+	own := n.of(c.Hosts)
+	if len(own) == 0 { // pods of one configuration know each other by their names
+		if own = n.named(c.Cluster.Process); len(own) == 1 {
+			host, _, _ := net.SplitHostPort(own[0])
+			c.Hosts = append(c.Hosts, host)
+		}
+	}
 	switch {
 	case n.Credentials != "" || n.CA != "" || n.Certificate != "":
 		return invalid("cluster.nats", "the processes' own servers know each other by the certificates with which they joined; leave out credentials, ca, certificate and key")
 	case len(n.Servers) != 3 && len(n.Servers) != 5:
 		return invalid("cluster.nats.servers", "with listen, names the servers of all processes that keep one, which must be 3 or 5, not %d", len(n.Servers))
-	case len(n.of(hosts)) != 1:
-		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s), not %d times", strings.Join(hosts, ", "), len(n.of(hosts)))
+	case len(own) != 1:
+		return invalid("cluster.nats.servers", "with listen, names this process's own once, by one of its hosts (%s) or by a name that begins with %s, not %d times", strings.Join(c.Hosts, ", "), c.Cluster.Process, len(own))
 	}
 	return nil
 }
@@ -488,6 +540,17 @@ func (n *NATS) checkServers(hosts []string) error {
 func (n *NATS) of(hosts []string) (own []string) {
 	for _, at := range n.Servers {
 		if host, _, err := net.SplitHostPort(at); err == nil && slices.Contains(hosts, host) {
+			own = append(own, at)
+		}
+	}
+	return own
+}
+
+// named are those servers that are on a host of a process's name, in whatever
+// domain.
+func (n *NATS) named(process string) (own []string) {
+	for _, at := range n.Servers {
+		if label, _, _ := strings.Cut(at, "."); label == process {
 			own = append(own, at)
 		}
 	}
@@ -503,6 +566,8 @@ func (c *Config) checkLimits() error {
 		return nil
 	case l.Connections < 0 || l.Connections > maxConnections:
 		return invalid("limits.connections", "must be 1 to %d, not %d", maxConnections, l.Connections)
+	case l.Sockets < 0 || l.Sockets > maxConnections:
+		return invalid("limits.sockets", "must be 1 to %d, not %d", maxConnections, l.Sockets)
 	case l.ConnectsPerSecond < 0:
 		return invalid("limits.connectsPerSecond", "must not be negative")
 	case l.MessagesPerSecond < 0:
@@ -516,6 +581,7 @@ func (c *Config) checkLimits() error {
 		return err
 	}
 	l.Connections = cmp.Or(l.Connections, entrance.Connections(0))
+	l.Sockets = entrance.Sockets(l.Sockets)
 	l.ConnectsPerSecond = cmp.Or(l.ConnectsPerSecond, hub.DefaultLimits.ConnectRate)
 	l.TelemetryBytes = cmp.Or(l.TelemetryBytes, telemetry.DefaultRetention.TelemetryBytes)
 	l.TelemetryHours = cmp.Or(l.TelemetryHours, telemetry.DefaultRetention.TelemetryAge.Hours())

@@ -51,6 +51,7 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		"plane: control\ndata: d\nhosts: [c]\njoin: { control: https://c }": "join: control joins nothing",
 		stamp + "database: mysql://x":                                       "database: a database is named by postgres://",
 		stamp + "database: postgres://u:secret@h/d?search_path=a,b":         "database: search_path is one schema",
+		stamp + "limits: { sockets: -1 }":                                   "limits.sockets: must be 1 to",
 		stamp + "limits: { connections: -1 }":                               "limits.connections: must be 1 to",
 		stamp + "operations: { dances: 1 }":                                 "operations.dances: is no kind of operation",
 		stamp + "operations: { queries: -1 }":                               "operations.queries: must not be negative",
@@ -75,7 +76,7 @@ func TestAConfigSaysWhatIsWrongAndWhere(t *testing.T) {
 		shared + "cluster: { files: f, nats: { servers: [\"nats://localhost\"], ca: nowhere } }":                                          "cluster.nats.ca: cannot be read",
 		shared + "cluster: { process: P 1, files: f, nats: { servers: [\"nats://localhost\"] } }":                                         "cluster.process: must be 1 to 63",
 		shared + "cluster: { files: f, nats: { listen: \":6222\", servers: [\"one.example.com:6222\"] } }":                                "cluster.nats.servers: with listen, names the servers of all processes",
-		shared + "cluster: { files: f, nats: { listen: \":6222\", servers: [\"a:1\", \"b:1\", \"c:1\"] } }":                               "names this process's own once, by one of its hosts (one.example.com), not 0 times",
+		shared + "cluster: { files: f, nats: { listen: \":6222\", servers: [\"a:1\", \"b:1\", \"c:1\"] } }":                               "names this process's own once, by one of its hosts (one.example.com) or by a name that begins with",
 		shared + "cluster: { files: f, nats: { listen: \":6222\", servers: [\"a:1\", \"tls://b\", \"c:1\"] } }":                           "cluster.nats.servers[1]: ",
 		shared + "cluster: { files: f, nats: { listen: \"6222\", servers: [\"a:1\"] } }":                                                  "cluster.nats.listen: an address reads",
 		shared + "cluster: { files: f, nats: { listen: \":6222\", credentials: c, servers: [\"one.example.com:1\", \"b:1\", \"c:1\"] } }": "leave out credentials",
@@ -100,6 +101,14 @@ func TestProcessesOfAStampNeedLittle(t *testing.T) {
 		"cluster: { files: f, nats: { servers: [\"tls://a:4222\", \"tls://b:4222\", \"tls://c:4222\"] } }\n")
 	if err != nil || c.Cluster.Process == "" || c.Cluster.NATS.Replicas != 3 || !filepath.IsAbs(c.Cluster.Files) {
 		t.Errorf("%+v, %v", c.Cluster, err)
+	}
+}
+
+func TestPodsFindTheirServerByTheirName(t *testing.T) {
+	c, err := read(t, "plane: stamp\nname: one\ndata: d\nhosts: [h]\njoin: { control: https://c:8443 }\ndatabase: postgres://u@h/d\n"+
+		"cluster: { process: one-1, files: f, nats: { listen: \":6222\", servers: [\"one-0.one.svc:6222\", \"one-1.one.svc:6222\", \"one-2.one.svc:6222\"] } }\n")
+	if err != nil || len(c.Hosts) != 2 || c.Hosts[0] != "h" || c.Hosts[1] != "one-1.one.svc" || c.Cluster.NATS.of(c.Hosts)[0] != "one-1.one.svc:6222" {
+		t.Errorf("%+v, %v", c.Hosts, err)
 	}
 }
 

@@ -71,13 +71,14 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, Logger: p.Logger.With("part", "entrance")})
+	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, MaxSockets: p.Config.Limits.Sockets, Logger: p.Logger.With("part", "entrance")})
 	ports, err := p.listen(door)
 	if err != nil {
 		return err
 	}
 	built.SetHosts(p.names(ports))
 	built.SetTold(p.told(ports))
+	built.SetSockets(door.Open, p.Config.Limits.Sockets)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { built.Retire(); stop() })()

@@ -24,6 +24,7 @@ func (tx *Tx) Dialect() Dialect { return tx.db.dialect }
 
 // change is one caller's part of a group.
 type change struct {
+	ctx     context.Context // the caller's values, without its end: one who leaves must not take the others' work along
 	apply   func(ctx context.Context, tx *Tx) error
 	outside bool // the fence is not for it
 	err     error
@@ -72,7 +73,7 @@ func (db *DB) enqueue(ctx context.Context, mine *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	mine.done, mine.lead = make(chan struct{}), make(chan struct{})
+	mine.ctx, mine.done, mine.lead = context.WithoutCancel(ctx), make(chan struct{}), make(chan struct{})
 	db.mu.Lock()
 	if db.closed {
 		db.mu.Unlock()
@@ -133,7 +134,6 @@ func (db *DB) commit(group []*change) {
 		began := time.Now()
 		defer func() { (*told)(len(group), time.Since(began), firstFault(group)) }()
 	}
-	// No caller's context: one who leaves must not take the others' work along.
 	ctx := context.Background()
 	left := group
 	for len(left) > 0 {
@@ -171,7 +171,7 @@ func (db *DB) try(ctx context.Context, group []*change) (spoiler *change, err er
 			continue
 		}
 		tx := &Tx{db: db}
-		c.err = guarded(ctx, c, tx)
+		c.err = guarded(c, tx)
 		if db.lost(c.err) {
 			return nil, fmt.Errorf("the connection to the database was lost: %w", c.err)
 		}
@@ -235,14 +235,14 @@ func (db *DB) rollback(ctx context.Context) error {
 	return err
 }
 
-func guarded(ctx context.Context, c *change, tx *Tx) (err error) {
+func guarded(c *change, tx *Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			tx.wrote = true
 			err = fmt.Errorf("panic in a change: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return c.apply(ctx, tx)
+	return c.apply(c.ctx, tx)
 }
 
 // Exec runs a statement that writes and returns the number of rows it touched.

@@ -173,8 +173,12 @@ func (s *Stamp) observed(ctx context.Context) (link.Observed, error) {
 	if told := s.told.Load(); told != nil {
 		host = *told
 	}
+	sockets := int64(0)
+	if open := s.sockets.Load(); open != nil {
+		sockets = (*open)()
+	}
 	observed := link.Observed{
-		Host: host, Limits: s.limits, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected,
+		Host: host, Limits: s.limits, Stamp: s.name, At: now.UTC(), Devices: devices, Connected: counts.Connected, Sockets: sockets,
 		Messages: messages, Rate: s.rate.observe(now, counts.Accepted),
 		Admission: (*link.Admission)(&counts.Admission),
 		Refused:   counts.Refused, Throttled: counts.Throttled, OverQuota: s.hub.Quotas.Exceeded(), BytesStored: bytes,

@@ -104,6 +104,7 @@ type Stamp struct {
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
 	told           atomic.Pointer[string]
+	sockets        atomic.Pointer[func() int64]
 	rate           rateMeter
 	census, depth  census
 	metrics        *metrics.Registry
@@ -328,6 +329,12 @@ func (s *Stamp) SetHosts(hosts []string) { s.hosts.Store(&hosts) }
 // SetTold says what devices are told of where the stamp is, for control to tell
 // them, where nobody there knows.
 func (s *Stamp) SetTold(host string) { s.told.Store(&host) }
+
+// SetSockets says how many sockets are open, and how many may be.
+func (s *Stamp) SetSockets(open func() int64, most int) {
+	s.limits.Sockets = most
+	s.sockets.Store(&open)
+}
 
 // Serve speaks with one device until its connection ends.
 func (s *Stamp) Serve(ctx context.Context, conn *mqtt.Conn, connect *mqtt.Connect, user hubmqtt.User) {

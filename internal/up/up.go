@@ -48,13 +48,13 @@ type Options struct {
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
-	Prometheus string // URL of what gates ask that name none; may be empty
-	// Provider vouches for people, if it names an issuer.
-	Provider  control.Provider
-	ReadyFile string // where to write Ready as JSON
-	Version   string // of the program
-	Logger    *slog.Logger
-	Ready     func(Ready)
+	Prometheus string           // URL of what gates ask that name none; may be empty
+	Witnesses  []string         // files and URLs that keep the checkpoints of the audit log
+	Provider   control.Provider // vouches for people, if it names an issuer
+	ReadyFile  string           // where to write Ready as JSON
+	Version    string           // of the program
+	Logger     *slog.Logger
+	Ready      func(Ready)
 }
 
 // Ready tells where everything is, in the shape scripts rely on.
@@ -175,6 +175,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 		if err := resource.CheckURL(in.Prometheus); err != nil {
 			return problem.Of(err).At("--prometheus")
 		}
+	}
+	if err := (control.Witnesses{At: in.Witnesses}).Check(); err != nil {
+		return problem.Of(err).At("--audit-witness")
 	}
 	if err := in.listen(); err != nil {
 		return err
@@ -301,7 +304,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider, Witnesses: control.Witnesses{At: in.Witnesses},
 	})
 	if err != nil {
 		return err

@@ -184,7 +184,7 @@ func (a *Access) EndSession(ctx context.Context, actor Actor, id, account string
 		if err != nil {
 			return err
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "session.end", Object: id, Outcome: audit.Done})
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "session.end", Object: "session/" + id, Outcome: audit.Done})
 	})
 }
 

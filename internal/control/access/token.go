@@ -91,7 +91,7 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds)); err != nil {
 		return err
 	}
-	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: t.ID, Outcome: audit.Done, Detail: t.Name})
+	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: "token/" + t.ID, Outcome: audit.Done, Detail: t.Name})
 }
 
 // NewToken is a token as it is asked for.
@@ -198,7 +198,7 @@ func (a *Access) revoke(ctx context.Context, actor Actor, id, account string) er
 		if err := a.stillAdmin(ctx, tx); err != nil {
 			return err
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: id, Outcome: audit.Done})
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "token.revoke", Object: "token/" + id, Outcome: audit.Done})
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/google/uuid"
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/artifact"
@@ -84,6 +85,7 @@ func New(o Options) http.Handler {
 	a.logs()
 	a.moves()
 	a.admin()
+	a.auditLog()
 	a.people()
 	a.policies()
 	a.updateClients()
@@ -146,8 +148,10 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		asked := audit.Request{ID: uuid.NewString()}
+		header.Set("X-Request-Id", asked.ID)
 		if public(r.URL.Path) {
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, r.WithContext(audit.With(r.Context(), asked)))
 			return
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -166,7 +170,8 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 			writeProblem(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), actorKey{}, actor)))
+		asked.Actor, asked.Person, asked.Token = actor.Name, actor.Person, actor.TokenID
+		next.ServeHTTP(w, r.WithContext(context.WithValue(audit.With(r.Context(), asked), actorKey{}, actor)))
 	})
 }
 

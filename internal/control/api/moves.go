@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 
-	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/link"
 )
 
@@ -66,21 +65,8 @@ func (a *api) moves() {
 	})
 }
 
-type listAudit struct {
-	Before int64 `query:"before" doc:"Entries older than this sequence"`
-	Limit  int   `query:"limit" minimum:"1" maximum:"1000"`
-}
-
-// admin registers the audit log and the id scope.
+// admin registers the id scope.
 func (a *api) admin() {
-	route(a, "GET", "/api/v1/audit", "listAudit", "Who did what, newest first", func(ctx context.Context, in *listAudit) (*body[list[audit.Entry]], error) {
-		limit := in.Limit
-		if limit == 0 {
-			limit = 100
-		}
-		entries, err := a.Audit.List(ctx, in.Before, limit)
-		return listOf(entries, ""), err
-	})
 	route(a, "GET", "/api/v1/scope", "getScope", "The id scope devices register with", func(ctx context.Context, _ *nothing) (*body[link.Scope], error) {
 		scope, err := a.Fleet.Scope(ctx)
 		scope.Provisioning = a.Registering

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
@@ -64,6 +65,10 @@ func (a *api) releases() {
 	})
 	route(a, "GET", "/api/v1/releases/{name}/components", "listComponents", "What its software is made of, as its bills of materials list it", func(ctx context.Context, in *Named) (*body[list[release.Component]], error) {
 		all, err := a.Releases.Components(ctx, in.Name)
+		return listOf(all, ""), err
+	})
+	route(a, "GET", "/api/v1/releases/{name}/vulnerabilities", "listFindings", "In which of its components vulnerabilities are known, the worst first", func(ctx context.Context, in *Named) (*body[list[gate.Finding]], error) {
+		all, err := a.Gates.Vulnerable(ctx, in.Name)
 		return listOf(all, ""), err
 	})
 	route(a, "GET", "/api/v1/releases/{name}/diff", "diffReleases", "How a release differs from another, in sentences", func(ctx context.Context, in *diffReleases) (*body[list[release.Change]], error) {

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -96,7 +97,7 @@ func (d description) sample(s schema) any {
 func (d description) request(path string, o operation) (target, body string) {
 	query := ""
 	for _, p := range o.Parameters {
-		value, _ := d.sample(p.Schema).(string)
+		value := fmt.Sprint(d.sample(p.Schema))
 		switch {
 		case p.In == "path":
 			path = strings.ReplaceAll(path, "{"+p.Name+"}", value)

@@ -221,7 +221,7 @@ func (a *Artifacts) expect(ctx context.Context, actor access.Actor, p Part) (f F
 			f.SHA256, f.File, f.Size, f.State, sqldb.Micros(now), f.CreatedBy, sqldb.Micros(now)); err != nil {
 			return err
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: f.SHA256, Outcome: audit.Asked, Detail: f.File})
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: "artifact/" + f.SHA256, Outcome: audit.Asked, Detail: f.File})
 	})
 	return f, err
 }
@@ -242,7 +242,7 @@ func (a *Artifacts) finish(ctx context.Context, actor access.Actor, f File) (Fil
 		if err != nil || n == 0 {
 			return err // another sender finished it
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: f.SHA256, Outcome: audit.Done, Detail: f.File})
+		return a.audit.Conclude(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: "artifact/" + f.SHA256, Outcome: audit.Done, After: "sha256:" + f.SHA256})
 	})
 	if err != nil {
 		return f, err
@@ -262,7 +262,7 @@ func (a *Artifacts) refuse(ctx context.Context, actor access.Actor, f File, reas
 		if _, err := tx.Exec(ctx, "DELETE FROM artifact WHERE sha256 = ? AND state = ?", f.SHA256, Arriving); err != nil {
 			return err
 		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: f.SHA256, Outcome: audit.Failed, Detail: problem.Of(reason).Message})
+		return a.audit.Conclude(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.put", Object: "artifact/" + f.SHA256, Outcome: audit.Failed, Detail: problem.Of(reason).Message})
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package artifact
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/slipway/slipway/internal/control/access"
@@ -37,16 +38,23 @@ func (a *Artifacts) Prune(ctx context.Context, actor access.Actor, unused time.D
 			if _, err := tx.Exec(ctx, "UPDATE artifact SET state = ? WHERE sha256 = ?", Leaving, f.SHA256); err != nil {
 				return err
 			}
-			if err := a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.prune", Object: f.SHA256, Outcome: audit.Done, Detail: fmt.Sprintf("%s, %d bytes", f.File, f.Size)}); err != nil {
-				return err
-			}
 		}
-		return nil
+		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "artifact.prune", Object: "artifacts", Outcome: audit.Done, Detail: described(leaving)})
 	})
 	if err != nil {
 		return nil, err
 	}
 	return leaving, a.remove(ctx)
+}
+
+// described lists files for the audit log.
+func described(files []File) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d files", len(files))
+	for _, f := range files {
+		fmt.Fprintf(&b, "; %s sha256:%s, %d bytes", f.File, f.SHA256, f.Size)
+	}
+	return b.String()
 }
 
 // remove removes what is leaving, also what a process that died meanwhile left.
@@ -82,7 +90,7 @@ func (a *Artifacts) Tidy(ctx context.Context) error {
 			if _, err := tx.Exec(ctx, "UPDATE artifact SET state = ? WHERE sha256 = ?", Leaving, f.SHA256); err != nil {
 				return err
 			}
-			if err := a.audit.Record(ctx, tx, audit.Entry{Actor: "slipway", Action: "artifact.put", Object: f.SHA256, Outcome: audit.Failed, Detail: "its sender has not gone on for a week"}); err != nil {
+			if err := a.audit.Conclude(ctx, tx, audit.Entry{Actor: "slipway", Action: "artifact.put", Object: "artifact/" + f.SHA256, Outcome: audit.Failed, Detail: "its sender has not gone on for a week"}); err != nil {
 				return err
 			}
 		}

@@ -32,9 +32,12 @@ type Access interface {
 	place.Checker
 }
 
-// Audit tells who did what.
+// Audit tells who did what, and proves it.
 type Audit interface {
-	List(ctx context.Context, before int64, limit int) ([]audit.Entry, error)
+	List(ctx context.Context, actor string, f audit.Filter) ([]audit.Entry, error)
+	Show(ctx context.Context, actor string, sequence int64) (audit.Entry, audit.Proof, error)
+	Latest(ctx context.Context) (audit.Checkpoint, error)
+	WitnessStates(ctx context.Context) ([]audit.WitnessState, error)
 }
 
 // Environments tells what is declared, and changes it.
@@ -142,6 +145,7 @@ type Gates interface {
 	Halt(ctx context.Context, actor access.Actor, h gate.Halt, life time.Duration) (gate.Halt, error)
 	Lift(ctx context.Context, actor access.Actor, id, reason string) (gate.Halt, error)
 	History(ctx context.Context, promotion string) ([]gate.Result, error)
+	Vulnerable(ctx context.Context, release string) ([]gate.Finding, error)
 }
 
 // Options are the subjects the console shows.
@@ -262,6 +266,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /stamps/{name}/live":           c.stampLive,
 		"POST /stamps/{name}/state":         c.setStamp,
 		"GET /capacity":                     c.capacity,
+		"GET /tenants/{name}":               c.tenant,
+		"POST /tenants/{name}/move":         c.moveTenant,
 		"GET /capacity/live":                c.capacityLive,
 		"GET /jobs":                         c.jobs,
 		"GET /jobs/live":                    c.jobsLive,
@@ -271,6 +277,7 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /enrollments/{name}":           c.enrollment(link.Individual),
 		"GET /enrollment-groups/{name}":     c.enrollment(link.Group),
 		"GET /audit":                        c.auditLog,
+		"GET /audit/{sequence}":             c.auditEntry,
 		"GET /pipeline":                     c.pipeline,
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,

@@ -143,8 +143,8 @@ func checkPage(t *testing.T, name, body string, inside bool) {
 	}
 }
 
-var pages = []string{"/", "/topology", "/stamps/production-eu", "/devices", "/devices?search=pump&environment=test", "/devices/pump-0000", "/devices/odd%231%25+%3F:%C3%A9", "/moves", "/moves/new?device=pump-0000&device=pump-0001",
-	"/moves/new?all=1&where=tags.a+%3D+1", "/moves/mv-running", "/moves/mv-done?state=failed", "/enrollments", "/enrollment-groups/demo", "/enrollments/demo", "/audit",
+var pages = []string{"/", "/topology", "/stamps/production-eu", "/tenants/acme", "/devices", "/devices?search=pump&environment=test", "/devices/pump-0000", "/devices/odd%231%25+%3F:%C3%A9", "/moves", "/moves/new?device=pump-0000&device=pump-0001",
+	"/moves/new?all=1&where=tags.a+%3D+1", "/moves/mv-running", "/moves/mv-done?state=failed", "/enrollments", "/enrollment-groups/demo", "/enrollments/demo", "/audit", "/audit?object=device%2Fa&from=2026-01-02T03:04", "/audit/2",
 	"/pipeline", "/matrix", "/freezes", "/freezes?month=2026-12", "/promotions/promotion-13", "/rollouts/rollout-12", "/rollouts/rollout-12?stamp=production-eu&state=failed", "/releases", "/releases/v1.4.0", "/acts/promote", "/acts/halt?next=/freezes", "/acts/rollback?environment=production"}
 
 func TestEveryPageKeepsTheRules(t *testing.T) {

@@ -31,7 +31,7 @@ type devicesView struct {
 
 func filterOf(q url.Values) fleet.Filter {
 	return fleet.Filter{
-		Search: q.Get("search"), Where: q.Get("where"), Environment: q.Get("environment"), Stamp: q.Get("stamp"),
+		Search: q.Get("search"), Where: q.Get("where"), Environment: q.Get("environment"), Stamp: q.Get("stamp"), Tenant: q.Get("tenant"),
 		Phase: link.Phase(q.Get("phase")), After: q.Get("after"), Limit: devicesPerPage,
 	}
 }
@@ -39,7 +39,7 @@ func filterOf(q url.Values) fleet.Filter {
 // queryOf is the filter as part of an address.
 func queryOf(f fleet.Filter) url.Values {
 	q := url.Values{}
-	for key, value := range map[string]string{"search": f.Search, "where": f.Where, "environment": f.Environment, "stamp": f.Stamp, "phase": string(f.Phase)} {
+	for key, value := range map[string]string{"search": f.Search, "where": f.Where, "environment": f.Environment, "stamp": f.Stamp, "tenant": f.Tenant, "phase": string(f.Phase)} {
 		if value != "" {
 			q.Set(key, value)
 		}

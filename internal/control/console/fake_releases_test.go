@@ -337,6 +337,13 @@ func (r rolloutsOf) Abort(_ context.Context, _ access.Actor, id, reason string, 
 	return one, r.say("abort", id, reason, fmt.Sprint(leave, force))
 }
 
+func (g gatesOf) Vulnerable(context.Context, string) ([]gate.Finding, error) {
+	return []gate.Finding{
+		{Vulnerability: gate.Vulnerability{ID: "CVE-2022-0778", Severity: "high", Summary: "Parsing a certificate may never end", KnownAt: noon.Add(-90 * 24 * time.Hour)}, Component: release.Component{Name: "openssl", Version: "3.0.1"}},
+		{Vulnerability: gate.Vulnerability{ID: "CVE-2023-45853", Severity: "low", Summary: "A long name in an archive overflows a buffer", KnownAt: noon.Add(-30 * 24 * time.Hour)}, Component: release.Component{Name: "zlib", Version: "4.3.1"}},
+	}, nil
+}
+
 func (g gatesOf) PastHalts(context.Context) ([]gate.Halt, error) { return g.halts, nil }
 
 func (g gatesOf) Halts(context.Context, string) ([]gate.Halt, error) {

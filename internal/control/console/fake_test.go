@@ -152,11 +152,30 @@ func (w *world) Logout(_ context.Context, cookie string) error {
 
 type auditOf struct{ *world }
 
-func (a auditOf) List(_ context.Context, before int64, limit int) ([]audit.Entry, error) {
-	if before > 0 {
+func (a auditOf) List(_ context.Context, _ string, f audit.Filter) ([]audit.Entry, error) {
+	if f.Before > 0 || f.Object != "" {
 		return nil, nil
 	}
-	return a.entries[:min(limit, len(a.entries))], nil
+	return a.entries[:min(f.Limit, len(a.entries))], nil
+}
+
+func (a auditOf) Show(_ context.Context, _ string, sequence int64) (audit.Entry, audit.Proof, error) {
+	for _, e := range a.entries {
+		if e.Sequence == sequence {
+			return e, audit.Proof{Checkpoint: a.signed()}, nil
+		}
+	}
+	return audit.Entry{}, audit.Proof{}, problem.New(problem.NotFound, "there is no entry %d", sequence)
+}
+
+func (a auditOf) signed() audit.Checkpoint {
+	return audit.Checkpoint{Size: 2, At: noon, Note: "slipway/audit/test\n2\nAAAA\n"}
+}
+
+func (a auditOf) Latest(context.Context) (audit.Checkpoint, error) { return a.signed(), nil }
+
+func (a auditOf) WitnessStates(context.Context) ([]audit.WitnessState, error) {
+	return []audit.WitnessState{{Name: "file /mnt/worm/checkpoints", Size: 2, At: &noon}, {Name: "url https://witness.example", Problem: "it answered 503"}}, nil
 }
 
 type environmentsOf struct{ *world }

@@ -193,6 +193,19 @@ func TestAStampIsShownAndTakenOutOfService(t *testing.T) {
 	browser.post("/stamps/production-eu/state", http.StatusUnprocessableEntity, filled("state", "draining", "perSecond", "many"))
 }
 
+func TestATenantIsShownAndMoved(t *testing.T) {
+	w := populated()
+	browser := asBrowser(t, w)
+	has(t, browser.get("/tenants/acme", http.StatusOK), "/devices?tenant=acme", "production-eu", "eu-west", `<option>production-eu`)
+	browser.get("/tenants/nobody", http.StatusNotFound)
+	answer := browser.post("/tenants/acme/move", http.StatusSeeOther, filled("stamp", "production-eu", "perSecond", "20"))
+	if answer.Header().Get("Location") != "/moves/mv-new" || w.started[0].Where != "tenant = 'acme'" || w.started[0].Stamp != "production-eu" || w.started[0].PerSecond != 20 {
+		t.Errorf("led to %s, started %+v", answer.Header().Get("Location"), w.started)
+	}
+	browser.post("/tenants/acme/move", http.StatusUnprocessableEntity, filled("stamp", ""))
+	browser.post("/tenants/nobody/move", http.StatusNotFound, filled("stamp", "production-eu"))
+}
+
 func TestTheTopologyShowsWhatThereIs(t *testing.T) {
 	w := populated()
 	browser := asBrowser(t, w)

@@ -39,6 +39,9 @@ var lines = map[string]place.Line{
 	"GET /capacity":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /capacity/live": place.Asking(access.EnvironmentRead, place.Anywhere),
 
+	"GET /tenants/{name}":       place.Asking(access.EnvironmentRead, place.Anywhere),
+	"POST /tenants/{name}/move": place.Asking(access.DeviceMove, place.Moved("", "stamp", "", "device")),
+
 	"GET /stamps/{name}":        place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"GET /stamps/{name}/live":   place.Asking(access.EnvironmentRead, place.Stamp("name")),
 	"POST /stamps/{name}/state": place.Asking(access.StampWrite, place.Stamp("name")),
@@ -91,7 +94,8 @@ var lines = map[string]place.Line{
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
-	"GET /audit": place.Asking(access.AuditRead, place.Whole),
+	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
+	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }
 
 // actLines says what each act asks for.

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/link"
@@ -124,6 +125,7 @@ type componentsView struct {
 	All    int
 	Found  int
 	Items  []release.Component
+	Known  []gate.Finding // vulnerabilities, the worst first
 }
 
 func (c *console) release(w http.ResponseWriter, r *http.Request, s access.Session) error {
@@ -271,6 +273,9 @@ func (c *console) findComponents(r *http.Request, name string) (view componentsV
 		if view.Found++; view.Found <= componentRows {
 			view.Items = append(view.Items, one)
 		}
+	}
+	if err == nil && view.All > 0 {
+		view.Known, err = c.Gates.Vulnerable(r.Context(), name)
 	}
 	return view, err
 }

@@ -6,7 +6,10 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -56,7 +59,9 @@ func (c *console) loggedIn(h sessionHandler) handler {
 				return problem.New(problem.Denied, "the form is from another session; go back, load the page again and repeat")
 			}
 		}
-		return h(w, r, s)
+		asked := audit.Request{ID: uuid.NewString(), Actor: s.Name, Person: s.Person, Token: s.TokenID}
+		w.Header().Set("X-Request-Id", asked.ID)
+		return h(w, r.WithContext(audit.With(r.Context(), asked)), s)
 	}
 }
 

@@ -72,7 +72,7 @@ func TestAPasskeyInABrowser(t *testing.T) {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	run(t, ctx, chromedp.Navigate(at+"/invitation?code="+code), chromedp.SendKeys("#password", "correct horse battery"), chromedp.SendKeys("#again", "correct horse battery"), chromedp.Submit("#again"),
+	run(t, ctx, chromedp.EmulateViewport(1440, 900), chromedp.Navigate(at+"/invitation?code="+code), chromedp.SendKeys("#password", "correct horse battery"), chromedp.SendKeys("#again", "correct horse battery"), chromedp.Submit("#again"),
 		until(`location.pathname === "/account" && document.getElementById("lacks") !== null`))
 	picture(t, ctx, "account-lacks")
 	run(t, ctx, chromedp.Navigate(at+"/devices"), until(`document.querySelector("h1").textContent !== "Devices"`), // not before there is a second factor

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/slipway/slipway/internal/control/access"
@@ -35,6 +36,7 @@ type limit struct {
 	Name       string
 	Used, Most float64
 	Bytes      bool
+	Rate       bool // of each second, and not a whole number
 }
 
 func (c *console) stamp(w http.ResponseWriter, r *http.Request, s access.Session) error {
@@ -96,8 +98,11 @@ func limitsOf(s resource.Stamp) []limit {
 	if told := s.Status.Limits; told != nil {
 		all = append(all,
 			limit{Name: "Connections", Used: float64(s.Status.Connected), Most: float64(told.Connections)},
-			limit{Name: "Messages each second", Used: s.Status.Rate, Most: told.MessagesPerSecond},
+			limit{Name: "Messages each second", Used: s.Status.Rate, Most: told.MessagesPerSecond, Rate: true},
 			limit{Name: "Telemetry and events kept", Used: float64(s.Status.Stored), Most: float64(told.TelemetryBytes), Bytes: true})
+		if told.Sockets > 0 { // a stamp that shares its sockets with others does not count them
+			all = slices.Insert(all, 2, limit{Name: "Sockets", Used: float64(s.Status.Sockets), Most: float64(told.Sockets)})
+		}
 	}
 	return all
 }

@@ -4,6 +4,7 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -118,10 +119,32 @@ func readOne(ctx context.Context, q sqldb.Querier, query, kind, name string) (re
 // recorded, and the directory's version raised, in one transaction.
 type edit struct {
 	actor  access.Actor
-	action string
-	object string
+	action string // what it is, a point, what is done to it
+	name   string
 	detail string
 	apply  func(ctx context.Context, tx *sqldb.Tx) error
+}
+
+// kind is what an edit changes.
+func (c edit) kind() string {
+	kind, _, _ := strings.Cut(c.action, ".")
+	return kind
+}
+
+// digest is that of a resource as it stands, with the environment it is of;
+// both are empty where there is no such resource.
+func (e *Environments) digest(ctx context.Context, tx *sqldb.Tx, c edit) (digest, environment string, err error) {
+	query := map[string]string{"environment": selectEnvironments, "stamp": selectStamps, "route": selectRoutes, "tenant": selectTenants}[c.kind()]
+	r, found, err := sqldb.Row(ctx, tx, scanRecord, query+" WHERE name = ?", c.name)
+	if err != nil || !found {
+		return "", "", err
+	}
+	if c.kind() == "environment" {
+		return audit.Digest(json.RawMessage(r.spec)), c.name, nil
+	}
+	var of struct{ Environment string }
+	err = json.Unmarshal(r.spec, &of)
+	return audit.Digest(json.RawMessage(r.spec)), of.Environment, err
 }
 
 // errDryRun takes an edit back that was only tried.
@@ -129,13 +152,24 @@ var errDryRun = problem.New(problem.Internal, "dry run")
 
 func (e *Environments) commit(ctx context.Context, dryRun bool, c edit) error {
 	err := e.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		before, environment, err := e.digest(ctx, tx, c)
+		if err != nil {
+			return err
+		}
 		if err := c.apply(ctx, tx); err != nil {
+			return err
+		}
+		after, now, err := e.digest(ctx, tx, c)
+		if err != nil {
 			return err
 		}
 		if err := e.Raise(ctx, tx); err != nil {
 			return err
 		}
-		if err := e.audit.Record(ctx, tx, audit.Entry{Actor: c.actor.Name, Action: c.action, Object: c.object, Outcome: audit.Done, Detail: c.detail}); err != nil {
+		if err := e.audit.Record(ctx, tx, audit.Entry{
+			Actor: c.actor.Name, Action: c.action, Object: c.kind() + "/" + c.name, Environment: cmp.Or(now, environment),
+			Outcome: audit.Done, Detail: c.detail, Before: before, After: after,
+		}); err != nil {
 			return err
 		}
 		if dryRun {

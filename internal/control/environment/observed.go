@@ -53,6 +53,7 @@ func merge(all []link.Observed) (sum link.Observed) {
 			continue
 		}
 		o.Connected += sum.Connected
+		o.Sockets += sum.Sockets
 		o.Rate += sum.Rate
 		o.Refused += sum.Refused
 		o.Throttled += sum.Throttled
@@ -61,6 +62,7 @@ func merge(all []link.Observed) (sum link.Observed) {
 		o.Releases = cmp.Or(o.Releases, sum.Releases) // one process tells of them for all
 		o.Messages = max(o.Messages, sum.Messages)
 		o.Limits.Connections += sum.Limits.Connections
+		o.Limits.Sockets += sum.Limits.Sockets
 		o.Limits.ConnectsPerSecond += sum.Limits.ConnectsPerSecond
 		o.Limits.MessagesPerSecond += sum.Limits.MessagesPerSecond
 		sum = o

@@ -296,7 +296,7 @@ func (e *Environments) shown(r record) (resource.Stamp, error) {
 	s := resource.Stamp{APIVersion: resource.APIVersion, Kind: resource.KindStamp, Metadata: r.metadata()}
 	e.mu.Lock()
 	o, seen := e.together(r.name), len(e.observed[r.name]) > 0
-	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Rate: o.Rate, Messages: o.Messages, OverQuota: o.OverQuota, Admission: o.Admission, Stored: o.BytesStored, Problem: e.problems[r.name], Processes: e.processes(r.name)}
+	status := resource.StampStatus{Host: r.host, Connected: o.Connected, Sockets: o.Sockets, Rate: o.Rate, Messages: o.Messages, OverQuota: o.OverQuota, Admission: o.Admission, Stored: o.BytesStored, Problem: e.problems[r.name], Processes: e.processes(r.name)}
 	e.mu.Unlock()
 	if seen {
 		status.SeenAt, status.Limits = &o.At, &o.Limits

@@ -40,11 +40,24 @@ func change[Req, Resp any](ctx context.Context, f *Fleet, actor access.Actor, id
 	if err != nil {
 		return resp, err
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "device/" + id, Detail: detail}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "device/" + id, Environment: f.environmentOf(ctx, stamp), Detail: detail}, func(outcome *audit.Entry) error {
 		resp, err = stampAsk(ctx, f, stamp, call, req)
+		if twin, is := any(resp).(link.Twin); is {
+			outcome.After = audit.Digest(twin.Document)
+		}
 		return err
 	})
 	return resp, err
+}
+
+// environmentOf is a stamp's environment, for the audit log; empty where that
+// is not known.
+func (f *Fleet) environmentOf(ctx context.Context, stamp string) string {
+	s, err := f.environments.Stamp(ctx, stamp)
+	if err != nil {
+		return ""
+	}
+	return s.Spec.Environment
 }
 
 // Twin returns a device's twin.
@@ -216,12 +229,13 @@ func (f *Fleet) StartMove(ctx context.Context, actor access.Actor, req link.Star
 			return m, err
 		}
 	}
-	object := "environment/" + req.To
+	object, environment := "environment/"+req.To, req.To
 	if req.To == "" {
-		object = "stamp/" + cmp.Or(req.Stamp, req.From)
+		stamp := cmp.Or(req.Stamp, req.From)
+		object, environment = "stamp/"+stamp, f.environmentOf(ctx, stamp)
 	}
 	detail := fmt.Sprintf("from %q to %q: %d named, where %q", req.From, cmp.Or(req.Stamp, req.To), len(req.Devices), req.Where)
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: object, Detail: detail}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "move.start", Object: object, Environment: environment, Reason: req.Reason, Detail: detail}, func(*audit.Entry) error {
 		m, err = provisioningAsk(ctx, f, link.MoveStart, req)
 		return err
 	})
@@ -255,7 +269,7 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 	if req.DryRun {
 		return provisioningAsk(ctx, f, link.EnrollmentPut, req)
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name, Environment: req.Spec.Environment}, func(*audit.Entry) error {
 		stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req)
 		return err
 	})
@@ -269,7 +283,7 @@ func (f *Fleet) Enrollment(ctx context.Context, ref link.EnrollmentRef) (link.En
 
 // SecretsRead records that somebody asked for the keys of an enrolment.
 func (f *Fleet) SecretsRead(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.readKeys", Object: string(ref.Kind) + "/" + ref.Name}, func() error { return nil })
+	return f.audit.Write(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.readKeys", Object: string(ref.Kind) + "/" + ref.Name})
 }
 
 // Enrollments returns a page of enrolments with their keys.
@@ -280,7 +294,7 @@ func (f *Fleet) Enrollments(ctx context.Context, req link.ListEnrollments) (link
 
 // DeleteEnrollment removes an enrolment; devices registered through it stay.
 func (f *Fleet) DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func() error {
+	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func(*audit.Entry) error {
 		_, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref)
 		return err
 	})

@@ -18,7 +18,7 @@ func (f *Fleet) Certificates(ctx context.Context, device string, limit int) ([]l
 // RevokeCertificate makes a certificate void; its device is cut off if it is
 // connected.
 func (f *Fleet) RevokeCertificate(ctx context.Context, actor access.Actor, serial string) (revoked link.IssuedCertificate, err error) {
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "certificate.revoke", Object: "certificate/" + serial}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "certificate.revoke", Object: "certificate/" + serial}, func(*audit.Entry) error {
 		revoked, err = provisioningAsk(ctx, f, link.CertificateRevoke, link.CertificateRef{Serial: serial})
 		return err
 	})
@@ -33,7 +33,7 @@ func (f *Fleet) Authorities(ctx context.Context) ([]link.Authority, error) {
 
 // AddAuthority keeps an authority, which then waits for its proof.
 func (f *Fleet) AddAuthority(ctx context.Context, actor access.Actor, req link.AddAuthority) (added link.Authority, err error) {
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.add", Object: "authority/" + req.Name}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.add", Object: "authority/" + req.Name}, func(*audit.Entry) error {
 		added, err = provisioningAsk(ctx, f, link.AuthorityAdd, req)
 		return err
 	})
@@ -42,7 +42,7 @@ func (f *Fleet) AddAuthority(ctx context.Context, actor access.Actor, req link.A
 
 // VerifyAuthority takes the proof that somebody has an authority's key.
 func (f *Fleet) VerifyAuthority(ctx context.Context, actor access.Actor, req link.VerifyAuthority) (verified link.Authority, err error) {
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.verify", Object: "authority/" + req.Name}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.verify", Object: "authority/" + req.Name}, func(*audit.Entry) error {
 		verified, err = provisioningAsk(ctx, f, link.AuthorityVerify, req)
 		return err
 	})
@@ -51,7 +51,7 @@ func (f *Fleet) VerifyAuthority(ctx context.Context, actor access.Actor, req lin
 
 // DeleteAuthority forgets an authority.
 func (f *Fleet) DeleteAuthority(ctx context.Context, actor access.Actor, name string) error {
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.delete", Object: "authority/" + name}, func() error {
+	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "authority.delete", Object: "authority/" + name}, func(*audit.Entry) error {
 		_, err := provisioningAsk(ctx, f, link.AuthorityDelete, link.AuthorityRef{Name: name})
 		return err
 	})

@@ -27,7 +27,7 @@ func (f *Fleet) Policies(ctx context.Context, actor access.Actor, stamp string) 
 		return nil, err
 	}
 	var found link.Policies
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "stamp/" + stamp}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp)}, func(*audit.Entry) error {
 		found, err = stampAsk(ctx, f, stamp, link.PolicyList, link.None{})
 		return err
 	})
@@ -45,7 +45,7 @@ func (f *Fleet) RotatePolicy(ctx context.Context, actor access.Actor, stamp, pol
 		return Policy{}, err
 	}
 	var p link.Policy
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "stamp/" + stamp, Detail: policy + " " + key}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp), Detail: policy + " " + key}, func(*audit.Entry) error {
 		p, err = stampAsk(ctx, f, stamp, link.PolicyRotate, link.RotatePolicy{Name: policy, Key: key})
 		return err
 	})
@@ -56,7 +56,7 @@ func (f *Fleet) RotatePolicy(ctx context.Context, actor access.Actor, stamp, pol
 // keys, which is recorded. host is by what name back ends reach it.
 func (f *Fleet) ServicePolicies(ctx context.Context, actor access.Actor, host string) ([]Policy, error) {
 	var found link.Policies
-	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "provisioning"}, func() (err error) {
+	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.read", Object: "provisioning"}, func(*audit.Entry) (err error) {
 		found, err = provisioningAsk(ctx, f, link.ServicePolicies, link.None{})
 		return err
 	})
@@ -70,7 +70,7 @@ func (f *Fleet) ServicePolicies(ctx context.Context, actor access.Actor, host st
 // RotateServicePolicy makes a key of one of them anew, or swaps the two.
 func (f *Fleet) RotateServicePolicy(ctx context.Context, actor access.Actor, host, policy, key string) (Policy, error) {
 	var p link.Policy
-	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "provisioning", Detail: policy + " " + key}, func() (err error) {
+	err := f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "policy.rotate", Object: "provisioning", Detail: policy + " " + key}, func(*audit.Entry) (err error) {
 		p, err = provisioningAsk(ctx, f, link.ServiceRotate, link.RotatePolicy{Name: policy, Key: key})
 		return err
 	})

@@ -42,7 +42,7 @@ func onStamp[Req, Resp any](ctx context.Context, f *Fleet, actor access.Actor, s
 	if _, err := f.environments.Stamp(ctx, stamp); err != nil {
 		return resp, err
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Detail: detail}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp), Detail: detail}, func(*audit.Entry) error {
 		resp, err = stampAsk(ctx, f, stamp, call, req)
 		return err
 	})

@@ -25,7 +25,7 @@ func (f *Fleet) UpdateClient(ctx context.Context, actor access.Actor, id string)
 	if c.Host, err = f.hubHost(ctx, c.Stamp); err != nil {
 		return c, err
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "device.readUpdateToken", Object: "device/" + id}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "device.readUpdateToken", Object: "device/" + id}, func(*audit.Entry) error {
 		c.UpdateToken, err = stampAsk(ctx, f, c.Stamp, link.UpdateTokenRead, link.DeviceRef{DeviceID: id})
 		return err
 	})
@@ -39,7 +39,7 @@ func (f *Fleet) SetUpdateGateway(ctx context.Context, actor access.Actor, stamp 
 	if req.On {
 		action = "updateGateway.on"
 	}
-	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Detail: req.Tenant}, func() error {
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: action, Object: "stamp/" + stamp, Environment: f.environmentOf(ctx, stamp), Detail: req.Tenant}, func(*audit.Entry) error {
 		g, err = stampAsk(ctx, f, stamp, link.UpdateGatewaySet, req)
 		return err
 	})

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"strings"
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
@@ -25,7 +26,13 @@ func (f *Fleet) ReadUpload(ctx context.Context, actor access.Actor, stamp, blob 
 	if _, err := f.environments.Stamp(ctx, stamp); err != nil {
 		return err
 	}
-	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "upload.read", Object: "stamp/" + stamp, Detail: blob}, func() error {
+	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "upload.read", Object: "device/" + deviceOf(blob), Environment: f.environmentOf(ctx, stamp), Detail: blob}, func(*audit.Entry) error {
 		return bus.Follow(ctx, f.conn, link.StampPeer(stamp), link.UploadRead, link.ReadUpload{Blob: blob}, each)
 	})
+}
+
+// deviceOf is the device that a file is of: the first part of its name.
+func deviceOf(blob string) string {
+	device, _, _ := strings.Cut(blob, "/")
+	return device
 }

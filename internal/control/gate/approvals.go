@@ -67,7 +67,7 @@ func (g *Gates) say(ctx context.Context, actor access.Actor, promotion string, a
 		if _, err := tx.Exec(ctx, "INSERT INTO approval (promotion, person, approves, reason, at) VALUES (?, ?, ?, ?, ?)", promotion, actor.Who(), number, reason, sqldb.Micros(g.Now())); err != nil {
 			return err
 		}
-		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "promotion/" + promotion, Outcome: audit.Done, Detail: reason})
+		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "promotion/" + promotion, Outcome: audit.Done, Reason: reason})
 	})
 }
 

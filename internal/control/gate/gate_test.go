@@ -237,6 +237,8 @@ func TestSoak(t *testing.T) {
 		"it began before its verification":  {gate.Subject{VerifiedAt: ptr(hours(1)), Ran: []gate.Stretch{{From: hours(5), Healthy: true}}}, gate.Pending, hours(-1)},
 		"never verified":                    {gate.Subject{Ran: []gate.Stretch{{From: hours(5), Healthy: true}}}, gate.Pending, time.Time{}},
 		"unhealthy in between":              {gate.Subject{VerifiedAt: ptr(hours(3)), Ran: []gate.Stretch{{From: hours(3), To: hours(2.5), Healthy: true}, {From: hours(2.5), To: hours(1)}, {From: hours(1), Healthy: true}}}, gate.Pending, hours(-0.5)},
+		"looked at a moment ago":            {gate.Subject{VerifiedAt: ptr(hours(3)), Ran: []gate.Stretch{{From: hours(1), To: now.Add(-10 * time.Second), Healthy: true}}}, gate.Pending, hours(-1).Add(10 * time.Second)},
+		"unhealthy a moment ago":            {gate.Subject{VerifiedAt: ptr(hours(3)), Ran: []gate.Stretch{{From: hours(1), To: now.Add(-20 * time.Second), Healthy: true}, {From: now.Add(-10 * time.Second), To: now.Add(-5 * time.Second)}}}, gate.Pending, time.Time{}},
 		"unhealthy now":                     {gate.Subject{VerifiedAt: ptr(hours(3)), Ran: []gate.Stretch{{From: hours(3), To: hours(2), Healthy: true}, {From: hours(2)}}}, gate.Pending, time.Time{}},
 		"enough before it left":             {gate.Subject{VerifiedAt: ptr(hours(9)), Ran: []gate.Stretch{{From: hours(9), To: hours(6), Healthy: true}}}, gate.Pass, time.Time{}},
 		"told twice, which counts but once": {gate.Subject{VerifiedAt: ptr(hours(1.5)), Ran: []gate.Stretch{{From: hours(5), Healthy: true}, {From: hours(5), Healthy: true}}}, gate.Pending, hours(-0.5)},

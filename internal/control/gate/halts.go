@@ -49,7 +49,7 @@ func (g *Gates) Halt(ctx context.Context, actor access.Actor, h Halt, life time.
 			h.ID, h.Environment, h.Reason, string(exempt), h.Actor, sqldb.Micros(h.At), until); err != nil {
 			return err
 		}
-		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "halt", Object: haltOf(h.Environment), Outcome: audit.Done, Detail: h.Reason})
+		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "halt", Object: haltOf(h.Environment), Environment: h.Environment, Outcome: audit.Done, Reason: h.Reason})
 	})
 	return h, err
 }
@@ -95,7 +95,7 @@ func (g *Gates) Lift(ctx context.Context, actor access.Actor, id, reason string)
 		if _, err := tx.Exec(ctx, "UPDATE halt SET lifted_by = ?, lifted_at = ? WHERE id = ?", actor.Name, sqldb.Micros(now), id); err != nil {
 			return err
 		}
-		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "halt.lift", Object: haltOf(h.Environment), Outcome: audit.Done, Detail: reason})
+		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "halt.lift", Object: haltOf(h.Environment), Environment: h.Environment, Outcome: audit.Done, Reason: reason})
 	})
 	return h, err
 }

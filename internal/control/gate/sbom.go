@@ -105,7 +105,22 @@ func (g *Gates) Vulnerabilities(ctx context.Context, after string, limit int) ([
 type Finding struct {
 	Vulnerability
 	Component release.Component `json:"component"`
-	Due       time.Time         `json:"due" doc:"By when it must be gone"`
+	Due       time.Time         `json:"due,omitzero" doc:"By when it must be gone, where a gate says so"`
+}
+
+// Vulnerable are the components of a release in which vulnerabilities are
+// known now, the worst first.
+func (g *Gates) Vulnerable(ctx context.Context, name string) ([]Finding, error) {
+	components, err := g.Components(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	all, _, err := g.findings(ctx, resource.SBOMGate{}, "low", components)
+	for i := range all {
+		all[i].Due = time.Time{}
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int { return cmp.Compare(rank(b.Severity), rank(a.Severity)) })
+	return all, err
 }
 
 // sbom wants a bill of materials of which no component has a vulnerability

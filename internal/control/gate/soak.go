@@ -33,10 +33,14 @@ func soak(now time.Time, gate resource.SoakGate, s Subject) Result {
 		r.Verdict, r.Next = Pending, &done
 		r.Reason = fmt.Sprintf("it has run well in %s for %s of %s since its verification; it may be enough at %s", s.Upstream, healthy.Round(time.Second), wanted, done.UTC().Format(time.RFC3339))
 	default:
-		r.Verdict, r.Reason = Pending, fmt.Sprintf("it ran well in %s for %s of %s since its verification, and does not run well there now", s.Upstream, healthy.Round(time.Second), wanted)
+		r.Verdict, r.Reason = Pending, fmt.Sprintf("it ran well in %s for %s of %s since its verification, and was not seen to run well there lately", s.Upstream, healthy.Round(time.Second), wanted)
 	}
 	return r
 }
+
+// lately is how long ago a stretch may have ended that still lasts: its end is
+// when somebody last looked.
+const lately = 30 * time.Second
 
 // healthyTime adds up the healthy stretches after a moment, none twice; lasts
 // reports whether one goes on.
@@ -48,12 +52,14 @@ func healthyTime(now, from time.Time, ran []Stretch) (sum time.Duration, lasts b
 		if end.IsZero() || end.After(now) {
 			end = now
 		}
+		if now.Sub(end) <= lately {
+			lasts = one.Healthy // of several the one that began last
+		}
 		begin := later(one.From, from)
 		if !one.Healthy || !begin.Before(end) {
 			continue
 		}
 		sum, from = sum+end.Sub(begin), end
-		lasts = lasts || end.Equal(now)
 		counted = append(counted, Stretch{From: begin, To: end, Healthy: true})
 	}
 	return sum, lasts, counted

@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 // audited reports whether the last entry of the log is of the actor and action.
 func (w *world) audited(t *testing.T, actor access.Actor, action string) {
 	t.Helper()
-	entries, err := w.log.List(t.Context(), 0, 1)
+	entries, err := w.log.List(t.Context(), "test", audit.Filter{Limit: 1})
 	if err != nil || len(entries) != 1 || entries[0].Actor != actor.Name || entries[0].Action != action {
 		t.Errorf("the log ends with %+v, %v; want %s by %s", entries, err, action, actor.Name)
 	}
@@ -434,6 +434,9 @@ func TestSBOMGate(t *testing.T) {
 	upload(`[{"id":"X-2","affected":[{"package":{"purl":"pkg:generic/openssl"},"versions":["3.0.1"]}]}]`)
 	w.clock = now.Add(31 * 24 * time.Hour)
 	w.verdict(t, g, s, gate.Fail, "X-2 in openssl 3.0.1 (unrated)")
+	if found, err := w.Vulnerable(ctx, shipped.Name); err != nil || len(found) != 1 || found[0].ID != "X-2" || found[0].Component.Name != "openssl" || !found[0].Due.IsZero() {
+		t.Errorf("%+v, %v", found, err)
+	}
 	w.components = append(w.components[1:], release.Component{Name: "vendored"})
 	w.verdict(t, g, s, gate.Warn, "1 have no package URL")
 	if all, err := w.Vulnerabilities(ctx, "", 10); err != nil || len(all) != 1 || all[0].ID != "X-2" || !all[0].KnownAt.Equal(now) {

@@ -150,7 +150,7 @@ func (m *Membership) NewToken(ctx context.Context, actor access.Actor, peer stri
 			strings.ToLower(rand.Text()[:12]), peer, hash([]byte(secret)), sqldb.Micros(now), actor.Name, sqldb.Micros(t.ExpiresAt), processes); err != nil {
 			return err
 		}
-		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.token", Object: peer, Outcome: audit.Done, Detail: fmt.Sprintf("for %d, until %s", processes, t.ExpiresAt.Format(time.RFC3339))})
+		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.token", Object: "peer/" + peer, Outcome: audit.Done, Detail: fmt.Sprintf("for %d, until %s", processes, t.ExpiresAt.Format(time.RFC3339))})
 	})
 }
 
@@ -290,7 +290,7 @@ func (m *Membership) issue(ctx context.Context, tx *sqldb.Tx, peer, by string, c
 		serial, peer, string(text), sqldb.Micros(m.Now()), sqldb.Micros(certificate.NotAfter)); err != nil {
 		return link.Joined{}, err
 	}
-	err = m.Audit.Record(ctx, tx, audit.Entry{Actor: by, Action: "peer.certify", Object: peer, Outcome: audit.Done, Detail: serial + " for " + strings.Join(hosts, ", ")})
+	err = m.Audit.Record(ctx, tx, audit.Entry{Actor: by, Action: "peer.certify", Object: "peer/" + peer, Outcome: audit.Done, Detail: serial + " for " + strings.Join(hosts, ", ")})
 	return link.Joined{Peer: peer, Certificate: certificate.Raw, CA: m.Authority.DER(), Servers: m.Servers, Routes: m.Routes}, err
 }
 
@@ -356,7 +356,7 @@ func (m *Membership) Revoke(ctx context.Context, actor access.Actor, serial stri
 		if err != nil {
 			return err
 		}
-		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.revoke", Object: serial, Outcome: audit.Done})
+		return m.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "peer.revoke", Object: "certificate/" + serial, Outcome: audit.Done})
 	})
 	if err != nil {
 		m.mark(serial, false)

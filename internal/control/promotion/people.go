@@ -102,7 +102,7 @@ func (ps *Promotions) Lift(ctx context.Context, actor access.Actor, environment,
 		if _, err := tx.Exec(ctx, "UPDATE rejection SET lifted = 1, document = ? WHERE environment = ? AND digest = ? AND lifted = 0", text, environment, what.Digest); err != nil {
 			return err
 		}
-		return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.lift", Object: environment + "/" + release, Outcome: audit.Done, Detail: reason})
+		return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.lift", Object: "release/" + release, Environment: environment, Outcome: audit.Done, Reason: reason})
 	})
 	ps.kick.Ring()
 	return r, err

@@ -101,10 +101,7 @@ func (ps *Promotions) save(ctx context.Context, tx *sqldb.Tx, before record, nex
 func (ps *Promotions) tellOf(ctx context.Context, tx *sqldb.Tx, before, next Promotion) error {
 	n := min(next.Changes-before.Changes, len(next.Log))
 	for _, c := range next.Log[len(next.Log)-n:] {
-		entry := audit.Entry{Actor: c.By, Action: "promotion." + string(c.State), Object: next.ID, Outcome: audit.Done, Detail: next.Release + " to " + next.Environment}
-		if c.Reason != "" {
-			entry.Detail += ": " + c.Reason
-		}
+		entry := audit.Entry{Actor: c.By, Action: "promotion." + string(c.State), Object: "promotion/" + next.ID, Environment: next.Environment, Outcome: audit.Done, Detail: next.Release + " to " + next.Environment, Reason: c.Reason}
 		if err := ps.o.Audit.Record(ctx, tx, entry); err != nil {
 			return err
 		}
@@ -138,7 +135,7 @@ func (ps *Promotions) record(ctx context.Context, tx *sqldb.Tx, v Verification) 
 	if v.Passed {
 		action = "verification.passed"
 	}
-	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: v.By, Action: action, Object: v.Environment + "/" + v.Release, Outcome: audit.Done, Detail: v.Reason})
+	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: v.By, Action: action, Object: "release/" + v.Release, Environment: v.Environment, Outcome: audit.Done, Reason: v.Reason})
 }
 
 // rejected is what keeps a release out of an environment; nil if nothing does.
@@ -163,7 +160,7 @@ func (ps *Promotions) reject(ctx context.Context, tx *sqldb.Tx, r Rejection) err
 	if _, err := tx.Exec(ctx, "INSERT INTO rejection (environment, digest, lifted, document) VALUES (?, ?, 0, ?)", r.Environment, r.Digest, string(text)); err != nil {
 		return err
 	}
-	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: r.By, Action: "release.reject", Object: r.Environment + "/" + r.Release, Outcome: audit.Done, Detail: r.Reason})
+	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: r.By, Action: "release.reject", Object: "release/" + r.Release, Environment: r.Environment, Outcome: audit.Done, Reason: r.Reason})
 }
 
 // holds are those that hold in an environment, or all if none is named.
@@ -187,7 +184,7 @@ func (ps *Promotions) putHold(ctx context.Context, tx *sqldb.Tx, h Hold, actor, 
 		h.ID, h.Environment, flag(h.EndedAt != nil), string(text)); err != nil {
 		return err
 	}
-	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: h.ID, Outcome: audit.Done, Detail: h.Environment + ": " + h.Reason})
+	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: "hold/" + h.ID, Environment: h.Environment, Outcome: audit.Done, Reason: h.Reason})
 }
 
 func (ps *Promotions) putWaiver(ctx context.Context, tx *sqldb.Tx, w Waiver, actor, action, detail string) error {
@@ -199,7 +196,7 @@ func (ps *Promotions) putWaiver(ctx context.Context, tx *sqldb.Tx, w Waiver, act
 		w.ID, w.Environment, w.Digest, string(text)); err != nil {
 		return err
 	}
-	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: w.ID, Outcome: audit.Done, Detail: detail})
+	return ps.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: "waiver/" + w.ID, Environment: w.Environment, Outcome: audit.Done, Detail: detail})
 }
 
 // waiver is one that lets a release enter an environment now; nil if none is.

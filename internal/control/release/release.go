@@ -120,7 +120,7 @@ func (r *Releases) Create(ctx context.Context, actor access.Actor, name string, 
 		if made, err = r.GetIn(ctx, tx, name); err != nil {
 			return err
 		}
-		return r.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.create", Object: name, Outcome: audit.Done, Detail: "sha256:" + digest})
+		return r.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.create", Object: "release/" + name, Outcome: audit.Done, After: "sha256:" + digest})
 	})
 	return made, err
 }
@@ -224,7 +224,7 @@ func (r *Releases) Delete(ctx context.Context, actor access.Actor, name string) 
 		if _, err := tx.Exec(ctx, "DELETE FROM release WHERE name = ?", name); err != nil {
 			return err
 		}
-		return r.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.delete", Object: name, Outcome: audit.Done})
+		return r.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "release.delete", Object: "release/" + name, Outcome: audit.Done})
 	})
 }
 

@@ -176,7 +176,7 @@ func newEvents(before, next Rollout) []Event {
 }
 
 func entryOf(r Rollout, m Event) audit.Entry {
-	e := audit.Entry{Actor: m.By, Action: "rollout." + m.What, Object: r.ID, Outcome: audit.Done, Detail: m.Reason}
+	e := audit.Entry{Actor: m.By, Action: "rollout." + m.What, Object: "rollout/" + r.ID, Environment: r.Environment, Outcome: audit.Done, Reason: m.Reason}
 	if e.Actor == "" {
 		e.Actor = Robot
 	}
@@ -184,9 +184,6 @@ func entryOf(r Rollout, m Event) audit.Entry {
 		e.Detail = "stamp " + m.Stamp
 		if m.Wave > 0 {
 			e.Detail += ", wave " + strconv.Itoa(m.Wave)
-		}
-		if m.Reason != "" {
-			e.Detail += ": " + m.Reason
 		}
 	}
 	return e

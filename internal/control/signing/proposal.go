@@ -117,7 +117,7 @@ func (s *Signing) Sign(ctx context.Context, actor access.Actor, environment stri
 		if _, err := tx.Exec(ctx, "UPDATE signing_proposal SET content = ? WHERE environment = ?", string(content), environment); err != nil {
 			return err
 		}
-		if err := s.record(ctx, tx, actor.Name, "signing.sign", environment, "key "+id+", releases "+strings.Join(after.Releases, ", ")); err != nil {
+		if err := s.record(ctx, tx, actor.Name, "signing.sign", "role/"+environment, environment, "key "+id+", releases "+strings.Join(after.Releases, ", ")); err != nil {
 			return err
 		}
 		if err := s.Settle(ctx, tx, environment); err != nil {

@@ -103,7 +103,7 @@ func (s *Signing) found(ctx context.Context, tx *sqldb.Tx) error {
 	if err := r.publish(); err != nil {
 		return err
 	}
-	return s.record(ctx, tx, slipway, "signing.found", metadata.ROOT, "")
+	return s.record(ctx, tx, slipway, "signing.found", "role/"+metadata.ROOT, "", "")
 }
 
 // put stores a role's next metadata as the file that devices fetch.

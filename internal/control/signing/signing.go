@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -50,13 +51,13 @@ type Options struct {
 // Signing is the repository of signed metadata.
 type Signing struct {
 	Options
-	box box
+	box seal.Box
 }
 
 // Open returns the repository, which is founded the first time. Whatever is
 // about to expire is signed anew.
 func Open(ctx context.Context, o Options) (*Signing, error) {
-	sealed, err := newBox(o.Secret)
+	sealed, err := seal.New(o.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +71,8 @@ func Open(ctx context.Context, o Options) (*Signing, error) {
 // slipway is who signs what nobody asked for.
 const slipway = "slipway"
 
-func (s *Signing) record(ctx context.Context, tx *sqldb.Tx, actor, action, object, detail string) error {
-	return s.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: object, Outcome: audit.Done, Detail: detail})
+func (s *Signing) record(ctx context.Context, tx *sqldb.Tx, actor, action, object, environment, detail string) error {
+	return s.Audit.Record(ctx, tx, audit.Entry{Actor: actor, Action: action, Object: object, Environment: environment, Outcome: audit.Done, Detail: detail})
 }
 
 // Admit lets a release into an environment: its role is to name the release's
@@ -91,7 +92,7 @@ func (s *Signing) Admit(ctx context.Context, tx *sqldb.Tx, environment, name str
 	if err := s.Releases.Promoted(ctx, tx, name); err != nil {
 		return err
 	}
-	if err := s.record(ctx, tx, slipway, "signing.admit", environment+"/"+name, ""); err != nil {
+	if err := s.record(ctx, tx, slipway, "signing.admit", "release/"+name, environment, ""); err != nil {
 		return err
 	}
 	return s.Settle(ctx, tx, environment)
@@ -104,7 +105,7 @@ func (s *Signing) Withdraw(ctx context.Context, tx *sqldb.Tx, environment, name 
 	if err != nil || n == 0 {
 		return err
 	}
-	if err := s.record(ctx, tx, slipway, "signing.withdraw", environment+"/"+name, ""); err != nil {
+	if err := s.record(ctx, tx, slipway, "signing.withdraw", "release/"+name, environment, ""); err != nil {
 		return err
 	}
 	return s.Settle(ctx, tx, environment)
@@ -225,7 +226,7 @@ func (s *Signing) Rotate(ctx context.Context, actor access.Actor, role string) e
 		if err := r.rotate(role); err != nil {
 			return err
 		}
-		return s.record(ctx, tx, actor.Name, "signing.rotate", role, "")
+		return s.record(ctx, tx, actor.Name, "signing.rotate", "role/"+role, "", "")
 	})
 }
 

@@ -13,7 +13,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -394,7 +393,7 @@ func TestKeysRotateAndDevicesFollow(t *testing.T) {
 	}
 	made.sees(target)
 	b.options.Secret = bytes.Repeat([]byte{8}, 32)
-	if _, err := signing.Open(t.Context(), b.options); err == nil || !strings.Contains(err.Error(), "signing.key") {
+	if _, err := signing.Open(t.Context(), b.options); err == nil || !strings.Contains(err.Error(), "put that file back") {
 		t.Errorf("with another secret: %v", err)
 	}
 }
@@ -627,23 +626,5 @@ func TestAnEnvironmentThatIsGone(t *testing.T) {
 	}
 	if _, err := b.signing.Read(t.Context(), link.ReadPart{Name: "timestamp.json", Offset: 1 << 40}); !problem.Is(err, problem.Invalid) {
 		t.Errorf("beyond the end: %v", err)
-	}
-}
-
-func TestSecret(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "signing.key")
-	first, err := signing.Secret(file)
-	again, err2 := signing.Secret(file)
-	if err = errors.Join(err, err2); err != nil || len(first) != 32 || !bytes.Equal(first, again) {
-		t.Fatalf("%d bytes, %v", len(first), err)
-	}
-	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	if err := os.WriteFile(file, []byte("short"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := signing.Secret(file); !problem.Is(err, problem.Invalid) {
-		t.Errorf("a short one: %v", err)
 	}
 }
