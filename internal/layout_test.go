@@ -30,20 +30,20 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -51,6 +51,8 @@ control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb
+control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
+control/grant: control/access control/audit problem resource sqldb tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb
@@ -127,7 +129,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
 github.com/danielgtaylor/huma/v2: control/api
@@ -165,7 +167,7 @@ golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
 golang.org/x/sys/unix: cli sqldb
 golang.org/x/crypto/argon2: control/signin
 golang.org/x/oauth2: control/signin
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle
+golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle provisioning/dpsservice
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/up"
 )
 
@@ -144,6 +145,15 @@ func TestMQTTClauseByClause(t *testing.T) {
 		"MQTT-3.1.2-14 a will has QoS 0 to 2":                       {c.connect(clean|0x04|0x18, 60, text(c.topic()), text("x")), closed, true},
 		"MQTT-3.1.2-11 will flags without a will":                   {c.connect(clean|0x08, 60), closed, true},
 		"(deviation) a will goes to the device's own topic":         {c.connect(clean|0x04, 60, text("elsewhere"), text("x")), []byte{0x20, 2, 0, 5}, true},
+		"MQTT-3.1.2-22 no password without a user name":             {packet(0x10, text("MQTT"), []byte{4, clean | 0x40}, number(60), text(c.id), text("x")), closed, true},
+		"MQTT-3.1.3-8 no id and no clean session: CONNACK 2":        {c.connectAs("MQTT", 4, "", 0, 60), []byte{0x20, 2, 0, 2}, true},
+		"MQTT-3.1.3-6 (deviation) an id has to be given":            {c.connectAs("MQTT", 4, "", clean, 60), []byte{0x20, 2, 0, 5}, true},
+		"MQTT-4.7.3-1 a topic has a character":                      {packet(0x30, text(""), []byte("x")), closed, false},
+		"MQTT-3.8.3-1 filters are UTF-8":                            {packet(0x82, number(1), text("$iothub/"+invalid), []byte{0}), closed, false},
+		"MQTT-3.10.3-2 UNSUBSCRIBE names a filter":                  {packet(0xa2, number(1)), closed, false},
+		"MQTT-3.14.1-1 DISCONNECT has no flags":                     {packet(0xe1), closed, false},
+		"(deviation) what belongs to QoS 2 ends the connection":     {packet(0x62, number(1)), closed, false},
+		"MQTT-3.3.5 (deviation) a topic nobody has":                 {packet(0x30, text("sensors/1"), []byte("x")), closed, false},
 		"MQTT-2.2.2-2 reserved flags of a packet":                   {packet(0xc1), closed, false},
 		"MQTT-2.3.1-1 a packet id is not zero":                      {packet(0x32, text(c.topic()), number(0), []byte("x")), closed, false},
 		"MQTT-3.3.1-4 QoS 3":                                        {packet(0x36, text(c.topic()), number(1), []byte("x")), closed, false},
@@ -292,6 +302,21 @@ func TestMQTTWillsAndSilence(t *testing.T) {
 	w.send(c.connect(clean|0x04, 60, will("broken")))
 	w.next()
 	w.Close()
+	w = in.wire(t, s)
+	w.send(c.connect(clean, 60), packet(0x33, text(c.topic()+"line=7"), number(5), []byte("kept?")), packet(0x82, number(6), text("devices/m-3/messages/devicebound/#"), []byte{1}))
+	w.next()
+	w.next() // PUBACK and SUBACK, and no message of the past
+	w.next()
+	in.must("device", "message", "send", "m-3", "fresh")
+	if first, body := w.next(); first != 0x32 || !strings.HasSuffix(string(body), "fresh") {
+		t.Errorf("MQTT-3.3.1-9: what was not kept came as %x %q", first, body)
+	}
+	page, err := in.api.Log(t.Context(), c.id, client.Messages, client.LogOptions{})
+	if err != nil || !slices.ContainsFunc(page.Items, func(m link.LogRecord) bool {
+		return m.Properties["mqtt-retain"] == "true" && m.Properties["line"] == "7"
+	}) {
+		t.Errorf("(deviation) RETAIN is a property: %+v, %v", page.Items, err)
+	}
 	eventually(t, "MQTT-3.1.2-10: no will of the one that disconnected, but of the one that broke off", 10*time.Second, func() bool {
 		return slices.Equal(wills(), []string{"silent", "broken"})
 	})

@@ -19,7 +19,7 @@ import (
 
 func (a *app) audit() *cobra.Command {
 	return a.group("audit", "See who did what, and prove that nobody changed it since", "Each change is one entry of a log that is a Merkle tree: its root is signed, and kept by\nwitnesses elsewhere. What was edited, removed, put elsewhere or cut off is found, also\nby somebody who has nothing but an export.",
-		a.auditList(), a.auditShow(), a.auditExport(), a.auditVerify(), a.auditCheckpoint(), a.auditProve())
+		a.auditList(), a.auditShow(), a.auditExport(), a.auditVerify(), a.auditCheckpoint(), a.auditProve(), a.auditErase())
 }
 
 func (a *app) auditList() *cobra.Command {
@@ -358,5 +358,30 @@ func (a *app) auditProve() *cobra.Command {
 		}),
 	}
 	cmd.Flags().Int64Var(&from, "from", 0, "entries of an earlier checkpoint")
+	return cmd
+}
+
+func (a *app) auditErase() *cobra.Command {
+	var e audit.Erasure
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "erase", Short: "Forget who somebody was, or what an object was; all proofs hold as before", Args: cobra.NoArgs,
+		Long:    "Forget a name, or an object with the reasons and details about it, in every entry there is.\nIt cannot be undone. The entries stay, and every proof and export verifies as before.\nExports and backups that were made before still have it.",
+		Example: "  slipway audit erase --object device/sensor-1 --reason \"request 1207 of its owner\"\n  slipway audit erase --actor anna --reason \"left the company\"",
+		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			if err := a.confirm(yes, "Forget %s for good", e.Actor+e.Object); err != nil {
+				return err
+			}
+			n, err := c.EraseAudit(ctx, e)
+			if err != nil {
+				return err
+			}
+			return a.print("forgotten in %d entries\n", n)
+		}),
+	}
+	cmd.Flags().StringVar(&e.Actor, "actor", "", "whose name to forget")
+	cmd.Flags().StringVar(&e.Object, "object", "", "what to forget, such as device/sensor-1, and what is below it")
+	because(cmd, &e.Reason)
+	yesFlag(cmd, &yes)
 	return cmd
 }

@@ -71,7 +71,8 @@ func (a *app) root() *cobra.Command {
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
-		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.session(), a.access(), a.whoami(), a.audit(), a.doctor(), a.version(),
+		a.grant(), a.session(), a.accessReview(),
+		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.doctor(), a.version(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })

@@ -30,7 +30,7 @@ func (a *app) account() *cobra.Command {
 	group := a.group("account", "People, services and agents", `A person signs in to the console; a service or an agent comes with a token, and a person
 answers for it: when that person's account is disabled, it stops.`,
 		a.accountCreate(), a.accountList(), a.accountShow(), a.accountInvite(), a.accountSponsor(),
-		a.accountDo("disable", "Have an account, its tokens and the programs it answers for do nothing any more"), a.accountDo("enable", "Let a disabled account act again"), a.accountDelete())
+		a.accountDo("disable", "Have an account, its tokens and the programs it answers for do nothing any more"), a.accountDo("enable", "Let a disabled account act again"), a.accountDelete(), a.accountSessions(), a.accountEndSession())
 	group.Aliases = []string{"accounts"}
 	return group
 }
@@ -267,18 +267,12 @@ func (a *app) roleTake() *cobra.Command {
 	}
 }
 
-func (a *app) session() *cobra.Command {
-	group := a.group("session", "Console sessions that are open", "", a.sessionList(), a.sessionEnd())
-	group.Aliases = []string{"sessions"}
-	return group
-}
-
-func (a *app) sessionList() *cobra.Command {
+func (a *app) accountSessions() *cobra.Command {
 	var own bool
 	cmd := a.read(&cobra.Command{
-		Use: "list", Short: "List console sessions, newest first", Args: cobra.NoArgs,
+		Use: "sessions", Short: "List console sessions that are open, newest first", Args: cobra.NoArgs,
 		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
-			all, err := c.Sessions(ctx, own)
+			all, err := c.Opened(ctx, own)
 			if err != nil {
 				return err
 			}
@@ -304,13 +298,13 @@ func (a *app) sessionList() *cobra.Command {
 	return cmd
 }
 
-func (a *app) sessionEnd() *cobra.Command {
+func (a *app) accountEndSession() *cobra.Command {
 	var own bool
 	cmd := &cobra.Command{
-		Use: "end ID", Short: "End a console session at once", Args: cobra.ExactArgs(1),
-		Example: "  slipway session end s-abcdefghij",
+		Use: "end-session ID", Short: "End a console session at once", Args: cobra.ExactArgs(1),
+		Example: "  slipway account end-session s-abcdefghij",
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
-			if err := c.EndSession(ctx, args[0], own); err != nil {
+			if err := c.EndOpened(ctx, args[0], own); err != nil {
 				return err
 			}
 			return a.print("session %s ended\n", args[0])

@@ -70,6 +70,13 @@ func (c *Client) AuditContinuation(ctx context.Context, from int64) (audit.Conti
 	return do[audit.Continuation](ctx, c, request{method: "GET", path: path("audit", "consistency"), query: url.Values{"from": {strconv.FormatInt(from, 10)}}})
 }
 
+// EraseAudit has the log forget who somebody was, or what an object was, and
+// tells in how many entries.
+func (c *Client) EraseAudit(ctx context.Context, e audit.Erasure) (int64, error) {
+	said, err := do[struct{ Entries int64 }](ctx, c, request{method: "POST", path: path("audit", "erasures"), body: map[string]string{"actor": e.Actor, "object": e.Object, "reason": e.Reason}})
+	return said.Entries, err
+}
+
 // ExportAudit writes the whole log as lines of JSON; that is recorded.
 func (c *Client) ExportAudit(ctx context.Context, to io.Writer) (err error) {
 	resp, err := c.send(ctx, request{method: "GET", path: path("audit", "export")})

@@ -113,8 +113,8 @@ func (c *Client) TakeRole(ctx context.Context, id string) error {
 	return err
 }
 
-// Sessions lists console sessions: all, or one's own.
-func (c *Client) Sessions(ctx context.Context, own bool) ([]access.Opened, error) {
+// Opened lists console sessions: all, or one's own.
+func (c *Client) Opened(ctx context.Context, own bool) ([]access.Opened, error) {
 	at := path("sessions")
 	if own {
 		at = path("me", "sessions")
@@ -123,8 +123,8 @@ func (c *Client) Sessions(ctx context.Context, own bool) ([]access.Opened, error
 	return page.Items, err
 }
 
-// EndSession ends a session: any, or one of one's own.
-func (c *Client) EndSession(ctx context.Context, id string, own bool) error {
+// EndOpened ends a console session: any, or one of one's own.
+func (c *Client) EndOpened(ctx context.Context, id string, own bool) error {
 	at := path("sessions", id)
 	if own {
 		at = path("me", "sessions", id)

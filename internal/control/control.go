@@ -28,6 +28,8 @@ import (
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -140,6 +142,8 @@ type Plane struct {
 	gates        *gate.Gates
 	rollouts     *rollout.Rollouts
 	promotions   *promotion.Promotions
+	grants       *grant.Grants
+	gateway      *gateway.Gateway
 	monitor      *monitor.Monitor
 	registry     *metrics.Registry
 	api, console http.Handler
@@ -206,11 +210,13 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
+	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates,
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
+	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
 	return p, nil
 }
@@ -359,6 +365,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
+		tasks.Task{Name: "grants", Run: p.grants.Run},
+		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 	)

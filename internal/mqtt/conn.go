@@ -67,7 +67,8 @@ func (c *Conn) TLS() *tls.ConnectionState {
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // ReadConnect reads the first packet, which must be a CONNECT [MQTT-3.1.0-1]
-// of MQTT 3.1.1; another version is told so [MQTT-3.1.2-2].
+// of MQTT 3.1.1; another version is told so [MQTT-3.1.2-2], and so is a client
+// without an id that wants its session kept [MQTT-3.1.3-8].
 func (c *Conn) ReadConnect() (*Connect, error) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(c.limits.ConnectTimeout)); err != nil {
 		return nil, err
@@ -82,6 +83,9 @@ func (c *Conn) ReadConnect() (*Connect, error) {
 	}
 	if connect.ProtocolLevel != 4 {
 		return nil, errors.Join(fmt.Errorf("protocol level %d is not 3.1.1", connect.ProtocolLevel), c.Refuse(UnacceptableProtocol))
+	}
+	if connect.ClientID == "" && !connect.CleanSession {
+		return nil, errors.Join(malformed("MQTT-3.1.3-7", "an empty client id needs a clean session"), c.Refuse(IdentifierRejected))
 	}
 	return connect, nil
 }

@@ -195,9 +195,6 @@ func parseConnect(f *fields) Packet {
 		f.fail(malformed("MQTT-3.1.2-3", "the reserved connect flag is set"))
 	}
 	p.CleanSession = flags&0x02 != 0
-	if p.ClientID == "" && !p.CleanSession && f.err == nil {
-		f.fail(malformed("MQTT-3.1.3-7", "an empty client id needs a clean session"))
-	}
 	parseWill(p, flags, f)
 	p.HasUsername, p.HasPassword = flags&0x80 != 0, flags&0x40 != 0
 	if p.HasPassword && !p.HasUsername {

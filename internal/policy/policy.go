@@ -6,6 +6,7 @@ package policy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"database/sql"
 	"encoding/base64"
 	"errors"
@@ -226,6 +227,17 @@ func (ps *Policies) signed(token sastoken.Token, now time.Time) (Policy, error) 
 // Signed returns the policy that a token was made with, whatever it is for.
 func (ps *Policies) Signed(token sastoken.Token, now time.Time) (Policy, error) {
 	return ps.signed(token, now)
+}
+
+// Keyed returns the policy of a name, if key is one of its keys as text.
+func (ps *Policies) Keyed(name, key string) (Policy, error) {
+	p, known := (*ps.known.Load())[name]
+	for _, own := range [][]byte{p.PrimaryKey, p.SecondaryKey} {
+		if known && subtle.ConstantTimeCompare([]byte(key), []byte(base64.StdEncoding.EncodeToString(own))) == 1 {
+			return p, nil
+		}
+	}
+	return Policy{}, problem.New(problem.Unauthenticated, "that is no key of a policy %q", name)
 }
 
 // Connects checks that a token was made by a policy that lets devices connect.

@@ -62,6 +62,7 @@ type EnvironmentSpec struct {
 	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
 	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
 	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
+	Grants       *GrantPolicy   `json:"grants,omitempty" doc:"How people come to act in it for a while"`
 	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
 }
 
@@ -212,6 +213,9 @@ func (s EnvironmentSpec) Check(self string) error {
 		}
 	}
 	if err := s.Signing.check(); err != nil {
+		return err
+	}
+	if err := s.Grants.check(); err != nil {
 		return err
 	}
 	if s.Access != "" && s.Access != "open" && s.Access != AccessControlled {

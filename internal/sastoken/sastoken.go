@@ -121,6 +121,21 @@ func (t Token) Verify(key []byte, now time.Time, skew time.Duration) error {
 	return nil
 }
 
+// Decoded is the token as for a resource whose segments were encoded once more,
+// each on its own. What cannot be decoded stays as it is.
+func (t Token) Decoded() Token {
+	segments := strings.Split(t.Resource, "/")
+	for i, segment := range segments {
+		text, err := url.PathUnescape(segment)
+		if err != nil || strings.Contains(text, "/") {
+			return t
+		}
+		segments[i] = text
+	}
+	t.Resource = strings.Join(segments, "/")
+	return t
+}
+
 // Covers reports whether the token's resource is the one named by segments or
 // lies above it: "a/b" covers a, b, c but not a, bc. The first segment, a host
 // or a scope, is compared without regard to letter case.

@@ -55,6 +55,9 @@ func (s *Stamp) collectAdmission(add func(metrics.Sample)) {
 		add(counter(name, help, float64(n), map[string]string{"result": result}))
 	}
 	add(gauge("slipway_admission_waiting", "Promises of a time that are out.", float64(c.Admission.Waiting), nil))
+	for kind, n := range s.hub.Operations.Refused() {
+		add(counter("slipway_hub_operations_throttled_total", "Requests put off as there were too many of their kind.", float64(n), map[string]string{"kind": string(kind)}))
+	}
 	add(counter("slipway_tenant_over_quota_total", "Telemetry messages refused as their tenant sent too much.", float64(s.hub.Quotas.Exceeded()), nil))
 }
 

@@ -389,7 +389,7 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 // protocols. The console has an /enrollments too, for people, who come with a
 // cookie; back ends come with a token.
 var (
-	hubPaths          = []string{"/devices", "/twins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
+	hubPaths          = []string{"/devices", "/twins", "/digitaltwins", "/jobs", "/configurations", "/statistics", "/messages", "/uploads"}
 	provisioningPaths = []string{"/enrollments", "/enrollmentGroups", "/registrations"}
 )
 

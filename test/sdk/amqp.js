@@ -8,6 +8,7 @@ const { Message, NoRetry } = require('azure-iot-common');
 const { Client: DeviceClient, Message: DeviceMessage } = require('azure-iot-device');
 const { Mqtt } = require('azure-iot-device-mqtt');
 const { EventHubConsumerClient, earliestEventPosition, latestEventPosition } = require('@azure/event-hubs');
+const rhea = require('rhea');
 const WebSocket = require('ws');
 const { Calls, until } = require('./calls');
 
@@ -229,6 +230,25 @@ async function events(calls, options) {
   await calls.run('EventHubConsumerClient.close', async () => { await client.close(); await group.close(); });
 }
 
+// A plain AMQP client gives the policy and its key for user and password, as to
+// Event Hubs.
+async function plainKey(calls) {
+  const key = /SharedAccessKey=([^;]+)/.exec(config.service)[1];
+  const login = (password) => new Promise((resolve, reject) => {
+    const connection = rhea.create_container().connect({
+      transport: 'tls', host: config.hub, hostname: config.hub, port: 5671, username: 'iothubowner', password, reconnect: false,
+    });
+    const failed = (context) => { connection.close(); reject(new Error(String(context.connection.error || 'refused'))); };
+    connection.on('connection_error', failed);
+    connection.on('disconnected', failed);
+    connection.on('connection_open', () => connection.open_receiver({ source: { address: `${config.entity}/ConsumerGroups/plain/Partitions/0` }, credit_window: 0 }));
+    connection.on('receiver_open', (context) => { connection.removeAllListeners('disconnected'); connection.close(); resolve(context.receiver.source.address); });
+    connection.on('receiver_error', failed);
+  });
+  await calls.run('connect, open_receiver', () => login(key));
+  await calls.run('connect (wrong key)', () => assert.rejects(login(Buffer.from('wrong').toString('base64'))));
+}
+
 async function main() {
   const key = await connectDevice();
   const plain = new Calls('azure-iothub (AMQP)');
@@ -236,6 +256,8 @@ async function main() {
   await queueDepth(plain);
   await notifications(plain, key);
   await refusals(plain);
+  const rheaCalls = new Calls('rhea (AMQP, user and key)');
+  await plainKey(rheaCalls);
   const ws = new Calls('azure-iothub (AMQP over WebSocket)');
   await commands(ws, require('azure-iothub/dist/amqp_ws.js').AmqpWs);
   const hubs = new Calls('@azure/event-hubs');
@@ -243,7 +265,7 @@ async function main() {
   const hubsWs = new Calls('@azure/event-hubs (WebSocket)');
   await events(hubsWs, { webSocketOptions: { webSocket: WebSocket } });
   await device.close();
-  process.exit(plain.failed + ws.failed + hubs.failed + hubsWs.failed ? 1 : 0);
+  process.exit(plain.failed + rheaCalls.failed + ws.failed + hubs.failed + hubsWs.failed ? 1 : 0);
 }
 
 main().catch((err) => { process.stderr.write(`${err.stack}\n`); process.exit(1); });

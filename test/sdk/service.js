@@ -277,6 +277,47 @@ async function configurations() {
   });
 }
 
+async function digitalTwins() {
+  const twins = new iothub.DigitalTwinClient(new iothub.IoTHubTokenCredentials(config.service));
+  const made = body(await registry.create({ deviceId: 'pnp-1' }));
+  const device = DeviceClient.fromConnectionString(deviceString('pnp-1', made.authentication.symmetricKey.primaryKey), Mqtt);
+  await device.setOptions({ modelId: 'dtmi:com:example:Controller;1' });
+  await device.open();
+  const own = await device.getTwin();
+  await new Promise((resolve, reject) => own.properties.reported.update({
+    serial: 'a-1', thermostat1: { __t: 'c', max: 25.3, target: { value: 20, ac: 200, av: 1, ad: 'as asked' } },
+  }, (err) => (err ? reject(err) : resolve())));
+  let etag;
+  await calls.run('DigitalTwinClient.getDigitalTwin', async () => {
+    await until('the model is known', async () => (await twins.getDigitalTwin('pnp-1')).$metadata.$model === 'dtmi:com:example:Controller;1');
+    const t = await twins.getDigitalTwin('pnp-1');
+    etag = t.eTag;
+    assert.strictEqual(t.$dtId, 'pnp-1');
+    assert.strictEqual(t.serial, 'a-1');
+    assert(t.$metadata.serial.lastUpdateTime);
+    assert.deepStrictEqual([t.thermostat1.max, t.thermostat1.target, t.thermostat1.$metadata.target.ackCode, t.thermostat1.$metadata.target.ackDescription], [25.3, 20, 200, 'as asked']);
+  });
+  await calls.run('DigitalTwinClient.updateDigitalTwin', async () => {
+    await twins.updateDigitalTwin('pnp-1', [{ op: 'add', path: '/interval', value: 5 }, { op: 'replace', path: '/thermostat1/target', value: 21.5 }], etag);
+    const t = body(await registry.getTwin('pnp-1'));
+    assert.strictEqual(t.properties.desired.interval, 5);
+    assert.deepStrictEqual(t.properties.desired.thermostat1, { __t: 'c', target: 21.5 });
+    const seen = await twins.getDigitalTwin('pnp-1');
+    assert.deepStrictEqual([seen.$metadata.interval.desiredValue, seen.thermostat1.$metadata.target.desiredValue, seen.thermostat1.target], [5, 21.5, 20]);
+  });
+  await calls.run('DigitalTwinClient.updateDigitalTwin (stale etag)', async () => { await assert.rejects(() => twins.updateDigitalTwin('pnp-1', [{ op: 'remove', path: '/interval' }], '"b2xk"')); });
+  for (const name of ['reboot', 'thermostat1*report']) device.onDeviceMethod(name, (request, response) => response.send(202, { asked: request.payload }));
+  await calls.run('DigitalTwinClient.invokeCommand', async () => {
+    const r = await twins.invokeCommand('pnp-1', 'reboot', { in: 3 }, { connectTimeoutInSeconds: 10, responseTimeoutInSeconds: 20 });
+    assert.deepStrictEqual([r.body.asked, Number(r.xMsCommandStatuscode)], [{ in: 3 }, 202], JSON.stringify(r));
+  });
+  await calls.run('DigitalTwinClient.invokeComponentCommand', async () => {
+    const r = await twins.invokeComponentCommand('pnp-1', 'thermostat1', 'report', '2026-01-01', { connectTimeoutInSeconds: 10, responseTimeoutInSeconds: 20 });
+    assert.strictEqual(r.body.asked, '2026-01-01');
+  });
+  await device.close();
+}
+
 // storage is a container of blobs that wants its token, as storage services do.
 async function storage() {
   const files = new Map();
@@ -361,6 +402,7 @@ async function transfers() {
   await configurations();
   await methods();
   await transfers();
+  await digitalTwins();
   await calls.run('Registry.delete', async () => { await registry.delete('svc-1'); });
   await calls.refused('Registry.delete (unknown)', 'DeviceNotFoundError', () => registry.delete('svc-1'));
   await calls.refused('Registry (wrong key)', 'UnauthorizedError', () => iothub.Registry.fromConnectionString(config.service.replace(/SharedAccessKey=.*/, 'SharedAccessKey=bm9ib2R5bm9ib2R5bm9ib2R5bm8=')).list());

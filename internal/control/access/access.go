@@ -59,9 +59,9 @@ type Access struct {
 	// Controlled names the environments in which roles are not enough to change
 	// anything; nil is none.
 	Controlled func(ctx context.Context) ([]string, error)
-	// Granted reports whether an actor has a grant for a permission in an
-	// environment now; nil is nobody.
-	Granted func(ctx context.Context, actor Actor, environment, permission string) (bool, error)
+	// Granted reports whether an actor has a grant for a permission in a place
+	// now; nil is nobody.
+	Granted func(ctx context.Context, actor Actor, place Place, p Permission) (bool, error)
 
 	mu       sync.Mutex
 	failures map[string]*rate.Limiter // by remote address, or by account

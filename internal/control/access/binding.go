@@ -100,21 +100,32 @@ func (b Binding) holder() string {
 // Unbind takes a role back.
 func (a *Access) Unbind(ctx context.Context, actor Actor, id string) error {
 	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		b, found, err := sqldb.Row(ctx, tx, scanBinding, selectBindings+" WHERE id = ?", id)
-		if err == nil && !found {
-			err = problem.New(problem.NotFound, "no role was given under %q; slipway role list shows what was", id)
-		}
+		b, err := a.unbind(ctx, tx, id)
 		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "DELETE FROM binding WHERE id = ?", id); err != nil {
-			return err
-		}
-		if err := a.stillAdmin(ctx, tx); err != nil {
 			return err
 		}
 		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "role.take", Object: b.holder(), Outcome: audit.Done, Detail: b.Role + " " + b.Bounds.String()})
 	})
+}
+
+// UnbindIn takes a role back as a part of a change that is recorded elsewhere.
+func (a *Access) UnbindIn(ctx context.Context, tx *sqldb.Tx, id string) error {
+	_, err := a.unbind(ctx, tx, id)
+	return err
+}
+
+func (a *Access) unbind(ctx context.Context, tx *sqldb.Tx, id string) (Binding, error) {
+	b, found, err := sqldb.Row(ctx, tx, scanBinding, selectBindings+" WHERE id = ?", id)
+	if err == nil && !found {
+		err = problem.New(problem.NotFound, "no role was given under %q; slipway role list shows what was", id)
+	}
+	if err != nil {
+		return b, err
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM binding WHERE id = ?", id); err != nil {
+		return b, err
+	}
+	return b, a.stillAdmin(ctx, tx)
 }
 
 // rights are those of an account, by itself and by its groups.

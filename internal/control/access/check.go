@@ -65,7 +65,7 @@ func (a *Access) checkAt(ctx context.Context, actor Actor, p Permission, place P
 		return nil
 	}
 	if place.Environment != "" && a.Granted != nil && actor.unbound(p, place) {
-		granted, err := a.Granted(ctx, actor, place.Environment, string(p))
+		granted, err := a.Granted(ctx, actor, place, p)
 		if granted || err != nil {
 			return err
 		}

@@ -67,8 +67,8 @@ func TestGrantsAreForControlledEnvironments(t *testing.T) {
 	var asked []string
 	a := &Access{
 		Controlled: func(context.Context) ([]string, error) { return []string{"prod"}, nil },
-		Granted: func(_ context.Context, actor Actor, environment, permission string) (bool, error) {
-			asked = append(asked, environment+" "+permission)
+		Granted: func(_ context.Context, actor Actor, place Place, p Permission) (bool, error) {
+			asked = append(asked, place.Environment+" "+string(p))
 			return actor.Name == "granted", nil
 		},
 	}

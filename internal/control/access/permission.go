@@ -32,6 +32,7 @@ const (
 	ReleasePromote   Permission = "release.promote"
 	ReleaseApprove   Permission = "release.approve"
 	ReleaseStop      Permission = "release.stop"
+	GrantApprove     Permission = "grant.approve"
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
 	SecretRead       Permission = "secret.read"
@@ -101,6 +102,7 @@ var permissions = []permission{
 	{ReleasePromote, granted, makers},
 	{ReleaseApprove, stands, []string{QA, Approver}},
 	{ReleaseStop, stands, []string{Operator, Developer, QA, Approver}},
+	{GrantApprove, stands, []string{Approver}},
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{SecretRead, granted, []string{Operator}},
@@ -141,7 +143,7 @@ func (p Permission) Roles() []string {
 
 // human reports whether only people may have it: to agree to what somebody
 // else asked for is not for a program.
-func (p Permission) human() bool { return p == ReleaseApprove }
+func (p Permission) human() bool { return p == ReleaseApprove || p == GrantApprove }
 
 // Permissions are all of them, in the order in which people read them.
 func Permissions() []Permission {

@@ -23,6 +23,8 @@ import (
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
@@ -48,6 +50,8 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Grants       *grant.Grants
+	Gateway      *gateway.Gateway
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -102,6 +106,8 @@ func New(o Options) http.Handler {
 	a.releases()
 	a.signing()
 	a.gates()
+	a.grants()
+	a.recordings()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -21,6 +21,8 @@ import (
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
+	"github.com/slipway/slipway/internal/control/gateway"
+	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
@@ -31,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -52,6 +55,7 @@ type server struct {
 	conn  *bus.Conn
 
 	db      *sqldb.DB
+	log     *audit.Log
 	signing *signing.Signing
 }
 
@@ -76,7 +80,10 @@ func newServer(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
-	log := audit.NewLog(db, time.Now)
+	log, err := audit.Open(t.Context(), db, make([]byte, 32), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	people := access.New(db, log, time.Now)
 	token, err := people.Bootstrap(t.Context())
 	if err != nil {
@@ -116,14 +123,42 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	grants := grant.New(grant.Options{
+		DB: db, Audit: log, Environment: environments.SpecIn, People: grant.Accounts{Access: people}, Rights: grant.Accounts{Access: people}, Logger: quiet, Now: time.Now,
+		Known: func(p string) bool { return access.Permission(p).Known() },
+		Alarm: func(context.Context, grant.Grant, resource.GrantPolicy) error { return nil },
+	})
+	recorder := gateway.New(gateway.Options{
+		DB: db, Audit: log, Fleet: devices, Grants: grants, Logger: quiet, Now: time.Now,
+		Check: func(ctx context.Context, actor access.Actor, p string, at gateway.Place) error {
+			return people.Check(ctx, actor, access.Permission(p), func(context.Context) ([]access.Place, error) {
+				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
+			})
+		},
+		Environment: func(ctx context.Context, name string) error {
+			_, err := environments.Get(ctx, name)
+			return err
+		},
+		Stamp: func(ctx context.Context, name string) (string, error) {
+			s, err := environments.Stamp(ctx, name)
+			return s.Spec.Environment, err
+		},
+	})
+	people.Granted = func(ctx context.Context, actor access.Actor, at access.Place, p access.Permission) (bool, error) {
+		given, found, err := grants.Covering(ctx, actor, at.Environment, string(p), grant.Target{Stamp: at.Stamp, Tenant: at.Tenant, Device: gateway.Device(ctx)})
+		if err != nil || !found {
+			return false, err
+		}
+		return true, recorder.Pass(ctx, actor, given)
+	}
 	handler := api.New(api.Options{
-		SignIn: signedIn,
+		SignIn: signedIn, Grants: grants, Gateway: recorder,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
-	h := httptest.NewServer(handler)
+	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, signed}
+	return &server{t, h.URL, token, conn, db, log, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {
@@ -174,7 +209,8 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 			}
 			target := strings.NewReplacer("{id}", "x", "{name}", "x", "{method}", "x").Replace(path)
 			for name, header := range map[string]string{"no token": "", "a wrong one": "Bearer slp_wrong", "another scheme": "Basic eDp5"} {
-				status, body, _ := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				status, body, answered := s.do(strings.ToUpper(method), target, "{}", "Authorization", header)
+				guarded(t, method+" "+path, answered)
 				if status != http.StatusUnauthorized && status != http.StatusTooManyRequests || !strings.Contains(body, "urn:slipway:problem:") {
 					t.Errorf("%s %s with %s: %d %s", method, path, name, status, body)
 				}
@@ -183,6 +219,15 @@ func TestEveryRouteIsDescribedAndDemandsAToken(t *testing.T) {
 	}
 	if routes < 30 {
 		t.Errorf("only %d routes are described", routes)
+	}
+}
+
+// guarded checks that an answer cannot be framed, sniffed or kept, and can be
+// looked up in the audit log.
+func guarded(t *testing.T, what string, h http.Header) {
+	t.Helper()
+	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; frame-ancestors 'none'") || h.Get("X-Request-Id") == "" {
+		t.Errorf("%s answers with %v", what, h)
 	}
 }
 

@@ -36,6 +36,19 @@ type provenEntry struct {
 	Proof audit.Proof `json:"proof"`
 }
 
+type eraseAudit struct {
+	Body struct {
+		Actor  string `json:"actor,omitempty" maxLength:"200" doc:"Whose name to forget"`
+		Object string `json:"object,omitempty" maxLength:"300" doc:"What to forget, such as device/sensor-1, and what is below it"`
+		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why, in words that name nobody"`
+	}
+}
+
+// erasedAudit says how much was forgotten.
+type erasedAudit struct {
+	Entries int64 `json:"entries"`
+}
+
 // signedLog is the newest checkpoint, and who keeps it elsewhere.
 type signedLog struct {
 	audit.Checkpoint
@@ -97,6 +110,10 @@ func (a *api) auditLog() {
 			a.Logger.Warn("publishing a checkpoint of the audit log failed; trying again", "error", err)
 		}
 		return a.signedLog(ctx, c)
+	})
+	route(a, "POST", base+"/erasures", "eraseAudit", "Forget who somebody was, or what an object was; all proofs hold as before", func(ctx context.Context, in *eraseAudit) (*body[erasedAudit], error) {
+		n, err := a.Audit.Erase(ctx, actorOf(ctx).Name, audit.Erasure{Actor: in.Body.Actor, Object: in.Body.Object, Reason: in.Body.Reason})
+		return &body[erasedAudit]{erasedAudit{n}}, err
 	})
 	route(a, "GET", base+"/export", "exportAudit", "The whole log as lines of JSON, for `slipway audit verify`; that it was exported is recorded", a.exportAudit)
 }

@@ -75,12 +75,17 @@ func (a *api) serveLog(ctx context.Context, source logSource, stamp, device stri
 	if page.More && len(page.Items) > 0 {
 		answer.NextAfter = page.Items[len(page.Items)-1].Sequence
 	}
+	return a.streamed(answer), nil
+}
+
+// streamed is an answer of an operation that can stream, too.
+func (a *api) streamed(answer any) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(hctx huma.Context) {
 		hctx.SetHeader("Content-Type", "application/json")
 		if err := json.NewEncoder(hctx.BodyWriter()).Encode(answer); err != nil {
 			a.Logger.Debug("answer not delivered", "error", err)
 		}
-	}}, nil
+	}}
 }
 
 // heartbeat keeps an idle stream's connection known to be alive.

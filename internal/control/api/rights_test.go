@@ -152,6 +152,7 @@ func TestEveryRouteLetsInWhomItsLineSays(t *testing.T) {
 				}
 				target, body := d.request(path, o)
 				status, text, header := s.do(strings.ToUpper(method), target, body, as...)
+				guarded(t, o.OperationID, header)
 				may := needs == access.Own || slices.Contains(needs.Roles(), role)
 				switch {
 				case may && status == http.StatusForbidden && o.OperationID != "createOwnToken": // the tokens here are nobody's

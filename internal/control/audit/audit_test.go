@@ -318,24 +318,27 @@ func TestWhatIsErasedLeavesTheProofs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var of, by int64
-	if err := db.Commit(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		of, err = log.EraseObject(ctx, tx, "device/sensor-3")
-		return err
-	}); err != nil || of != 1 {
-		t.Fatalf("%d, %v", of, err)
+	if looked, err := log.List(t.Context(), "berta", audit.Filter{Object: "device/sensor-3"}); err != nil || len(looked) != 1 {
+		t.Fatalf("%+v, %v", looked, err)
 	}
-	if err := db.Commit(t.Context(), func(ctx context.Context, tx *sqldb.Tx) (err error) {
-		by, err = log.EraseActor(ctx, tx, "anna")
-		return err
-	}); err != nil || by != 10 {
-		t.Fatalf("%d, %v", by, err)
+	for _, c := range []struct {
+		erase audit.Erasure
+		want  int64
+	}{{audit.Erasure{Object: "device/sensor-3", Reason: "its owner asked"}, 1}, {audit.Erasure{Actor: "anna", Reason: "she left"}, 10}} {
+		if n, err := log.Erase(t.Context(), "berta", c.erase); err != nil || n != c.want {
+			t.Fatalf("%+v: %d, %v", c.erase, n, err)
+		}
+	}
+	for _, e := range []audit.Erasure{{Reason: "r"}, {Actor: "a", Object: "device/a", Reason: "r"}, {Object: "a", Reason: "r"}, {Actor: "a"}} {
+		if _, err := log.Erase(t.Context(), "berta", e); !problem.Is(err, problem.Invalid) {
+			t.Errorf("%+v: %v", e, err)
+		}
 	}
 	text := export(t, log)
-	if strings.Count(text, "anna") != 1 || strings.Contains(text, "sensor-3\"") || !strings.Contains(text, "sensor-4\"") {
+	if strings.Count(text, "anna") != 1 || strings.Contains(text, "sensor-3") || !strings.Contains(text, "sensor-4\"") {
 		t.Errorf("%s", text) // the one is whoever exported it
 	}
-	if r := verify(t, text, audit.Trust{Key: before.Key, Checkpoints: []string{before.Note}}); !r.Verified() || r.Erased != 10 {
+	if r := verify(t, text, audit.Trust{Key: before.Key, Checkpoints: []string{before.Note}}); !r.Verified() || r.Erased != 11 {
 		t.Errorf("%+v", r)
 	}
 	e, p, err := log.Show(t.Context(), "berta", 4)

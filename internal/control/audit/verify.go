@@ -87,7 +87,6 @@ type verifying struct {
 	edge     edge
 	last     int64 // the sequence of the leaf before
 	good     int64 // up to where a checkpoint has held
-	faults   int   // findings at the last checkpoint
 }
 
 func (v *verifying) find(sequence int64, format string, args ...any) {
@@ -267,7 +266,7 @@ func (v *verifying) holdOlder(size int64) {
 		return
 	}
 	delete(v.older, size)
-	if root != v.edge.root().String() {
+	if root != v.edge.root().String() && len(v.Findings) == 0 {
 		v.find(size, "up to here the log is not the one of the checkpoint from before: it was written anew")
 	}
 }
@@ -283,13 +282,12 @@ func (v *verifying) checkpoint(text string) error {
 	switch {
 	case size == v.edge.size && root == v.edge.root():
 		v.Checkpoints, v.good = v.Checkpoints+1, size
-	case len(v.Findings) > v.faults: // the reason has been named
+	case len(v.Findings) > 0: // behind what is wrong no checkpoint can hold
 	case size > v.edge.size:
 		v.find(v.last+1, "it is missing: the checkpoint covers %d entries, and %d are there", size, v.edge.size)
 	default:
 		v.find(v.good+1, "one of the entries from here to %d was edited or removed together with its hash: they do not come to the signed checkpoint", size)
 	}
-	v.faults = len(v.Findings)
 	return nil
 }
 

@@ -61,8 +61,19 @@ func named(words string) func(url.Values) string {
 	}
 }
 
-// acts are all that people can do about releases in the console.
-var acts = map[string]act{
+// acts are all that people can do by a dialog.
+var acts = joined(releaseActs, grantActs)
+
+func joined(all ...map[string]act) map[string]act {
+	acts := map[string]act{}
+	for _, some := range all {
+		maps.Copy(acts, some)
+	}
+	return acts
+}
+
+// releaseActs are what people do about releases.
+var releaseActs = map[string]act{
 	"promote": {named("Promote {release} to {environment}"), "It enters once the environment's gates pass and nothing keeps it out. A promotion that waits there is superseded; one that runs is not touched.", "Promote", false, []string{askRelease, askEnvironment}, "reason",
 		func(c *console, ctx context.Context, actor access.Actor, f url.Values) error {
 			_, err := c.Promotions.Start(ctx, actor, f.Get("environment"), f.Get("release"), f.Get("reason"))
@@ -174,7 +185,7 @@ func lifeOf(form url.Values) (time.Duration, error) {
 
 // about are the things an act may be about: what a link to it names, and its
 // form carries on.
-var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver"}
+var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver", "grant"}
 
 type actView struct {
 	base
@@ -219,7 +230,11 @@ func (c *console) showAct(w http.ResponseWriter, r *http.Request, s access.Sessi
 		}
 	}
 	view.Heading = a.title(fixed)
-	view.base = inside(r, s, "pipeline", view.Heading)
+	nav := "pipeline"
+	if _, ofGrant := grantActs[name]; ofGrant {
+		nav = "grants"
+	}
+	view.base = inside(r, s, nav, view.Heading)
 	for _, field := range a.asks {
 		_, given := view.Fixed[strings.Replace(field, askAnywhere, askEnvironment, 1)]
 		view.Asks[field] = !given

@@ -78,6 +78,10 @@ type Fleet interface {
 	PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (link.Enrollment, error)
 	DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
 	SecretsRead(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error
+	Authorities(ctx context.Context) ([]link.Authority, error)
+	AddAuthority(ctx context.Context, actor access.Actor, req link.AddAuthority) (link.Authority, error)
+	VerifyAuthority(ctx context.Context, actor access.Actor, req link.VerifyAuthority) (link.Authority, error)
+	DeleteAuthority(ctx context.Context, actor access.Actor, name string) error
 	Scope(ctx context.Context) (link.Scope, error)
 	Query(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
 	SavedQueries(ctx context.Context) ([]fleet.SavedQuery, error)
@@ -161,6 +165,9 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Grants       Grants
+	Gateway      Gateway
+	Permissions  []string // that a grant can give
 	Logger       *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
@@ -252,6 +259,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"POST /enrollments/new":             c.makeEnrollment,
 		"POST /enrollments/{name}":          c.changeEnrollment(link.Individual),
 		"POST /enrollment-groups/{name}":    c.changeEnrollment(link.Group),
+		"GET /authorities":                  c.authorities,
+		"POST /authorities":                 c.changeAuthorities,
 		"GET /query":                        c.query,
 		"POST /query/save":                  c.saveQuery,
 		"POST /query/forget":                c.forgetQuery,
@@ -289,6 +298,16 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /rollouts/{id}/live":           c.rolloutLive,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
+		"GET /grants":                       c.grants,
+		"GET /grants/live":                  c.grantsLive,
+		"GET /grants/new":                   c.planGrant,
+		"POST /grants":                      c.askGrant,
+		"GET /grants/{id}":                  c.grant,
+		"GET /grants/{id}/live":             c.grantLive,
+		"GET /recordings":                   c.recordings,
+		"GET /recordings/{id}":              c.recording,
+		"GET /recordings/{id}/live":         c.recordingLive,
+		"GET /recordings/{id}/record":       c.recordingFile,
 		"GET /acts/{act}":                   c.askAct,
 		"POST /acts/{act}":                  c.doAct,
 	}

@@ -21,6 +21,8 @@ type enrollmentForm struct {
 	base
 	Environments                   []resource.Environment
 	Kind, Name, Environment, Proof string
+	Authority                      string   // one that was verified, by its name
+	Authorities                    []string // those there are
 	Certificate, EndorsementKey    string
 	Allocation, Problem            string
 }
@@ -34,6 +36,15 @@ func (c *console) showEnrollmentForm(w http.ResponseWriter, r *http.Request, sta
 	if form.Environments, err = c.Environments.List(r.Context()); err != nil {
 		return err
 	}
+	authorities, err := c.Fleet.Authorities(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, a := range authorities {
+		if a.VerifiedAt != nil {
+			form.Authorities = append(form.Authorities, a.Name)
+		}
+	}
 	return show(w, r, status, newEnrollmentPage, "", form)
 }
 
@@ -41,7 +52,7 @@ func (c *console) makeEnrollment(w http.ResponseWriter, r *http.Request, s acces
 	f := r.PostForm
 	form := enrollmentForm{
 		base: inside(r, s, "enrollments", "New enrolment"), Kind: f.Get("kind"), Name: strings.TrimSpace(f.Get("name")), Environment: f.Get("environment"), Proof: f.Get("proof"),
-		Certificate: f.Get("certificate"), EndorsementKey: strings.TrimSpace(f.Get("endorsementKey")), Allocation: f.Get("allocation"),
+		Authority: f.Get("authority"), Certificate: f.Get("certificate"), EndorsementKey: strings.TrimSpace(f.Get("endorsementKey")), Allocation: f.Get("allocation"),
 	}
 	req := link.PutEnrollment{Kind: link.EnrollmentKind(form.Kind), Name: form.Name, New: true, Spec: link.EnrollmentSpec{Environment: form.Environment, Attestation: form.attestation()}}
 	if form.Allocation != "" {
@@ -62,6 +73,9 @@ func (c *console) makeEnrollment(w http.ResponseWriter, r *http.Request, s acces
 func (f enrollmentForm) attestation() link.Attestation {
 	switch f.Proof {
 	case "x509":
+		if f.Authority != "" {
+			return link.Attestation{X509: &link.X509{CAReference: f.Authority, CA: f.Certificate}}
+		}
 		if f.Kind == string(link.Group) {
 			return link.Attestation{X509: &link.X509{CA: f.Certificate}}
 		}

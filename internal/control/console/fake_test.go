@@ -29,21 +29,22 @@ const (
 type world struct {
 	Fleet // what no test here asks for
 	story
-	mu       sync.Mutex
-	sessions map[string]bool
-	role     string // of whoever logs in
-	levels   []fleet.Level
-	devices  []fleet.Device
-	details  map[string]fleet.Detail
-	twins    map[string]link.Twin
-	queue    []link.QueuedMessage
-	moves    []link.Move
-	started  []link.StartMove
-	patches  []string
-	entries  []audit.Entry
-	filters  []fleet.Filter
-	watch    chan link.LogRecord // telemetry as it comes
-	methods  func(link.InvokeMethod) (link.MethodResult, error)
+	mu          sync.Mutex
+	sessions    map[string]bool
+	role        string // of whoever logs in
+	levels      []fleet.Level
+	devices     []fleet.Device
+	details     map[string]fleet.Detail
+	twins       map[string]link.Twin
+	queue       []link.QueuedMessage
+	moves       []link.Move
+	started     []link.StartMove
+	patches     []string
+	entries     []audit.Entry
+	filters     []fleet.Filter
+	authorities []link.Authority
+	watch       chan link.LogRecord // telemetry as it comes
+	methods     func(link.InvokeMethod) (link.MethodResult, error)
 }
 
 var noon = time.Now().UTC().Truncate(time.Second)
@@ -117,7 +118,7 @@ func (w *world) addDevice(d fleet.Device) {
 }
 
 func (w *world) options() Options {
-	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
+	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Grants: grantsOf{w}, Gateway: gatewayOf{w}, Permissions: []string{"device.write", "device.move", "stamp.write"}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
 func (w *world) Login(_ context.Context, token string, _ access.Login) (string, error) {
@@ -447,6 +448,55 @@ func (w *world) Enrollments(ctx context.Context, req link.ListEnrollments) (link
 		return link.Enrollments{Items: []link.Enrollment{e}}, nil
 	}
 	return link.Enrollments{}, nil
+}
+
+// authorityOf is one whose key nobody has proven to have, or somebody has.
+func authorityOf(name string, verified bool) link.Authority {
+	a := link.Authority{Name: name, Subject: "CN=" + name + ",O=Acme", Thumbprint: strings.Repeat(fmt.Sprintf("%02x", len(name)), 32), NotAfter: noon.AddDate(9, 0, 0), CreatedAt: noon}
+	if verified {
+		a.VerifiedAt = &a.CreatedAt
+	} else {
+		a.Code = strings.Repeat("A1B2C3", 8)
+	}
+	return a
+}
+
+func (w *world) Authorities(context.Context) ([]link.Authority, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.authorities == nil && len(w.devices) > 0 {
+		w.authorities = []link.Authority{authorityOf("factory", false), authorityOf("line-7", true)}
+	}
+	return slices.Clone(w.authorities), nil
+}
+
+func (w *world) AddAuthority(_ context.Context, _ access.Actor, req link.AddAuthority) (link.Authority, error) {
+	if !strings.Contains(req.Certificate, "CERTIFICATE") {
+		return link.Authority{}, problem.New(problem.Invalid, "must be one certificate in PEM").At("certificate")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.authorities = append(w.authorities, authorityOf(req.Name, false))
+	return w.authorities[len(w.authorities)-1], nil
+}
+
+func (w *world) VerifyAuthority(_ context.Context, _ access.Actor, req link.VerifyAuthority) (link.Authority, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, a := range w.authorities {
+		if a.Name == req.Name && strings.Contains(req.Certificate, a.Code) {
+			w.authorities[i] = authorityOf(a.Name, true)
+			return w.authorities[i], nil
+		}
+	}
+	return link.Authority{}, problem.New(problem.Denied, "the common name must be the authority's verification code").At("certificate")
+}
+
+func (w *world) DeleteAuthority(_ context.Context, _ access.Actor, name string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.authorities = slices.DeleteFunc(w.authorities, func(a link.Authority) bool { return a.Name == name })
+	return nil
 }
 
 func (w *world) Scope(context.Context) (link.Scope, error) {

@@ -75,6 +75,9 @@ var lines = map[string]place.Line{
 	"POST /enrollments/{name}":       place.Asking(access.EnrollmentWrite, place.By(place.Individual, "name")),
 	"POST /enrollment-groups/{name}": place.Asking(access.EnrollmentWrite, place.By(place.EnrollmentGroup, "name")),
 
+	"GET /authorities":  place.Asking(access.EnrollmentRead, place.Anywhere),
+	"POST /authorities": place.Asking(access.EnrollmentWrite, place.Every),
+
 	"GET /routes":                      place.Asking(access.RouteRead, place.Anywhere),
 	"GET /routes/live":                 place.Asking(access.RouteRead, place.Anywhere),
 	"GET /routes/{name}":               place.Asking(access.RouteRead, place.By(place.Route, "name")),
@@ -93,6 +96,17 @@ var lines = map[string]place.Line{
 	"GET /releases":             place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
+
+	"GET /grants":                 place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /grants/live":            place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /grants/new":             place.Asking(access.Own, place.Anywhere),
+	"POST /grants":                place.Asking(access.Own, place.Anywhere),
+	"GET /grants/{id}":            place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /grants/{id}/live":       place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /recordings":             place.Asking(access.Own, place.Anywhere),
+	"GET /recordings/{id}":        place.Asking(access.Own, place.Anywhere),
+	"GET /recordings/{id}/live":   place.Asking(access.Own, place.Anywhere),
+	"GET /recordings/{id}/record": place.Asking(access.Own, place.Anywhere),
 
 	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
 	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
@@ -115,6 +129,13 @@ var actLines = map[string]place.Line{
 	"resume":         place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"skip":           place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"abort":          place.Asking(access.ReleaseStop, place.By(place.Rollout, "rollout")),
+	"submit-grant":   place.Asking(access.Own, place.Anywhere),
+	"approve-grant":  place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
+	"deny-grant":     place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
+	"withdraw-grant": place.Asking(access.Own, place.Anywhere),
+	"revoke-grant":   place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
+	"end-grant":      place.Asking(access.Own, place.Anywhere),
+	"review-grant":   place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
 	"halt":           place.Asking(access.ReleaseStop, place.EnvironmentOrEvery("environment")),
 	"lift-halt":      place.Asking(access.ReleaseStop, place.By(place.Halt, "halt")),
 }

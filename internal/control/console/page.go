@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/grant"
 )
 
 //go:embed templates
@@ -38,11 +39,12 @@ type base struct {
 	Here  string // the page's own address, to come back to
 	Who   string
 	CSRF  string
+	Alarm []grant.Grant // by which somebody has broken the glass
 }
 
 // inside is the base of a page for somebody logged in.
 func inside(r *http.Request, s access.Session, nav, title string) base {
-	return base{Title: title, Nav: nav, Theme: theme(r), Here: here(r), Who: s.Name, CSRF: s.CSRF}
+	return base{Title: title, Nav: nav, Theme: theme(r), Here: here(r), Who: s.Name, CSRF: s.CSRF, Alarm: alarmOf(r)}
 }
 
 // outside is the base of a page for anybody.

@@ -40,6 +40,13 @@ var done = map[string]struct {
 	"skip":           {[]string{"rollout", "rollout-12", "stamp", "production-eu", "reason", "enough"}, "skip rollout-12 production-eu enough"},
 	"abort":          {[]string{"rollout", "rollout-12", "reason", "no", "leave", "1"}, "abort rollout-12 no true false"},
 	"halt":           {[]string{"environment", "", "reason", "incident", "exempt", "security", "exempt", "rollback"}, "halt  incident [security rollback] 0s"},
+	"submit-grant":   {[]string{"grant", "grant-7"}, "submit grant-7 "},
+	"approve-grant":  {[]string{"grant", "grant-1", "reason", "as we spoke"}, "approve grant-1 as we spoke"},
+	"deny-grant":     {[]string{"grant", "grant-1", "reason", "not now"}, "deny grant-1 not now"},
+	"withdraw-grant": {[]string{"grant", "grant-1", "reason", "not needed"}, "withdraw grant-1 not needed"},
+	"revoke-grant":   {[]string{"grant", "grant-2", "reason", "enough"}, "revoke grant-2 enough"},
+	"end-grant":      {[]string{"grant", "grant-2", "reason", "done"}, "end grant-2 done"},
+	"review-grant":   {[]string{"grant", "grant-5", "found", "as asked"}, "review grant-5 as asked"},
 	"lift-halt":      {[]string{"halt", "h-1", "reason", "over"}, "lift h-1 over"},
 }
 

@@ -59,6 +59,9 @@ func (c *console) loggedIn(h sessionHandler) handler {
 				return problem.New(problem.Denied, "the form is from another session; go back, load the page again and repeat")
 			}
 		}
+		if r, err = c.withAlarm(r); err != nil {
+			return err
+		}
 		asked := audit.Request{ID: uuid.NewString(), Actor: s.Name, Person: s.Person, Token: s.TokenID}
 		w.Header().Set("X-Request-Id", asked.ID)
 		return h(w, r.WithContext(audit.With(r.Context(), asked)), s)

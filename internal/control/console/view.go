@@ -18,6 +18,7 @@ import (
 // functions are what templates may call.
 var functions = template.FuncMap{
 	"asset":       asset,
+	"left":        left,
 	"num":         number,
 	"rate":        rate,
 	"age":         age,

@@ -22,6 +22,8 @@ const (
 	Halt            Thing = "halt"
 	Waiver          Thing = "waiver"
 	Route           Thing = "route"
+	Grant           Thing = "grant"
+	AccessReview    Thing = "access review"
 	Individual      Thing = "enrolment"
 	EnrollmentGroup Thing = "enrolment group"
 )
@@ -29,13 +31,15 @@ const (
 // queries find the environment of what control keeps. An empty one is every
 // environment.
 var queries = map[Thing]string{
-	Promotion: "SELECT environment FROM promotion WHERE id = ?",
-	Rollout:   "SELECT environment FROM rollout WHERE id = ?",
-	Hold:      "SELECT environment FROM hold WHERE id = ?",
-	Halt:      "SELECT environment FROM halt WHERE id = ?",
-	Waiver:    "SELECT environment FROM waiver WHERE id = ?",
-	Route:     "SELECT environment FROM route WHERE name = ?",
-	stamp:     "SELECT environment FROM stamp WHERE name = ?",
+	Promotion:    "SELECT environment FROM promotion WHERE id = ?",
+	Rollout:      "SELECT environment FROM rollout WHERE id = ?",
+	Hold:         "SELECT environment FROM hold WHERE id = ?",
+	Halt:         "SELECT environment FROM halt WHERE id = ?",
+	Waiver:       "SELECT environment FROM waiver WHERE id = ?",
+	Route:        "SELECT environment FROM route WHERE name = ?",
+	Grant:        "SELECT environment FROM access_grant WHERE id = ?",
+	AccessReview: "SELECT environment FROM access_review WHERE id = ?",
+	stamp:        "SELECT environment FROM stamp WHERE name = ?",
 }
 
 const stamp Thing = "stamp"

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/problem"
@@ -45,17 +47,22 @@ type Parts struct {
 type Edge struct {
 	Parts
 	routes []route
+	pace   *rate.Limiter
 }
 
 // New returns the edge.
 func New(p Parts) *Edge {
-	e := &Edge{Parts: p}
+	e := &Edge{Parts: p, pace: rate.NewLimiter(perSecond, atOnce)}
 	e.routes = e.table()
 	return e
 }
 
-// The limits of a request and of a page.
+// The limits of a request and of a page, and how many requests are served a
+// second, and at once after a quiet time.
 const (
+	perSecond = 200
+	atOnce    = 1000
+
 	maxBody = 4 << 20
 	maxPage = 1000
 )
@@ -191,6 +198,9 @@ func (e *Edge) serve(r *http.Request) (answer, error) {
 		}
 		if err := e.authorize(r, rt); err != nil {
 			return answer{}, err
+		}
+		if !e.pace.AllowN(e.Now(), 1) {
+			return answer{}, problem.New(problem.Busy, "the service takes %g requests a second", float64(e.pace.Limit())).After(time.Second)
 		}
 		body, err := readBody(r)
 		if err != nil {

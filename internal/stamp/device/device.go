@@ -164,8 +164,11 @@ func (d Device) coveredBy(token sastoken.Token, hosts []string) bool {
 	if module != "" {
 		resource = append(resource, "modules", module)
 	}
+	// Some SDKs encode the id on its own before they encode the whole; with a
+	// device's own key that can mean no other device.
+	again := token.Decoded()
 	for _, resource[0] = range hosts {
-		if token.Covers(resource...) {
+		if token.Covers(resource...) || token.Policy == "" && again.Covers(resource...) {
 			return true
 		}
 	}

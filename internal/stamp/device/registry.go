@@ -66,10 +66,13 @@ func (e Entry) stale() error {
 	return problem.New(problem.Stale, "device %s has changed since; its ETag is %q now", e.ID, e.ETag())
 }
 
+// queuedColumn is how many messages wait for a device.
+const queuedColumn = "(SELECT count(*) FROM command q WHERE q.device_id = d.device_id)"
+
 const entryColumns = `d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
 	d.edition, d.status_reason, d.status_at, d.managed_by, d.edge, d.scope, d.parent_scopes, d.connected, d.connected_at, d.last_activity, d.messages,
-	d.configurations, d.tenant, (SELECT count(*) FROM command q WHERE q.device_id = d.device_id)`
+	d.configurations, d.tenant, ` + queuedColumn
 
 const selectEntry = "SELECT " + entryColumns + " FROM device d LEFT JOIN ca c ON c.digest = d.ca"
 
@@ -163,9 +166,6 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 	if spec.Status == "" {
 		spec.Status = Enabled
 	}
-	if err := spec.check(); err != nil {
-		return before, after, err
-	}
 	err = ds.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if before, err = readEntry(ctx, tx, spec.ID); err != nil {
 			return err
@@ -175,6 +175,9 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 		}
 		wanted := spec
 		wanted.Auth = keepKeys(spec.Auth, before.Auth)
+		if err := wanted.check(); err != nil {
+			return err
+		}
 		if err := wanted.checkScopes(ctx, tx); err != nil {
 			return err
 		}
@@ -189,6 +192,9 @@ func (ds *Devices) Change(ctx context.Context, spec Spec, ifMatch string, now ti
 
 // keepKeys lets a change that names no credentials leave them as they are.
 func keepKeys(wanted, present link.Auth) link.Auth {
+	if wanted.Type == "" {
+		return present
+	}
 	if wanted.Type != present.Type {
 		return withKeys(wanted)
 	}

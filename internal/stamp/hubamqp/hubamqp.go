@@ -52,8 +52,9 @@ const claimsWithin = 30 * time.Second
 func (e *Edge) Serve(ctx context.Context, conn *amqp.Conn) {
 	c := &client{edge: e, conn: conn, repliers: map[string][]*amqp.Sender{}}
 	if conn.User != "" && conn.Password != "" {
-		// Whoever gives a token at once is told at once; others bring it later.
-		if err := c.claim(sastokenType, "", conn.Password); err != nil {
+		// Whoever gives a token or a key at once is told at once; others bring a
+		// token later.
+		if err := c.login(conn.User, conn.Password); err != nil {
 			if err := conn.Refuse(&amqp.Error{Condition: amqp.Unauthorized, Description: problem.Of(err).Message}); err != nil {
 				e.Logger.Debug("refusal not delivered", "error", err)
 			}
@@ -93,6 +94,36 @@ const (
 	sastokenType = "servicebus.windows.net:sastoken"
 	bearerType   = "jwt"
 )
+
+// keyHolds is for how long a policy's key that was given itself lets a client
+// in: it cannot be renewed on the connection, and may be rotated meanwhile.
+const keyHolds = 24 * time.Hour
+
+// login takes what a client gave for a password: a token, or the key of the
+// policy that the user is, perhaps at a host.
+func (c *client) login(user, password string) error {
+	if strings.HasPrefix(password, "SharedAccessSignature ") {
+		return c.claim(sastokenType, "", password)
+	}
+	name, _, _ := strings.Cut(user, "@")
+	p, err := c.edge.Policies.Keyed(name, password)
+	if err != nil {
+		return err
+	}
+	if err := connects(p); err != nil {
+		return err
+	}
+	c.claims = append(c.claims, claim{expires: c.edge.Now().Add(keyHolds)})
+	return nil
+}
+
+// connects refuses a policy that may not use the service.
+func connects(p policy.Policy) error {
+	if p.Allows(policy.ServiceConnect) {
+		return nil
+	}
+	return problem.New(problem.Denied, "the policy %s does not allow %s", p.Name, policy.ServiceConnect)
+}
 
 // claim takes a token for what it proves.
 func (c *client) claim(kind, audience, token string) error {
@@ -147,13 +178,10 @@ func (c *client) verify(text string) (claim, error) {
 		return claim{}, problem.New(problem.Unauthenticated, "the token is for %q, not for this service", token.Resource)
 	}
 	p, err := c.edge.Policies.Signed(token, c.edge.Now())
-	if err != nil {
-		return claim{}, err
+	if err == nil {
+		err = connects(p)
 	}
-	if !p.Allows(policy.ServiceConnect) {
-		return claim{}, problem.New(problem.Denied, "the policy %s does not allow %s", p.Name, policy.ServiceConnect)
-	}
-	return claim{path, token.Expiry}, nil
+	return claim{path, token.Expiry}, err
 }
 
 // place takes an address apart, which may begin with a scheme and a host: the

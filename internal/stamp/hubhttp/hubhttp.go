@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,11 +143,11 @@ func (rt route) kind() throttle.Kind {
 		return ""
 	case first == "devices" && last == "commands", first == "messages":
 		return throttle.Messages
-	case last == "methods":
+	case last == "methods", first == "digitaltwins" && rt.method == http.MethodPost:
 		return throttle.Methods
-	case first == "twins" && rt.method == http.MethodGet:
+	case (first == "twins" || first == "digitaltwins") && rt.method == http.MethodGet:
 		return throttle.TwinReads
-	case first == "twins":
+	case first == "twins" || first == "digitaltwins":
 		return throttle.TwinUpdates
 	case first == "jobs":
 		return throttle.Jobs
@@ -154,6 +155,23 @@ func (rt route) kind() throttle.Kind {
 		return throttle.Configurations
 	}
 	return throttle.Registry
+}
+
+// checkIDs refuses ids that hold what stands between the two of a module.
+func (rt route) checkIDs(args []string) error {
+	if len(args) == 0 || !slices.Contains([]string{"devices", "twins", "digitaltwins"}, rt.pattern[0]) {
+		return nil
+	}
+	ids := args[:1]
+	if len(rt.pattern) > 3 && rt.pattern[2] == "modules" {
+		ids = args[:2]
+	}
+	for _, id := range ids {
+		if strings.Contains(id, "/") {
+			return problem.New(problem.Invalid, "an id has no slash, unlike %q", id).At("deviceId")
+		}
+	}
+	return nil
 }
 
 // segmentsOf takes a path apart as it was sent, so that ids may hold anything
@@ -230,6 +248,9 @@ func (e *Edge) serve(r *http.Request) (answer, error) {
 	}
 	rt, args, err := e.find(r.Method, segments)
 	if err != nil {
+		return answer{}, err
+	}
+	if err := rt.checkIDs(args); err != nil {
 		return answer{}, err
 	}
 	c := &call{ctx: r.Context(), r: r, args: args}

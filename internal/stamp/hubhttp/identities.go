@@ -43,10 +43,11 @@ type authentication struct {
 }
 
 // auth reads credentials. Without a type they are what they look like; older
-// SDKs send empty texts for what they leave open.
+// SDKs send empty texts for what they leave open. None at all are keys for a new
+// identity, and those it has for one that is there.
 func (a *authentication) auth() (auth link.Auth, err error) {
 	if a == nil {
-		return link.Auth{Type: link.AuthSAS}, nil
+		return link.Auth{}, nil
 	}
 	auth.Type = link.AuthType(a.Type)
 	if auth.Type == "" {

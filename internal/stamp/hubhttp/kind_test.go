@@ -12,7 +12,7 @@ func TestEachRouteIsOfAKind(t *testing.T) {
 		"GET /devices": throttle.Registry, "PUT /devices/{}": throttle.Registry, "POST /devices/keys/regenerate": throttle.Registry,
 		"GET /statistics/devices": throttle.Registry, "POST /devices/query": throttle.Queries, "DELETE /devices/{}/commands": throttle.Messages,
 		"GET /messages/serviceBound/feedback": throttle.Messages, "GET /twins/{}": throttle.TwinReads, "PATCH /twins/{}/modules/{}": throttle.TwinUpdates,
-		"POST /twins/{}/methods": throttle.Methods, "PUT /jobs/v2/{}": throttle.Jobs, "POST /configurations/testQueries": throttle.Configurations,
+		"POST /twins/{}/methods": throttle.Methods, "POST /digitaltwins/{}/commands/{}": throttle.Methods, "PATCH /digitaltwins/{}": throttle.TwinUpdates, "PUT /jobs/v2/{}": throttle.Jobs, "POST /configurations/testQueries": throttle.Configurations,
 	}
 	e := New(Parts{})
 	for _, rt := range e.routes {

@@ -46,6 +46,11 @@ func (e *Edge) table() []route {
 		on("PUT /twins/{}/modules/{}", connect, e.replaceTwin),
 		on("POST /twins/{}/modules/{}/methods", connect, e.invoke),
 
+		on("GET /digitaltwins/{}", connect, e.getDigitalTwin),
+		on("PATCH /digitaltwins/{}", connect, e.patchDigitalTwin),
+		on("POST /digitaltwins/{}/commands/{}", connect, e.command),
+		on("POST /digitaltwins/{}/components/{}/commands/{}", connect, e.command),
+
 		on("GET /configurations", read, e.listConfigurations),
 		on("POST /configurations/testQueries", read, e.testQueries),
 		on("GET /configurations/{}", read, e.getConfiguration),

@@ -47,14 +47,14 @@ var systemHeaders = map[string]string{
 
 const appHeader = "iothub-app-"
 
-// property reads one header; ok is false where it is none of a message.
+// property reads one header; ok is false where it is none of a message. What
+// follows the beginning is the name of the device's own property as it is.
 func property(name, value string) (p propertybag.Property, ok bool) {
-	name = strings.ToLower(name)
-	if key, known := systemHeaders[name]; known {
+	if key, known := systemHeaders[strings.ToLower(name)]; known {
 		return propertybag.Property{Key: key, Value: value}, true
 	}
-	if key, found := strings.CutPrefix(name, appHeader); found && key != "" {
-		return propertybag.Property{Key: key, Value: value}, true
+	if n := len(appHeader); len(name) > n && strings.EqualFold(name[:n], appHeader) {
+		return propertybag.Property{Key: name[n:], Value: value}, true
 	}
 	return p, false
 }
@@ -71,7 +71,8 @@ func (e *Edge) send(c *call) (answer, error) {
 	}
 	var all []propertybag.Property
 	for name, values := range c.r.Header {
-		if p, ok := property(name, values[0]); ok {
+		// The names of headers have no letter case, so properties get the lower one.
+		if p, ok := property(strings.ToLower(name), values[0]); ok {
 			all = append(all, p)
 		}
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/slipway/slipway/internal/problem"
@@ -71,6 +72,29 @@ func (s *Statement) Aggregates() bool {
 		}
 	}
 	return len(s.groupBy) > 0
+}
+
+// Counts reports whether the only figure is how many there are, and returns the
+// row for a number.
+func (s *Statement) Counts() (row func(n int64) map[string]any, ok bool) {
+	for _, i := range s.items {
+		if i.aggregate != "COUNT" {
+			return nil, false
+		}
+	}
+	return func(n int64) map[string]any {
+		row := map[string]any{}
+		for _, i := range s.items {
+			row[i.name] = n
+		}
+		return row
+	}, len(s.items) > 0 && len(s.groupBy) == 0
+}
+
+// Reads reports whether rows show something below a root, such as tags.
+func (s *Statement) Reads(root string) bool {
+	below := func(p path) bool { return len(p.parts) > 0 && p.parts[0] == root }
+	return s.Whole() || slices.ContainsFunc(s.groupBy, below) || slices.ContainsFunc(s.items, func(i item) bool { return below(i.property) })
 }
 
 func (p *parser) keyword(name string) bool {

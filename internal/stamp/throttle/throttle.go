@@ -56,7 +56,7 @@ const burst = 5
 // nothing.
 type Throttle struct {
 	rates   Rates
-	refused atomic.Uint64
+	refused map[Kind]*atomic.Uint64
 
 	mu     sync.RWMutex
 	shares int
@@ -65,7 +65,10 @@ type Throttle struct {
 
 // New returns a throttle that has seen nothing yet.
 func New(rates Rates) *Throttle {
-	t := &Throttle{rates: rates}
+	t := &Throttle{rates: rates, refused: map[Kind]*atomic.Uint64{}}
+	for _, kind := range Kinds() {
+		t.refused[kind] = &atomic.Uint64{}
+	}
 	t.Divide(1)
 	return t
 }
@@ -105,9 +108,15 @@ func (t *Throttle) Allow(kind Kind, n int, now time.Time) error {
 		return nil
 	}
 	places.CancelAt(now)
-	t.refused.Add(1)
+	t.refused[kind].Add(1)
 	return problem.New(problem.Busy, "the stamp takes %g of these operations a second. Operation type: %s", t.rates[kind], kind).After(wait)
 }
 
-// Refused is how many operations were put off since start.
-func (t *Throttle) Refused() uint64 { return t.refused.Load() }
+// Refused is how many requests of each kind were put off since start.
+func (t *Throttle) Refused() map[Kind]uint64 {
+	all := make(map[Kind]uint64, len(t.refused))
+	for kind, n := range t.refused {
+		all[kind] = n.Load()
+	}
+	return all
+}

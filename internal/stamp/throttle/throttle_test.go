@@ -36,8 +36,8 @@ func TestEachKindHasARateOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := throttle.Allow(Queries, 1, noon); !problem.Is(err, problem.Busy) || throttle.Refused() != 2 {
-		t.Errorf("half of it: %v, %d", err, throttle.Refused())
+	if err := throttle.Allow(Queries, 1, noon); !problem.Is(err, problem.Busy) || throttle.Refused()[Queries] != 2 {
+		t.Errorf("half of it: %v, %d", err, throttle.Refused()[Queries])
 	}
 	var none *Throttle
 	if err := none.Allow(Queries, 1, noon); err != nil {

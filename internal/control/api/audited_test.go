@@ -1,0 +1,183 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/slipway/slipway/internal/control/audit"
+)
+
+// mutation is a valid request of an operation. {NAME} in it is what an earlier
+// answer said: keep is the name of what this one's says, and which member.
+type mutation struct {
+	id, path, body string
+	keep           [2]string
+	as             string // the kept token that sends it; empty is the first
+	away           bool   // who would carry it out does not answer, which is recorded too
+}
+
+// mutations are in an order in which each finds what it is about.
+var mutations = []mutation{
+	{id: "putEnvironment", path: "environments/dev", body: `{"spec":{"promotion":{"gates":[{"name":"agreed","approvals":{"count":2}}]}}}`},
+	{id: "putEnvironment", path: "environments/next", body: `{"spec":{"promotesFrom":"dev"}}`},
+	{id: "putEnvironment", path: "environments/spare", body: `{"spec":{}}`},
+	{id: "deleteEnvironment", path: "environments/spare"},
+	{id: "putStamp", path: "stamps/spare-1", body: `{"spec":{"environment":"dev","region":"r","state":"closed"}}`},
+	{id: "putTenant", path: "tenants/spare", body: `{"spec":{}}`},
+	{id: "putRoute", path: "routes/r1", body: `{"spec":{"environment":"test","source":"telemetry","endpoint":{"webhook":{"url":"https://example.com/hook"}}}}`},
+	{id: "replayDeadLetters", path: "routes/r1/dead-letters/replay", body: `{"stamp":"test-1"}`, away: true},
+	{id: "purgeDeadLetters", path: "routes/r1/dead-letters/purge", body: `{"stamp":"test-1"}`, away: true},
+	{id: "deleteRoute", path: "routes/r1"},
+	{id: "putEnrollmentGroup", path: "enrollment-groups/g", body: `{"spec":{"environment":"test","attestation":{"symmetricKey":{}}}}`, away: true},
+	{id: "putEnrollment", path: "enrollments/e", body: `{"spec":{"environment":"test","attestation":{"symmetricKey":{}}}}`, away: true},
+	{id: "deleteEnrollmentGroup", path: "enrollment-groups/g", away: true},
+	{id: "deleteEnrollment", path: "enrollments/e", away: true},
+	{id: "patchTwin", path: "devices/acme-1/twin", body: `{"tags":{"a":1}}`, away: true},
+	{id: "replaceTwin", path: "devices/acme-1/twin", body: `{"tags":{"a":1}}`, away: true},
+	{id: "invokeMethod", path: "devices/acme-1/methods/reboot", body: `{}`, away: true},
+	{id: "sendCommand", path: "devices/acme-1/commands", body: `{"body":"eA=="}`, away: true},
+	{id: "purgeCommands", path: "devices/acme-1/commands", away: true},
+	{id: "startMove", path: "moves", body: `{"to":"dev","devices":["acme-1"]}`, away: true},
+	{id: "cancelJob", path: "stamps/test-1/jobs/j/cancel", away: true},
+	{id: "setUpdateGateway", path: "stamps/test-1/update-gateway", body: `{"tenant":"acme","on":true}`, away: true},
+	{id: "rotatePolicy", path: "stamps/test-1/policies/service/rotate", body: `{"key":"primary"}`, away: true},
+	{id: "rotateProvisioningPolicy", path: "provisioning/policies/service/rotate", body: `{"key":"primary"}`, away: true},
+	{id: "seekConsumer", path: "stamps/test-1/consumers/g/seek", body: `{}`, away: true},
+	{id: "deleteConsumer", path: "stamps/test-1/consumers/g", away: true},
+	{id: "addAuthority", path: "provisioning/authorities/a", body: `{"certificate":"x"}`, away: true},
+	{id: "verifyAuthority", path: "provisioning/authorities/a/verify", body: `{"certificate":"x"}`, away: true},
+	{id: "deleteAuthority", path: "provisioning/authorities/a", away: true},
+	{id: "revokeCertificate", path: "provisioning/certificates/1/revoke", away: true},
+	{id: "saveQuery", path: "saved-queries/q", body: `{"query":"SELECT * FROM devices"}`},
+	{id: "forgetQuery", path: "saved-queries/q"},
+
+	{id: "writeArtifact", path: "artifacts/" + digestOf("firmware") + "/content?file=fw", body: "firmware"},
+	{id: "createRelease", path: "releases", body: `{"metadata":{"name":"v1"},"spec":{"configuration":{"a":1}}}`},
+	{id: "createRelease", path: "releases", body: `{"metadata":{"name":"v2"},"spec":{"configuration":{"a":2}}}`},
+	{id: "deleteRelease", path: "releases/v2"},
+	{id: "pruneArtifacts", path: "artifacts/prune", body: `{}`},
+	{id: "uploadTestResults", path: "releases/v1/test-results", body: `{"suite":"s","files":[{"name":"r.xml","content":"<testsuite name=\"s\" tests=\"1\"><testcase name=\"a\"/></testsuite>"}]}`},
+	{id: "uploadVulnerabilities", path: "vulnerabilities", body: `{"id":"GO-1","affected":[]}`},
+	{id: "rotateSigningKey", path: "signing/targets/rotate"},
+	{id: "startHalt", path: "halts", body: `{"environment":"dev","reason":"r"}`, keep: [2]string{"halt", "id"}},
+	{id: "liftHalt", path: "halts/{halt}/lift", body: `{"reason":"r"}`},
+	{id: "setHold", path: "environments/dev/holds", body: `{"reason":"r"}`, keep: [2]string{"hold", "id"}},
+	{id: "endHold", path: "holds/{hold}"},
+	{id: "startPromotion", path: "promotions", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"promotion", "id"}},
+	{id: "createToken", path: "tokens", body: `{"name":"other"}`, keep: [2]string{"other", "token"}},
+	{id: "approvePromotion", path: "promotions/{promotion}/approve", body: `{"reason":"r"}`, as: "other"},
+	{id: "abortPromotion", path: "promotions/{promotion}/abort", body: `{"reason":"r"}`},
+	{id: "retryPromotion", path: "promotions/{promotion}/retry", body: `{"reason":"r"}`, keep: [2]string{"second", "id"}},
+	{id: "rejectPromotion", path: "promotions/{second}/reject", body: `{"reason":"r"}`},
+	{id: "liftRejection", path: "environments/dev/lift", body: `{"release":"v1","reason":"r"}`},
+	{id: "askWaiver", path: "environments/next/waivers", body: `{"class":"incident","reason":"r","release":"v1","ticket":"t"}`, keep: [2]string{"waiver", "id"}},
+	{id: "approveWaiver", path: "waivers/{waiver}/approve", as: "other"},
+
+	{id: "startPromotion", path: "promotions", body: `{"environment":"test","release":"v1"}`},
+	{id: "pauseRollout", path: "rollouts/rollout-1/pause", body: `{"reason":"r"}`},
+	{id: "resumeRollout", path: "rollouts/rollout-1/resume", body: `{"reason":"r"}`},
+	{id: "abortRollout", path: "rollouts/rollout-1/abort", body: `{"reason":"r"}`},
+
+	{id: "addAccount", path: "accounts", body: `{"id":"berta"}`},
+	{id: "addAccount", path: "accounts", body: `{"id":"carl"}`},
+	{id: "addAccount", path: "accounts", body: `{"id":"robot","kind":"service","sponsor":"berta"}`},
+	{id: "setSponsor", path: "accounts/robot/sponsor", body: `{"sponsor":"carl"}`},
+	{id: "giveRole", path: "bindings", body: `{"role":"viewer","account":"berta"}`, keep: [2]string{"binding", "id"}},
+	{id: "createToken", path: "tokens", body: `{"name":"bertas","account":"berta"}`, keep: [2]string{"berta", "token"}},
+	{id: "createOwnToken", path: "me/tokens", body: `{"name":"mine"}`, as: "berta", keep: [2]string{"own", "id"}},
+	{id: "revokeOwnToken", path: "me/tokens/{own}", as: "berta"},
+	{id: "takeRole", path: "bindings/{binding}"},
+	{id: "disableAccount", path: "accounts/carl/disable"},
+	{id: "enableAccount", path: "accounts/carl/enable"},
+	{id: "deleteAccount", path: "accounts/robot"},
+	{id: "createToken", path: "tokens", body: `{"name":"short"}`, keep: [2]string{"short", "id"}},
+	{id: "revokeToken", path: "tokens/{short}"},
+	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
+	{id: "signAudit", path: "audit/checkpoints"},
+}
+
+// notHere are operations that change nothing, or that this server has no one
+// to ask for: why, and where they are looked at instead.
+var notHere = map[string]string{
+	"runQuery":          "it reads",
+	"tryRoute":          "it sends nothing and keeps nothing",
+	"ackConsumer":       "it is part of reading a log",
+	"join":              "all planes are in one process; see membership",
+	"newJoinToken":      "all planes are in one process; see membership",
+	"revokePeer":        "all planes are in one process; see membership",
+	"deleteStamp":       "no stamp tells that it is empty",
+	"deleteTenant":      "provisioning does not tell that it has no devices",
+	"signProposal":      "TestAPersonSignsOverTheAPI",
+	"rollback":          "nothing runs; see promotion",
+	"verifyEnvironment": "nothing runs; see promotion",
+	"reviewWaiver":      "no waiver was used; see promotion",
+	"skipRollout":       "no rollout runs; see rollout",
+	"endSession":        "sessions are opened in the console",
+	"endOwnSession":     "sessions are opened in the console",
+}
+
+// TestEveryMutationIsOneEntry sends a valid request of each operation that
+// changes something, and counts what the audit log has of it.
+func TestEveryMutationIsOneEntry(t *testing.T) {
+	s := newServer(t)
+	s.playTenants()
+	methods := map[string]string{}
+	for _, operations := range s.description().Paths {
+		for method, o := range operations {
+			if method != "get" {
+				methods[o.OperationID] = strings.ToUpper(method)
+			}
+		}
+	}
+	seen, kept := map[string]bool{}, map[string]string{}
+	for _, m := range mutations {
+		seen[m.id] = true
+		fill := func(text string) string {
+			for name, value := range kept {
+				text = strings.ReplaceAll(text, "{"+name+"}", value)
+			}
+			return text
+		}
+		var header []string
+		if m.as != "" {
+			header = []string{"Authorization", "Bearer " + kept[m.as]}
+		}
+		status, text, answered := s.do(methods[m.id], "/api/v1/"+fill(m.path), fill(m.body), header...)
+		if m.away != (status == http.StatusServiceUnavailable) || !m.away && status >= 300 {
+			t.Errorf("%s %s: %d %s", m.id, m.path, status, text)
+		}
+		if m.keep[0] != "" {
+			var object map[string]any
+			if err := json.Unmarshal([]byte(text), &object); err == nil {
+				kept[m.keep[0]], _ = object[m.keep[1]].(string)
+			}
+		}
+		entries, err := s.log.List(t.Context(), "test", audit.Filter{Request: answered.Get("X-Request-Id")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = slices.DeleteFunc(entries, func(e audit.Entry) bool { return e.Consequence })
+		if len(entries) != 1 || entries[0].Actor == "" || entries[0].Token == "" || m.away != (entries[0].Outcome == audit.Failed) {
+			t.Errorf("%s: %d entries, %+v", m.id, len(entries), entries)
+		}
+	}
+	for id := range methods {
+		if _, known := notHere[id]; known == seen[id] {
+			t.Errorf("%s needs a line with a valid request, and one only", id)
+		}
+	}
+	var b strings.Builder
+	e, err := s.log.Export(t.Context(), "test")
+	if err == nil {
+		err = e.Write(t.Context(), &b)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := audit.Verify(strings.NewReader(b.String()), audit.Trust{}); err != nil || !r.Verified() {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
