@@ -6,6 +6,8 @@ package control
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -26,6 +28,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
@@ -33,12 +36,14 @@ import (
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
+	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
@@ -142,6 +147,7 @@ type Plane struct {
 	gates        *gate.Gates
 	rollouts     *rollout.Rollouts
 	promotions   *promotion.Promotions
+	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
 	monitor      *monitor.Monitor
@@ -149,6 +155,7 @@ type Plane struct {
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
+	streamSecret []byte // signs the addresses at which clients hear of flags
 	logger       *slog.Logger
 }
 
@@ -210,11 +217,12 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
+	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -242,9 +250,7 @@ func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *au
 		}
 	}
 	var err error
-	if p.signIn, err = signin.New(signin.Options{DB: p.db, Access: p.people, Audit: log, Secret: secret, Now: time.Now, Provider: o.Provider}); err != nil {
-		return err
-	}
+	p.streamSecret = derived(secret, "addresses of flag streams")
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
 	p.releases = release.New(p.db, p.artifacts, log, time.Now)
 	if p.signing, err = signing.Open(ctx, signing.Options{DB: p.db, Audit: log, Releases: p.releases, Environment: p.environments.SpecIn, Secret: secret, Now: time.Now}); err != nil {
@@ -273,6 +279,41 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	})
 }
 
+// flagging builds what keeps feature flags, and what they are evaluated by.
+func (p *Plane) flagging(o Options, log *audit.Log, people *access.Access) http.Handler {
+	p.flags = featureflag.New(featureflag.Options{
+		DB: p.db, Audit: log, Environments: p.environments.List, Release: p.releases.Get, Logger: o.Logger, Now: time.Now,
+		Running: func(ctx context.Context) ([]featureflag.Running, error) {
+			cells, err := p.rollouts.Matrix(ctx, "")
+			all := make([]featureflag.Running, len(cells))
+			for i, c := range cells {
+				all[i] = featureflag.Running{Environment: c.Environment, Stamp: c.Stamp, Ring: c.Ring, Release: c.Base}
+				if c.Rollout != "" {
+					all[i].Release = c.Release
+				}
+			}
+			return all, err
+		},
+		Put: func(ctx context.Context, stamp string, flags link.Flags) error {
+			_, err := bus.Ask(ctx, o.Conn, link.StampPeer(stamp), link.FlagsPut, flags)
+			return err
+		},
+	})
+	p.gates.Exercised = p.flags.Exercised
+	return ofrep.New(ofrep.Options{
+		Flags: p.flags, Changed: &p.flags.Changed, Secret: p.streamSecret, Logger: o.Logger, Now: time.Now,
+		Authenticate: func(ctx context.Context, token, remote, environment string) error {
+			actor, err := people.Authenticate(ctx, token, bareHost(remote))
+			if err != nil {
+				return err
+			}
+			return people.Check(ctx, actor, access.FlagRead, func(context.Context) ([]access.Place, error) {
+				return []access.Place{{Environment: environment}}, nil
+			})
+		},
+	})
+}
+
 // How often artifacts, signatures and the audit log are looked after.
 const (
 	tidyEvery  = time.Hour
@@ -293,6 +334,13 @@ func (p *Plane) repeatedly(every time.Duration, what string, do func(context.Con
 		once()
 		return tasks.Every(ctx, every, once)
 	}
+}
+
+// derived is a secret of its own for a purpose.
+func derived(secret []byte, purpose string) []byte {
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(purpose))
+	return mac.Sum(nil)
 }
 
 // bareHost is a host without its port, as service SDKs take it.
@@ -365,6 +413,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
+		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
@@ -437,6 +486,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 			return err
 		}
 		_, err = p.environments.PutRoute(ctx, actor, name, spec, "", false)
+		return err
+	case resource.KindFlag:
+		spec, err := resource.SpecOf[flag.Flag](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.flags.Put(ctx, actor, name, spec, "", false)
 		return err
 	}
 	spec, err := resource.SpecOf[link.EnrollmentSpec](r)

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -31,6 +32,7 @@ var specs = map[string]reflect.Type{
 	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
 	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
+	KindFlag: reflect.TypeFor[flag.Flag](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read
@@ -161,6 +163,10 @@ func (d decoder) spec(body ast.Node, r Resource, form reflect.Type) error {
 		_, err = CheckRoute(*spec)
 	case *ReleaseSpec:
 		err = spec.Check()
+	case *flag.Flag:
+		if err = spec.Check(r.Metadata.Name); err != nil {
+			err = problem.Of(err).At(strings.TrimSuffix("spec."+problem.Of(err).Field, "."))
+		}
 	}
 	if err != nil {
 		p := problem.Of(err)

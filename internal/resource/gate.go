@@ -26,6 +26,7 @@ type Gate struct {
 	Devices   *DevicesGate   `json:"devices,omitempty" doc:"What devices say of themselves"`
 	SBOM      *SBOMGate      `json:"sbom,omitempty" doc:"No component with a known vulnerability beyond its deadline"`
 	Webhook   *WebhookGate   `json:"webhook,omitempty" doc:"A program of yours that decides"`
+	Flags     *FlagsGate     `json:"flags,omitempty" doc:"The release's feature flags, each exercised with every variant"`
 }
 
 // The kinds of gates.
@@ -38,6 +39,7 @@ const (
 	GateDevices   = "devices"
 	GateSBOM      = "sbom"
 	GateWebhook   = "webhook"
+	GateFlags     = "flags"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -129,6 +131,15 @@ type SoakGate struct {
 	For Span `json:"for" doc:"How long, counting healthy time after its verification alone"`
 }
 
+// FlagsGate wants that the feature flags of a release were exercised: each with
+// every variant, while the environment had the release's flags.
+type FlagsGate struct {
+	Environment string   `json:"environment,omitempty" doc:"Where; default the environment the release comes from"`
+	Except      []string `json:"except,omitempty" maxItems:"1000" doc:"Flags that need not be"`
+	MinSamples  int      `json:"minSamples,omitempty" doc:"How often each variant must have been given out; default 1"`
+	Required    bool     `json:"required,omitempty" doc:"A feature release without any flag fails"`
+}
+
 // DevicesGate wants a condition to hold for devices.
 type DevicesGate struct {
 	Environment string  `json:"environment,omitempty" doc:"Whose devices; default the environment the release comes from"`
@@ -166,7 +177,7 @@ func (g Gate) kinds() (all []string) {
 		set  bool
 	}{
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
-		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil},
+		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -180,7 +191,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom and webhook").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook and flags").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -199,6 +210,8 @@ func (g Gate) Check() error {
 		return g.Devices.check()
 	case g.SBOM != nil:
 		return g.SBOM.check()
+	case g.Flags != nil:
+		return g.Flags.check()
 	}
 	return g.Webhook.check()
 }
@@ -363,6 +376,13 @@ func (s SBOMGate) check() error {
 		return err
 	}
 	return s.Deadline.check("sbom.deadline", 0, maxSpan)
+}
+
+func (f FlagsGate) check() error {
+	if f.MinSamples < 0 {
+		return problem.New(problem.Invalid, "a number of evaluations is not negative").At("flags.minSamples")
+	}
+	return nil
 }
 
 func (w WebhookGate) check() error {

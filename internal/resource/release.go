@@ -26,7 +26,6 @@ const (
 	maxSBOM        = 20
 	maxNotes       = 20_000
 	maxSource      = 500
-	maxFlags       = 1000
 )
 
 // ReleaseSpec is a release as a file declares it: artifacts may be files
@@ -135,7 +134,6 @@ var (
 	releaseName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._+-]{0,61}[A-Za-z0-9])?$`)
 	softwareName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 	sha256Hex    = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	flagKey      = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 )
 
 // handlers are the ways in which an agent installs software.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -26,16 +27,17 @@ const (
 	KindRoute           = "Route"
 	KindTenant          = "Tenant"
 	KindRelease         = "Release"
+	KindFlag            = "Flag"
 )
 
 // Kinds are all kinds that are applied, in the order in which they must be. A
 // release is made once instead, and stays as it is.
-var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute}
+var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
 	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
-	KindTenant: "tenants",
+	KindTenant: "tenants", KindFlag: "flags",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -163,6 +165,7 @@ type (
 	Environment = Object[EnvironmentSpec, EnvironmentStatus]
 	Stamp       = Object[StampSpec, StampStatus]
 	Enrollment  = Object[link.EnrollmentSpec, EnrollmentStatus]
+	Flag        = Object[flag.Flag, struct{}]
 )
 
 var (
@@ -187,6 +190,10 @@ func CheckName(kind, text string) error {
 	case KindRelease:
 		if !releaseName.MatchString(text) {
 			return problem.New(problem.Invalid, "a release's name has 1 to 63 of letters, digits and '._+-', not '._+-' at its ends, such as v1.4.0, unlike %q", text).At("metadata.name")
+		}
+	case KindFlag:
+		if err := flag.CheckKey(text); err != nil {
+			return problem.Of(err).At("metadata.name")
 		}
 	default:
 		if !enrollmentName.MatchString(text) {

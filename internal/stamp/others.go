@@ -57,6 +57,7 @@ const (
 	routesChanged         = "routes"
 	releasesChanged       = "releases"
 	configurationsChanged = "configurations"
+	flagsChanged          = "flags"
 	feedbackArrived       = "feedback"
 	fileArrived           = "file"
 )
@@ -143,6 +144,7 @@ func (o *others) announce() {
 	s.deliveries.Changed = o.changed(routesChanged)
 	s.configurations.Changed = o.changed(configurationsChanged)
 	s.software.Changed = o.changed(releasesChanged)
+	s.features.Changed = o.changed(flagsChanged)
 	s.hub.Queues.Arrived.Also = o.changed(feedbackArrived)
 	s.uploads.Notified.Also = o.changed(fileArrived)
 }
@@ -175,6 +177,8 @@ func (o *others) reread(ctx context.Context, subject string) {
 		err = s.deliveries.Look(ctx)
 	case releasesChanged:
 		err = s.software.Load(ctx)
+	case flagsChanged:
+		err = s.features.Load(ctx)
 	case configurationsChanged:
 		s.configurations.Again()
 	case feedbackArrived:
@@ -271,7 +275,7 @@ func (s *Stamp) Retire() {
 
 // recover makes up for news that were lost.
 func (o *others) recover(ctx context.Context) error {
-	for _, subject := range []string{policiesChanged, tenantsChanged, authoritiesChanged, routesChanged, releasesChanged, configurationsChanged, feedbackArrived, fileArrived} {
+	for _, subject := range []string{policiesChanged, tenantsChanged, authoritiesChanged, routesChanged, releasesChanged, flagsChanged, configurationsChanged, feedbackArrived, fileArrived} {
 		o.reread(ctx, subject)
 	}
 	o.stamp.software.Again()

@@ -34,6 +34,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/delivery"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
+	"github.com/slipway/slipway/internal/stamp/feature"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/hubamqp"
 	"github.com/slipway/slipway/internal/stamp/hubhttp"
@@ -89,6 +90,7 @@ type Stamp struct {
 	policies       *policy.Policies
 	trust          *trust.Trust
 	configurations *configuration.Engine
+	features       *feature.Engine
 	software       *software.Engine
 	jobs           *job.Runner
 	uploads        *upload.Uploads
@@ -162,6 +164,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	}
 	s.hub = hub.New(parts)
 	s.configurations = configuration.New(s.db, devices, s.hub, logger)
+	s.features = feature.New(s.db, devices, s.hub, logger, o.Now)
 	s.software, err = software.Open(ctx, software.Options{
 		Stamp: o.Name, DB: s.db, Devices: devices, Twins: s.hub, Dir: filepath.Join(o.files(), "updates"), Control: control{o.Link},
 		Notify: s.touchSoftware, Fetched: func() { s.deliveries.Wake() }, Logger: logger, Now: o.Now,
@@ -216,6 +219,7 @@ func (s *Stamp) touch(id string) {
 
 func (s *Stamp) lookAt(id string) {
 	s.configurations.Touch(id)
+	s.features.Touch(id)
 	s.software.Touch(id)
 }
 
@@ -385,7 +389,7 @@ func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
 		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
 		{Name: "background", Run: func(ctx context.Context) error {
-			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
+			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
 				tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
 		}},

@@ -32,6 +32,9 @@ const (
 	ReleasePromote   Permission = "release.promote"
 	ReleaseApprove   Permission = "release.approve"
 	ReleaseStop      Permission = "release.stop"
+	FlagRead         Permission = "flag.read"
+	FlagWrite        Permission = "flag.write"
+	FlagKill         Permission = "flag.kill"
 	GrantApprove     Permission = "grant.approve"
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
@@ -102,6 +105,9 @@ var permissions = []permission{
 	{ReleasePromote, granted, makers},
 	{ReleaseApprove, stands, []string{QA, Approver}},
 	{ReleaseStop, stands, []string{Operator, Developer, QA, Approver}},
+	{FlagRead, stands, everyone},
+	{FlagWrite, granted, makers},
+	{FlagKill, stands, []string{Operator, Developer, QA, Approver}},
 	{GrantApprove, stands, []string{Approver}},
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},

@@ -21,11 +21,13 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/membership"
+	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
@@ -50,6 +52,8 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Flags        *featureflag.Flags
+	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
 	Logger       *slog.Logger
@@ -106,6 +110,7 @@ func New(o Options) http.Handler {
 	a.releases()
 	a.signing()
 	a.gates()
+	a.flags()
 	a.grants()
 	a.recordings()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
@@ -113,7 +118,19 @@ func New(o Options) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, problem.New(problem.NotFound, "there is no %s %s; /api/openapi.json lists what there is", r.Method, r.URL.Path))
 	})
-	return a.log(a.authenticate(limited(mux)))
+	return a.log(a.evaluating(a.authenticate(limited(mux))))
+}
+
+// evaluating gives requests about the values of flags to their own protocol,
+// which knows other failures, other ways to send a token, and double slashes.
+func (a *api) evaluating(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.OFREP != nil && ofrep.Serves(r.URL.Path) {
+			a.OFREP.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func reply(w http.ResponseWriter, r *http.Request, text string) {

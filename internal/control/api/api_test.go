@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
@@ -123,6 +124,10 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	flags := featureflag.New(featureflag.Options{
+		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
+		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
+	})
 	grants := grant.New(grant.Options{
 		DB: db, Audit: log, Environment: environments.SpecIn, People: grant.Accounts{Access: people}, Rights: grant.Accounts{Access: people}, Logger: quiet, Now: time.Now,
 		Known: func(p string) bool { return access.Permission(p).Known() },
@@ -153,6 +158,7 @@ func newServer(t *testing.T) *server {
 	}
 	handler := api.New(api.Options{
 		SignIn: signedIn, Grants: grants, Gateway: recorder,
+		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})

@@ -90,6 +90,21 @@ var lines = map[string]place.Line{
 	"replayDeadLetters":     place.Asking(access.RouteWrite, place.Stamp("stamp")),
 	"purgeDeadLetters":      place.Asking(access.RouteWrite, place.Stamp("stamp")),
 
+	// Feature flags.
+	"listFlags":     place.Asking(access.FlagRead, place.Anywhere),
+	"getFlag":       place.Asking(access.FlagRead, place.Anywhere),
+	"putFlag":       place.Asking(access.FlagWrite, place.Every).OrTrial(access.FlagRead),
+	"deleteFlag":    place.Asking(access.FlagWrite, place.Every),
+	"flagHistory":   place.Asking(access.FlagRead, place.Anywhere),
+	"flagExposures": place.Asking(access.FlagRead, place.Anywhere),
+	"flagMatrix":    place.Asking(access.FlagRead, place.Anywhere),
+	"setFlag":       place.Asking(access.FlagWrite, place.Environment("name")),
+	"killFlag":      place.Asking(access.FlagKill, place.Environment("name")),
+	"reviveFlag":    place.Asking(access.FlagWrite, place.Environment("name")),
+	"evaluateFlag":  place.Asking(access.FlagRead, place.Environment("name")),
+	"diffFlags":     place.Asking(access.FlagRead, place.Environment("name")),
+	"promoteFlags":  place.Asking(access.FlagWrite, place.Environment("name")),
+
 	// Releases and their way.
 	"listArtifacts":         place.Asking(access.ReleaseRead, place.Anywhere),
 	"getArtifact":           place.Asking(access.ReleaseRead, place.Anywhere),

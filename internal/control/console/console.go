@@ -165,6 +165,7 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Flags        Flags
 	Grants       Grants
 	Gateway      Gateway
 	Permissions  []string // that a grant can give
@@ -296,6 +297,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /promotions/{id}/live":         c.promotionLive,
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
+		"GET /flags":                        c.flags,
+		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
 		"GET /grants":                       c.grants,

@@ -145,7 +145,7 @@ func checkPage(t *testing.T, name, body string, inside bool) {
 
 var pages = []string{"/", "/topology", "/stamps/production-eu", "/tenants/acme", "/devices", "/devices?search=pump&environment=test", "/devices/pump-0000", "/devices/odd%231%25+%3F:%C3%A9", "/moves", "/moves/new?device=pump-0000&device=pump-0001",
 	"/moves/new?all=1&where=tags.a+%3D+1", "/moves/mv-running", "/moves/mv-done?state=failed", "/enrollments", "/enrollment-groups/demo", "/enrollments/demo", "/enrollments/new", "/authorities", "/audit", "/audit?object=device%2Fa&from=2026-01-02T03:04", "/audit/2",
-	"/pipeline", "/matrix", "/freezes", "/freezes?month=2026-12", "/promotions/promotion-13", "/rollouts/rollout-12", "/rollouts/rollout-12?stamp=production-eu&state=failed", "/releases", "/releases/v1.4.0", "/grants", "/grants/new", "/grants/grant-1", "/grants/grant-2", "/grants/grant-5", "/recordings", "/recordings/session-1", "/recordings/session-2", "/acts/approve-grant?grant=grant-1&next=/grants", "/acts/promote", "/acts/halt?next=/freezes", "/acts/rollback?environment=production"}
+	"/pipeline", "/matrix", "/freezes", "/freezes?month=2026-12", "/promotions/promotion-13", "/rollouts/rollout-12", "/rollouts/rollout-12?stamp=production-eu&state=failed", "/releases", "/releases/v1.4.0", "/flags", "/flags/fast-path", "/acts/kill-flag?flag=fast-path&environment=test", "/grants", "/grants/new", "/grants/grant-1", "/grants/grant-2", "/grants/grant-5", "/recordings", "/recordings/session-1", "/recordings/session-2", "/acts/approve-grant?grant=grant-1&next=/grants", "/acts/promote", "/acts/halt?next=/freezes", "/acts/rollback?environment=production"}
 
 func TestEveryPageKeepsTheRules(t *testing.T) {
 	browser := asBrowser(t, populated())

@@ -95,6 +95,8 @@ var lines = map[string]place.Line{
 	"GET /rollouts/{id}/live":   place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
 	"GET /releases":             place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /flags":                place.Asking(access.FlagRead, place.Anywhere),
+	"GET /flags/{name}":         place.Asking(access.FlagRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
 	"GET /grants":                 place.Asking(access.EnvironmentRead, place.Anywhere),
@@ -137,6 +139,12 @@ var actLines = map[string]place.Line{
 	"end-grant":      place.Asking(access.Own, place.Anywhere),
 	"review-grant":   place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
 	"halt":           place.Asking(access.ReleaseStop, place.EnvironmentOrEvery("environment")),
+	"kill-flag":      place.Asking(access.FlagKill, place.Environment("environment")),
+	"revive-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
+	"give-flag":      place.Asking(access.FlagWrite, place.Environment("environment")),
+	"disable-flag":   place.Asking(access.FlagWrite, place.Environment("environment")),
+	"enable-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
+	"plain-flag":     place.Asking(access.FlagWrite, place.Environment("environment")),
 	"lift-halt":      place.Asking(access.ReleaseStop, place.By(place.Halt, "halt")),
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -78,7 +79,7 @@ func (c *console) releases(w http.ResponseWriter, r *http.Request, s access.Sess
 type releaseView struct {
 	base
 	Release    link.Release
-	Flags      map[string]resource.Flag
+	Flags      map[string]flag.Flag
 	Config     string // as JSON
 	Where      []whereView
 	Standings  []standingView
@@ -305,7 +306,7 @@ func (v releaseView) Linked() bool {
 }
 
 // Variants are a flag's variants in order of name, "off: false".
-func (v releaseView) Variants(f resource.Flag) string {
+func (v releaseView) Variants(f flag.Flag) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(f.Variants)) {
 		all = append(all, fmt.Sprintf("%s: %s", name, f.Variants[name]))

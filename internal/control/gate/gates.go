@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/resource"
@@ -34,6 +36,9 @@ type Options struct {
 	Environments func(ctx context.Context) ([]resource.Environment, error)
 	// Release finds a release by its name.
 	Release func(ctx context.Context, name string) (link.Release, error)
+	// Exercised tells which variants of a release's flags an environment has
+	// given out.
+	Exercised func(ctx context.Context, environment, release string, flags map[string]flag.Flag) ([]featureflag.Exercise, error)
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -91,6 +96,8 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.sbom(ctx, now, *gate.SBOM, s)
 	case resource.GateWebhook:
 		return g.webhook(ctx, now, *gate.Webhook, s)
+	case resource.GateFlags:
+		return g.flags(ctx, *gate.Flags, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -263,7 +264,7 @@ func flags(a, b link.ReleaseSpec) []Change {
 }
 
 // flagsOf are the flags of a release that was checked when it was made.
-func flagsOf(s link.ReleaseSpec) map[string]resource.Flag {
+func flagsOf(s link.ReleaseSpec) map[string]flag.Flag {
 	set, err := resource.FlagsOf(s)
 	if err != nil {
 		return nil
@@ -271,7 +272,7 @@ func flagsOf(s link.ReleaseSpec) map[string]resource.Flag {
 	return set.Flags
 }
 
-func flagWords(key string, a, b resource.Flag) string {
+func flagWords(key string, a, b flag.Flag) string {
 	var words []string
 	if a.State != b.State {
 		words = append(words, fmt.Sprintf("is %s, not %s", b.State, a.State))
@@ -291,7 +292,7 @@ func flagWords(key string, a, b resource.Flag) string {
 	return "flag " + key + ": " + strings.Join(words, ", ")
 }
 
-func defaultOf(f resource.Flag) string {
+func defaultOf(f flag.Flag) string {
 	if f.DefaultVariant == nil {
 		return "none"
 	}
