@@ -30,20 +30,23 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics
-serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault
+client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup
+up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
+serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault
 control/access: control/audit problem sqldb
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup
+drill: link mqtt recovery sastoken sqldb up vault
+recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
+control/backup: control/access control/audit link problem resource sqldb vault
 control/environment: bus control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
@@ -61,7 +64,7 @@ control/release: control/access control/artifact control/audit link problem reso
 control/signin: control/access control/audit problem sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb seal
 
-provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics
+provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
@@ -75,7 +78,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb metrics
 
-stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
@@ -105,6 +108,7 @@ stamp/upload: link problem sqldb tasks
 
 admission:
 amqp:
+backup: bus link problem sqldb vault
 blob: link problem
 bus: link problem
 bus/bustest:
@@ -127,13 +131,15 @@ seal: problem
 sqldb: problem
 sqldb/sqldbtest:
 tasks:
+vault: blob link problem resource
 updatetest: link mqtt sastoken
 `
 
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup
+filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
 github.com/danielgtaylor/huma/v2: control/api
@@ -144,6 +150,8 @@ github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
+github.com/klauspost/compress/s2: bus
+github.com/klauspost/compress/zstd: vault
 github.com/mattn/go-isatty: cli
 github.com/minio/minio-go/v7: blob stamp/endpoint
 github.com/nats-io/: bus
@@ -155,6 +163,7 @@ github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
 github.com/pquerna/otp: control/signin
+github.com/restic/chunker: vault
 github.com/secure-systems-lab/go-securesystemslib: control/signing
 github.com/sigstore/sigstore: control/signing
 github.com/spf13/cobra: cli
@@ -169,11 +178,11 @@ github.com/twmb/franz-go: stamp/endpoint
 golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
-golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench
-golang.org/x/sys/unix: cli sqldb
+golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench vault
+golang.org/x/sys/unix: cli sqldb drill
 golang.org/x/crypto/argon2: control/signin
 golang.org/x/oauth2: control/signin
-golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle provisioning/dpsservice
+golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle provisioning/dpsservice vault
 html/template: control/console
 modernc.org/sqlite: sqldb
 `

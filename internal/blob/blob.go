@@ -25,6 +25,10 @@ type Bucket interface {
 	// Put stores what content gives until it ends, which are size bytes. What
 	// was there under the name is replaced.
 	Put(ctx context.Context, name string, size int64, content io.Reader) error
+	// Create is Put for an object that must not be there yet: otherwise it is
+	// problem.Conflict, and what is there stays. Until a time that is not zero
+	// nobody may remove or replace the object, where the bucket offers that.
+	Create(ctx context.Context, name string, size int64, content io.Reader, until time.Time) error
 	// Get reads an object from an offset on.
 	Get(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
 	// Size tells how long an object is.

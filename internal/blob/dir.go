@@ -23,7 +23,27 @@ const drafts = "drafts"
 func (d Dir) at(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
 
 // Put implements Bucket.
-func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) (err error) {
+func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) error {
+	return d.write(name, size, content, os.Rename)
+}
+
+// Create implements Bucket. A directory keeps nothing from being removed.
+func (d Dir) Create(_ context.Context, name string, size int64, content io.Reader, _ time.Time) error {
+	if _, err := os.Lstat(d.at(name)); err == nil {
+		return taken(name)
+	}
+	// A link, unlike a new name, is refused where there is a file.
+	err := d.write(name, size, content, os.Link)
+	if errors.Is(err, fs.ErrExist) {
+		err = taken(name)
+	}
+	return err
+}
+
+func taken(name string) error { return problem.New(problem.Conflict, "there is a %s already", name) }
+
+// write brings a draft to disk and names it.
+func (d Dir) write(name string, size int64, content io.Reader, naming func(draft, file string) error) (err error) {
 	file := d.at(name)
 	if err := makeDir(d.at(drafts)); err != nil {
 		return err
@@ -42,10 +62,11 @@ func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) 
 	if err = errors.Join(err, draft.Close()); err != nil {
 		return errors.Join(err, os.Remove(draft.Name()))
 	}
-	if err := place(draft.Name(), file); err != nil {
-		return errors.Join(err, os.Remove(draft.Name()))
+	err = place(draft.Name(), file, naming)
+	if removing := os.Remove(draft.Name()); !errors.Is(removing, fs.ErrNotExist) {
+		err = errors.Join(err, removing) // a link or a failure leaves the draft
 	}
-	return nil
+	return err
 }
 
 // placings is how often a directory may be taken away, by who removed the last
@@ -53,10 +74,10 @@ func (d Dir) Put(_ context.Context, name string, size int64, content io.Reader) 
 const placings = 10
 
 // place gives a draft its name, to stay.
-func place(draft, file string) (err error) {
+func place(draft, file string, naming func(draft, file string) error) (err error) {
 	for range placings {
 		if err = makeDir(filepath.Dir(file)); err == nil {
-			err = os.Rename(draft, file)
+			err = naming(draft, file)
 		}
 		if err == nil {
 			break

@@ -47,12 +47,46 @@ func (s *s3) key(name string) string { return path.Join(s.spec.Prefix, name) }
 
 // Put implements Bucket.
 func (s *s3) Put(ctx context.Context, name string, size int64, content io.Reader) error {
+	return s.put(ctx, name, size, content, minio.PutObjectOptions{})
+}
+
+// Create implements Bucket.
+func (s *s3) Create(ctx context.Context, name string, size int64, content io.Reader, until time.Time) error {
+	options := minio.PutObjectOptions{}
+	options.SetMatchETagExcept("*")
+	if !until.IsZero() {
+		options.Mode, options.RetainUntilDate = minio.Compliance, until
+		options.SendContentMd5 = true // without it stores refuse a lock
+	}
+	return s.put(ctx, name, size, content, options)
+}
+
+func (s *s3) put(ctx context.Context, name string, size int64, content io.Reader, options minio.PutObjectOptions) error {
 	exact := &exactly{from: content, left: size}
-	_, err := s.client.PutObject(ctx, s.spec.Bucket, s.key(name), exact, size, minio.PutObjectOptions{ContentType: "application/octet-stream", PartSize: pieceSize})
+	options.ContentType, options.PartSize = "application/octet-stream", pieceSize
+	_, err := s.client.PutObject(ctx, s.spec.Bucket, s.key(name), exact, size, options)
 	if exact.failed != nil {
 		return exact.failed
 	}
 	return s.said(name, err)
+}
+
+// Locks reports whether a bucket keeps objects from being removed until a
+// time, as Create asks.
+func Locks(ctx context.Context, b Bucket) (bool, error) {
+	store, ok := b.(*s3)
+	if !ok {
+		return false, nil
+	}
+	state, _, _, _, err := store.client.GetObjectLockConfig(ctx, store.spec.Bucket)
+	told := minio.ToErrorResponse(err)
+	switch {
+	case err == nil:
+		return state == "Enabled", nil
+	case told.StatusCode == http.StatusNotFound, told.StatusCode == http.StatusNotImplemented, told.StatusCode == http.StatusMethodNotAllowed:
+		return false, nil
+	}
+	return false, store.said(store.spec.Bucket, err)
 }
 
 // exactly fails unless a reader gives as much as was announced, and remembers
@@ -134,10 +168,12 @@ func (s *s3) said(name string, err error) error {
 	}
 	told := minio.ToErrorResponse(err)
 	switch {
+	case told.StatusCode == http.StatusPreconditionFailed:
+		return taken(name)
 	case told.Code == minio.NoSuchKey || told.StatusCode == http.StatusNotFound:
 		return problem.New(problem.NotFound, "there is no %s", name)
 	case told.StatusCode == http.StatusForbidden || told.StatusCode == http.StatusUnauthorized:
-		return problem.New(problem.NotReady, "the store of artifacts refuses access: %w", err)
+		return problem.New(problem.NotReady, "the store of objects refuses access: %w", err)
 	}
-	return problem.New(problem.NotReady, "the store of artifacts cannot be reached: %w", err)
+	return problem.New(problem.NotReady, "the store of objects cannot be reached: %w", err)
 }

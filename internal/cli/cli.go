@@ -70,6 +70,7 @@ func (a *app) root() *cobra.Command {
 		a.tenant(), a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
+		a.backup(), a.restore(), a.drill(),
 		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.grant(), a.session(), a.accessReview(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.doctor(), a.version(),

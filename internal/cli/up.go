@@ -64,6 +64,7 @@ func (a *app) up() *cobra.Command {
 	flags.BoolVar(&o.Provider.RequireMFA, "oidc-require-mfa", false, "refuse people who showed the identity provider one factor only")
 	flags.StringVar(&o.Database, "database", "", "PostgreSQL instead of SQLite, as postgres://user@host/name: a schema for each plane and stamp (SLIPWAY_DATABASE)")
 	flags.DurationVar(&o.UpdatePoll, "update-poll", 0, "how long SWUpdate and other update clients wait before they look again (default 5m)")
+	flags.StringVar(&o.Backups, "backups", "", "YAML file that says where backups are kept and who decrypts them")
 	flags.StringVar(&o.ReadyFile, "ready-file", "", "write addresses, id scope, CA path and token there as JSON when ready")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd

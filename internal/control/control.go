@@ -20,12 +20,14 @@ import (
 	"strings"
 	"time"
 
+	taking "github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
@@ -75,8 +77,12 @@ type Options struct {
 	// Prometheus keeps what all planes count; where it is empty, control does.
 	Prometheus string
 	Metrics    Metrics
-	Version    string // of the program
-	Logger     *slog.Logger
+	// Backups says where backups are kept and who decrypts them, and Root is the
+	// directory of the whole installation, where that is not Dir.
+	Backups BackupConfig
+	Root    string
+	Version string // of the program
+	Logger  *slog.Logger
 }
 
 // Metrics bounds what control keeps of what all planes count; 0 is as usual.
@@ -101,6 +107,9 @@ func OpenProvider(p Provider, field string) (*Provider, error) {
 	p.ClientSecret = strings.TrimSpace(string(secret))
 	return &p, nil
 }
+
+// BackupConfig is what the configuration says of backups.
+type BackupConfig = backup.Config
 
 // Artifacts says where the files of releases are, and how much of them there
 // may be.
@@ -147,6 +156,8 @@ type Plane struct {
 	gates        *gate.Gates
 	rollouts     *rollout.Rollouts
 	promotions   *promotion.Promotions
+	taker        *taking.Taker
+	backups      *backup.Backups
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
@@ -217,12 +228,15 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
+	if err := p.backingUp(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -413,6 +427,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
+		tasks.Task{Name: "backup", Run: p.taker.Run},
+		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},

@@ -18,7 +18,13 @@ import (
 )
 
 // Guard decides which addresses may be connected to.
-type Guard struct{ allowed []netip.Prefix }
+type Guard struct {
+	allowed []netip.Prefix
+	closed  bool
+}
+
+// Closed is a guard that lets nothing out.
+func Closed() *Guard { return &Guard{closed: true} }
 
 // New returns a guard that lets connections out to public addresses, and to
 // those in the networks allowed, such as 10.1.0.0/16.
@@ -56,6 +62,9 @@ var reserved = []netip.Prefix{
 
 // Check refuses an address that may not be connected to.
 func (g *Guard) Check(addr netip.Addr) error {
+	if g.closed {
+		return problem.New(problem.Denied, "this process connects to nothing outside")
+	}
 	addr = addr.Unmap().WithZone("")
 	holds := func(p netip.Prefix) bool { return p.Contains(addr) }
 	if slices.ContainsFunc(g.allowed, holds) {

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
@@ -69,6 +70,7 @@ type Plane struct {
 	back        http.Handler
 	metrics     *metrics.Registry
 	cut         func(serial string)
+	backups     *backup.Taker
 	logger      *slog.Logger
 }
 
@@ -116,6 +118,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}
+	p.backups = backup.New(backup.Source{Peer: link.ProvisioningPeer, Version: o.Version, Dir: o.Dir, DB: p.db, Logger: o.Logger, Now: time.Now})
 	p.back = p.metrics.HTTP("service", dpsservice.New(dpsservice.Parts{
 		Enrollments: p.enrollments, Registrations: p.service, Directory: p.directory, Policies: p.policies,
 		Hosts: o.Hosts, People: p.person, Logger: o.Logger, Now: time.Now,
@@ -191,6 +194,8 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.CertificateRevoke, p.service.Revoke),
 		bus.Answer(p.conn, peer, link.ServicePolicies, p.policies.Answer),
 		bus.Answer(p.conn, peer, link.ServiceRotate, p.policies.AnswerRotate),
+		bus.Answer(p.conn, peer, link.BackupTake, p.backups.Take),
+		bus.Answer(p.conn, peer, link.BackupStatus, p.backups.Status),
 	)
 }
 
@@ -250,6 +255,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
 		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "metrics", Run: p.tellMetrics},
 	)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/throttle"
+	"github.com/slipway/slipway/internal/vault"
 )
 
 // The planes a process can be of.
@@ -62,6 +63,9 @@ type Config struct {
 	Local        Local  `json:"local,omitzero"`
 	// Artifacts says where control keeps the files of releases.
 	Artifacts Artifacts `json:"artifacts,omitzero"`
+	// Backups says where control has backups of every plane kept, and who
+	// decrypts them.
+	Backups *vault.Config `json:"backups,omitempty"`
 	// Audit says who keeps the checkpoints of control's audit log.
 	Audit Audit `json:"audit,omitzero"`
 	// Limits bound what a stamp takes on; what is left out is as usual.
@@ -74,6 +78,7 @@ type Config struct {
 	// Cluster makes the process one of several that are one stamp.
 	Cluster Cluster `json:"cluster,omitzero"`
 	Log     Log     `json:"log,omitzero"`
+	dir     string  // where the file is
 }
 
 // Artifacts says where the files of releases are, and how much of them there
@@ -191,8 +196,21 @@ func ReadConfig(file string) (Config, error) {
 	return resource.DecodeOne(file, text, func(c Config) (Config, error) { return c.check(dir) })
 }
 
+// backups are those of control.
+func (c *Config) backups() (control.BackupConfig, error) {
+	if c.Backups == nil {
+		return control.BackupConfig{}, nil
+	}
+	vaults, err := vault.Specs(c.Backups.Vaults, c.dir)
+	if err != nil {
+		return control.BackupConfig{}, problem.Of(err).At("backups")
+	}
+	return control.BackupConfig{Vaults: vaults, Recipients: c.Backups.Recipients, Rate: c.Backups.BytesPerSecond}, nil
+}
+
 // check holds a configuration against the rules and fills in what it leaves out.
 func (c Config) check(dir string) (Config, error) {
+	c.dir = dir
 	for _, path := range []*string{&c.Data, &c.TLS.Certificate, &c.TLS.Key, &c.Join.TokenFile, &c.Join.CA,
 		&c.Cluster.Files, &c.Cluster.NATS.Credentials, &c.Cluster.NATS.CA, &c.Cluster.NATS.Certificate, &c.Cluster.NATS.Key} {
 		if *path != "" && !filepath.IsAbs(*path) {
@@ -243,6 +261,8 @@ func (c *Config) checkPlane() error {
 		return invalid("audit", "only control keeps an audit log")
 	case c.Plane != Control && c.Artifacts != (Artifacts{}):
 		return invalid("artifacts", "only control keeps them")
+	case c.Plane != Control && c.Backups != nil:
+		return invalid("backups", "only control has them taken")
 	case c.Plane != Control && c.Provisioning != "":
 		return invalid("provisioning", "only control shows it")
 	case c.Plane == Control && (c.Listen.MQTTS != "" || c.Listen.AMQPS != ""):

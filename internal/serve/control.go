@@ -77,12 +77,18 @@ func (p *process) control(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	backups, err := p.Config.backups()
+	if err != nil {
+		return err
+	}
 	witnesses, err := p.Config.Audit.witnesses()
 	if err != nil {
 		return err
 	}
 	built, err := control.New(ctx, control.Options{
-		Provider: provider, Guard: guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
+		Provider: provider,
+		Backups:  backups,
+		Guard:    guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
 		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})

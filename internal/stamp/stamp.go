@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/amqp"
+	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
@@ -102,6 +103,7 @@ type Stamp struct {
 	updating       http.Handler // updates, counted
 	updates        *ddi.Edge
 	backEnds       *hubamqp.Edge
+	backups        *backup.Taker
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
@@ -182,6 +184,9 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		Program: s.program, Outside: endpoint.Options{Stamp: o.Name, Guard: o.Guard, Archive: o.Archive},
 	})
 	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.files(), "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
+	s.backups = backup.New(backup.Source{
+		Peer: link.StampPeer(o.Name), Version: o.Version, Dir: o.Dir, DB: s.db, Logs: s.logCopies(), Files: lasting(o.files()), Logger: logger, Now: o.Now,
+	})
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
@@ -389,7 +394,7 @@ func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
 		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
 		{Name: "background", Run: func(ctx context.Context) error {
-			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run},
+			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run}, tasks.Task{Name: "backups", Run: s.backups.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
 				tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
 		}},

@@ -32,6 +32,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/vault"
 )
 
 // Options are the flags of `slipway up`.
@@ -48,6 +49,10 @@ type Options struct {
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
+	Backups    string // file that says where backups are kept; empty is none
+	// Inspect has the installation connect to nothing outside, calls this once it
+	// is ready, and ends it then: how a restored one is looked at.
+	Inspect    func(ctx context.Context, within Within) error
 	Prometheus string           // URL of what gates ask that name none; may be empty
 	Witnesses  []string         // files and URLs that keep the checkpoints of the audit log
 	Provider   control.Provider // vouches for people, if it names an issuer
@@ -103,7 +108,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := in.build(ctx); err != nil {
 		return err
 	}
-	return in.run(ctx)
+	if err := in.run(ctx); !errors.Is(err, errInspected) {
+		return err
+	}
+	return nil
 }
 
 // run runs everything until ctx ends. Stamps go last: provisioning and control
@@ -170,6 +178,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 	})
 	if in.guard, err = outbound.New(in.Networks); err != nil {
 		return err
+	}
+	if in.Inspect != nil {
+		in.guard = outbound.Closed()
 	}
 	if in.Prometheus != "" {
 		if err := resource.CheckURL(in.Prometheus); err != nil {
@@ -297,12 +308,17 @@ func (in *installation) buildControl(ctx context.Context) error {
 		return err
 	}
 	var provider *control.Provider
-	if in.Provider.Issuer != "" {
+	if in.Provider.Issuer != "" && in.Inspect == nil {
 		if provider, err = control.OpenProvider(in.Provider, "oidc"); err != nil {
 			return err
 		}
 	}
+	backups, err := in.backups()
+	if err != nil {
+		return err
+	}
 	in.control, err = control.New(ctx, control.Options{
+		Backups: backups, Root: in.Data,
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
 		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider, Witnesses: control.Witnesses{At: in.Witnesses},
 	})
@@ -310,6 +326,22 @@ func (in *installation) buildControl(ctx context.Context) error {
 		return err
 	}
 	return in.keepToken()
+}
+
+// backups says where backups are kept.
+func (in *installation) backups() (control.BackupConfig, error) {
+	if in.Backups == "" {
+		return control.BackupConfig{}, nil
+	}
+	config, err := vault.ReadConfig(in.Backups)
+	if err != nil {
+		return control.BackupConfig{}, err
+	}
+	vaults, err := vault.Specs(config.Vaults, filepath.Dir(in.Backups))
+	if err != nil {
+		return control.BackupConfig{}, problem.Of(err).At(in.Backups)
+	}
+	return control.BackupConfig{Vaults: vaults, Recipients: config.Recipients, Rate: config.BytesPerSecond}, nil
 }
 
 // TokenFile is the name of the file in the data directory that holds the token
@@ -456,6 +488,9 @@ func (in *installation) becomeReady(ctx context.Context) error {
 	}
 	if in.Ready != nil {
 		in.Ready(ready)
+	}
+	if in.Inspect != nil {
+		return errors.Join(in.Inspect(ctx, in.within(ready)), errInspected)
 	}
 	return in.runDemo(ctx)
 }

@@ -41,6 +41,9 @@ const (
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
+	BackupRead       Permission = "backup.read"
+	BackupRun        Permission = "backup.run" // have backups taken, verified and tried
+	BackupWrite      Permission = "backup.write"
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -114,6 +117,9 @@ var permissions = []permission{
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},
+	{BackupRead, stands, everyone},
+	{BackupRun, stands, []string{Operator}},
+	{BackupWrite, granted, []string{Operator}},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -52,6 +53,7 @@ type Options struct {
 	Members      *membership.Membership // nil where all planes are in one process
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
+	Backups      *backup.Backups
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
@@ -106,6 +108,7 @@ func New(o Options) http.Handler {
 	a.tenants()
 	a.updates()
 	a.promotions()
+	a.backups()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/control/api"
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -124,6 +125,10 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	flags := featureflag.New(featureflag.Options{
 		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
 		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
@@ -157,7 +162,9 @@ func newServer(t *testing.T) *server {
 		return true, recorder.Pass(ctx, actor, given)
 	}
 	handler := api.New(api.Options{
-		SignIn: signedIn, Grants: grants, Gateway: recorder,
+		SignIn:  signedIn,
+		Backups: backups,
+		Grants:  grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",

@@ -16,6 +16,7 @@ import (
 type schema struct {
 	Ref        string `json:"$ref"`
 	Type       any
+	Format     string
 	Enum       []any
 	Minimum    *float64
 	MinLength  *int
@@ -58,6 +59,9 @@ func (d description) sample(s schema) any {
 	}
 	if len(s.Enum) > 0 {
 		return s.Enum[0]
+	}
+	if s.Format == "date-time" {
+		return "2026-12-20T18:00:00Z"
 	}
 	kind := s.Type
 	if several, ok := kind.([]any); ok { // it, or null

@@ -12,6 +12,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/place"
@@ -142,6 +143,19 @@ type Rollouts interface {
 	Abort(ctx context.Context, actor access.Actor, id, reason string, leave, force bool) (rollout.Rollout, error)
 }
 
+// Backups shows backups and drills, and asks for more.
+type Backups interface {
+	Overview(ctx context.Context) (backup.Overview, error)
+	List(ctx context.Context, peer string, before time.Time, limit int) ([]backup.Backup, error)
+	Days(ctx context.Context, days int) ([]backup.Day, error)
+	Get(ctx context.Context, id string) (backup.Backup, error)
+	Drills(ctx context.Context, before time.Time, limit int) ([]backup.Drill, error)
+	Drill(ctx context.Context, id string) (backup.Drill, error)
+	Ask(ctx context.Context, actor access.Actor, only []string, anew bool) ([]backup.Backup, error)
+	Verify(ctx context.Context, actor access.Actor, id string) (backup.Backup, error)
+	AskDrill(ctx context.Context, actor access.Actor) (backup.Drill, error)
+}
+
 // Gates shows what stops releases, and stops them.
 type Gates interface {
 	PastHalts(ctx context.Context) ([]gate.Halt, error)
@@ -165,6 +179,7 @@ type Options struct {
 	Promotions   Promotions
 	Rollouts     Rollouts
 	Gates        Gates
+	Backups      Backups
 	Flags        Flags
 	Grants       Grants
 	Gateway      Gateway
@@ -292,6 +307,12 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
 		"GET /matrix/live":                  c.matrixLive,
+		"GET /backups":                      c.backups,
+		"POST /backups":                     c.createBackups,
+		"GET /backups/{id}":                 c.backup,
+		"POST /backups/{id}/verify":         c.verifyBackup,
+		"GET /drills/{id}":                  c.drill,
+		"POST /drills":                      c.askDrill,
 		"GET /freezes":                      c.freezes,
 		"GET /promotions/{id}":              c.promotion,
 		"GET /promotions/{id}/live":         c.promotionLive,

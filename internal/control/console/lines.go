@@ -110,6 +110,13 @@ var lines = map[string]place.Line{
 	"GET /recordings/{id}/live":   place.Asking(access.Own, place.Anywhere),
 	"GET /recordings/{id}/record": place.Asking(access.Own, place.Anywhere),
 
+	"GET /backups":              place.Asking(access.BackupRead, place.Whole),
+	"POST /backups":             place.Asking(access.BackupRun, place.Whole),
+	"GET /backups/{id}":         place.Asking(access.BackupRead, place.Whole),
+	"POST /backups/{id}/verify": place.Asking(access.BackupRun, place.Whole),
+	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
+	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
+
 	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
 	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"time"
 
@@ -46,6 +47,11 @@ func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, log
 		return nil, err
 	}
 	return &Logs{stamp: stamp, telemetry: telemetry, events: events, logger: logger}, nil
+}
+
+// Copies are what copies each log, by its name.
+func (l *Logs) Copies() map[string]func(context.Context, io.Writer) (bus.LogCopy, error) {
+	return map[string]func(context.Context, io.Writer) (bus.LogCopy, error){"TELEMETRY": l.telemetry.Copy, "EVENTS": l.events.Copy}
 }
 
 // Reach tries whether the log of telemetry has a leader.
