@@ -17,6 +17,7 @@ import (
 
 	"github.com/slipway/slipway/device/retry"
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/serve"
@@ -219,7 +220,7 @@ func (p *pipeline) person(name string) *client.Client {
 	p.t.Helper()
 	var secret string
 	eventually(p.t, "a token for "+name, patient, func() bool {
-		token, err := p.api.CreateToken(p.t.Context(), name, "", time.Hour)
+		token, err := p.api.CreateToken(p.t.Context(), access.NewToken{Name: name, Life: time.Hour})
 		secret = token.Secret
 		return err == nil
 	})

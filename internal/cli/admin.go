@@ -7,11 +7,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/slipway/slipway/internal/client"
+	"github.com/slipway/slipway/internal/control/access"
 )
 
 func (a *app) token() *cobra.Command {
@@ -21,12 +21,20 @@ func (a *app) token() *cobra.Command {
 }
 
 func (a *app) tokenCreate() *cobra.Command {
-	var life time.Duration
-	var tenant string
+	var want access.NewToken
+	var own bool
 	cmd := a.read(&cobra.Command{
 		Use: "create NAME", Short: "Make an API token and print it; it cannot be shown again", Args: cobra.ExactArgs(1),
+		Long: "Make an API token and print it; it cannot be shown again. It never may more than the\n" +
+			"account it belongs to, and less if a role or places are named.",
+		Example: "  slipway token create ci --account ci --role developer --environment test --expires 2160h\n  slipway token create laptop --own --expires 720h",
 		RunE: a.call(func(ctx context.Context, c *client.Client, args []string) error {
-			t, err := c.CreateToken(ctx, args[0], tenant, life)
+			want.Name = args[0]
+			create := c.CreateToken
+			if own {
+				create = c.CreateOwnToken
+			}
+			t, err := create(ctx, want)
 			if err != nil {
 				return err
 			}
@@ -37,8 +45,13 @@ func (a *app) tokenCreate() *cobra.Command {
 			return a.print("%s\n", t.Secret)
 		}),
 	})
-	cmd.Flags().StringVar(&tenant, "tenant", "", "let it see this tenant's devices alone")
-	cmd.Flags().DurationVar(&life, "expires", 0, "how long it is good for, such as 720h; default for ever")
+	flags := cmd.Flags()
+	flags.StringVar(&want.Account, "account", "", "whose it is, such as a service's")
+	flags.BoolVar(&own, "own", false, "it is of the account that asks")
+	flags.StringVar(&want.Tenant, "tenant", "", "let it see this tenant's devices alone")
+	flags.StringVar(&want.Role, "role", "", "all it may do at most; default all that its account may")
+	boundsFlags(cmd, &want.Bounds)
+	flags.DurationVar(&want.Life, "expires", 0, "how long it is good for, such as 720h; default for ever")
 	return cmd
 }
 
@@ -55,9 +68,9 @@ func (a *app) tokenList() *cobra.Command {
 			}
 			rows := make([][]string, len(all))
 			for i, t := range all {
-				rows[i] = []string{t.ID, t.Name, t.Tenant, t.CreatedBy, a.when(&t.CreatedAt), a.when(t.ExpiresAt)}
+				rows[i] = []string{t.ID, t.Name, t.Account, t.Role, whereOf(t.Bounds, t.Tenant), t.CreatedBy, a.when(&t.CreatedAt), a.when(t.ExpiresAt)}
 			}
-			return a.table([]string{"TOKEN", "NAME", "TENANT", "MADE BY", "MADE", "EXPIRES"}, rows)
+			return a.table([]string{"TOKEN", "NAME", "ACCOUNT", "ROLE", "WHERE", "MADE BY", "MADE", "EXPIRES"}, rows)
 		}),
 	})
 }

@@ -284,10 +284,9 @@ type NewToken struct {
 	Secret string `json:"token"`
 }
 
-// CreateToken makes an API token, of a tenant if one is named; a life of 0 is
-// no expiry.
-func (c *Client) CreateToken(ctx context.Context, name, tenant string, life time.Duration) (NewToken, error) {
-	return do[NewToken](ctx, c, request{method: "POST", path: path("tokens"), body: map[string]any{"name": name, "tenant": tenant, "expiresInSeconds": int64(life.Seconds())}})
+// CreateToken makes an API token.
+func (c *Client) CreateToken(ctx context.Context, want access.NewToken) (NewToken, error) {
+	return do[NewToken](ctx, c, request{method: "POST", path: path("tokens"), body: tokenBody(want)})
 }
 
 // Tokens lists the API tokens.

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	taking "github.com/slipway/slipway/internal/backup"
@@ -43,6 +44,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
@@ -68,6 +70,7 @@ type Options struct {
 	// Provisioning is where devices register, as host:port, for people to read.
 	Provisioning string
 	Artifacts    Artifacts
+	Provider     *Provider // who vouches for people; nil is nobody
 	// Witnesses keep the checkpoints of the audit log elsewhere.
 	Witnesses Witnesses
 	// Guard says where gates and webhooks may be.
@@ -88,6 +91,23 @@ type Options struct {
 type Metrics struct {
 	Age   time.Duration
 	Bytes int64
+}
+
+// Provider is an identity provider that vouches for people.
+type Provider = signin.Provider
+
+// OpenProvider checks what is said of a provider and reads the file of its
+// secret.
+func OpenProvider(p Provider, field string) (*Provider, error) {
+	if err := p.Check(field); err != nil || p.SecretFile == "" {
+		return &p, err
+	}
+	secret, err := os.ReadFile(p.SecretFile)
+	if err != nil {
+		return nil, problem.New(problem.Invalid, "the secret cannot be read: %w", err).At(field + ".clientSecretFile")
+	}
+	p.ClientSecret = strings.TrimSpace(string(secret))
+	return &p, nil
 }
 
 // BackupConfig is what the configuration says of backups.
@@ -130,6 +150,7 @@ type Plane struct {
 	environments *environment.Environments
 	fleet        *fleet.Fleet
 	people       *access.Access
+	signIn       *signin.SignIn
 	members      *membership.Membership
 	artifacts    *artifact.Artifacts
 	releases     *release.Releases
@@ -217,8 +238,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -405,6 +426,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "growth", Run: func(ctx context.Context) error { return p.fleet.Grow(ctx, p.logger) }},
 		tasks.Task{Name: "artifacts", Run: p.repeatedly(tidyEvery, "tidying artifacts", p.artifacts.Tidy)},
 		tasks.Task{Name: "signing", Run: p.repeatedly(renewEvery, "renewing signatures", p.signing.Renew)},
+		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},

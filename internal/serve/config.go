@@ -56,6 +56,8 @@ type Config struct {
 	Prometheus string `json:"prometheus,omitempty"`
 	// Metrics bounds what control keeps of what all planes count.
 	Metrics Metrics `json:"metrics,omitzero"`
+	// OIDC is the identity provider that vouches for people at control.
+	OIDC *control.Provider `json:"oidc,omitempty"`
 	// Provisioning is where devices register, host:port, for control to show.
 	Provisioning string `json:"provisioning,omitempty"`
 	Local        Local  `json:"local,omitzero"`
@@ -359,12 +361,19 @@ func (c *Config) checkRest() error {
 		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
 	case c.Metrics.Days < 0 || c.Metrics.Days > 3660 || c.Metrics.Bytes < 0:
 		return invalid("metrics", "days is a number up to 3660 and bytes one from 0; 0 is as usual")
+	case c.OIDC != nil && c.Plane != Control:
+		return invalid("oidc", "people sign in to control only")
 	case c.Prometheus != "" && resource.CheckURL(c.Prometheus) != nil:
 		return invalid("prometheus", "must be a URL such as https://prometheus.example.com, without a password, not %q", c.Prometheus)
 	case c.Log.Level != "" && !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level):
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
 		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	if c.OIDC != nil {
+		if err := c.OIDC.Check("oidc"); err != nil {
+			return err
+		}
 	}
 	if err := c.checkLimits(); err != nil {
 		return err

@@ -71,6 +71,12 @@ func (p *process) control(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var provider *control.Provider
+	if p.Config.OIDC != nil {
+		if provider, err = control.OpenProvider(*p.Config.OIDC, "oidc"); err != nil {
+			return err
+		}
+	}
 	backups, err := p.Config.backups()
 	if err != nil {
 		return err
@@ -80,9 +86,10 @@ func (p *process) control(ctx context.Context) (err error) {
 		return err
 	}
 	built, err := control.New(ctx, control.Options{
-		Address: api,
-		Backups: backups,
-		Guard:   guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
+		Provider: provider,
+		Address:  api,
+		Backups:  backups,
+		Guard:    guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
 		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})

@@ -53,10 +53,11 @@ type Options struct {
 	// Inspect has the installation connect to nothing outside, calls this once it
 	// is ready, and ends it then: how a restored one is looked at.
 	Inspect    func(ctx context.Context, within Within) error
-	Prometheus string   // URL of what gates ask that name none; may be empty
-	Witnesses  []string // files and URLs that keep the checkpoints of the audit log
-	ReadyFile  string   // where to write Ready as JSON
-	Version    string   // of the program
+	Prometheus string           // URL of what gates ask that name none; may be empty
+	Witnesses  []string         // files and URLs that keep the checkpoints of the audit log
+	Provider   control.Provider // vouches for people, if it names an issuer
+	ReadyFile  string           // where to write Ready as JSON
+	Version    string           // of the program
 	Logger     *slog.Logger
 	Ready      func(Ready)
 }
@@ -306,6 +307,12 @@ func (in *installation) buildControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var provider *control.Provider
+	if in.Provider.Issuer != "" && in.Inspect == nil {
+		if provider, err = control.OpenProvider(in.Provider, "oidc"); err != nil {
+			return err
+		}
+	}
 	backups, err := in.backups()
 	if err != nil {
 		return err
@@ -313,7 +320,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	in.control, err = control.New(ctx, control.Options{
 		Backups: backups, Root: in.Data,
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
-		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus,
+		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,
 		Address: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)), Witnesses: control.Witnesses{At: in.Witnesses},
 	})
 	if err != nil {

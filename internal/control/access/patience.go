@@ -15,16 +15,19 @@ const (
 	maxRemotes   = 10_000
 )
 
-func (a *Access) patience(remote string) error {
+// Patience makes somebody wait who failed often: an address, or whatever else
+// is named.
+func (a *Access) Patience(remote string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if limiter := a.failures[remote]; limiter != nil && limiter.TokensAt(a.now()) < 1 {
-		return problem.New(problem.Busy, "too many wrong tokens from your address; wait a little").After(failureEvery)
+		return problem.New(problem.Busy, "too many wrong tokens, passwords or codes; wait a little").After(failureEvery)
 	}
 	return nil
 }
 
-func (a *Access) failed(remote string) {
+// Failed counts a failure of somebody.
+func (a *Access) Failed(remote string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	limiter := a.failures[remote]

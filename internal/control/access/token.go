@@ -205,7 +205,7 @@ func (a *Access) revoke(ctx context.Context, actor Actor, id, account string) er
 // Authenticate finds out who bears a token. An address that shows many wrong
 // ones has to wait.
 func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor, error) {
-	if err := a.patience(remote); err != nil {
+	if err := a.Patience(remote); err != nil {
 		return Actor{}, err
 	}
 	t, found := Token{}, false
@@ -217,7 +217,7 @@ func (a *Access) Authenticate(ctx context.Context, token, remote string) (Actor,
 		}
 	}
 	if !found || t.expired(a.now()) {
-		a.failed(remote)
+		a.Failed(remote)
 		return Actor{}, problem.New(problem.Unauthenticated, "the token is not known or has expired; `slipway token create` makes one")
 	}
 	return a.bearer(ctx, t)

@@ -34,6 +34,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -42,6 +43,7 @@ import (
 type Options struct {
 	Access       *access.Access
 	Places       *place.Finder // where things are, to ask for rights there
+	SignIn       *signin.SignIn
 	Audit        *audit.Log
 	Environments *environment.Environments
 	Fleet        *fleet.Fleet

@@ -33,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
@@ -134,6 +135,10 @@ func newServer(t *testing.T) *server {
 		}
 	})
 	alerts := alert.New(alert.Options{DB: db, Audit: log, Monitor: counted, Guard: guard, Dir: t.TempDir(), Logger: quiet, Now: time.Now})
+	signedIn, err := signin.New(signin.Options{DB: db, Access: people, Audit: log, Secret: make([]byte, 32), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -172,6 +177,7 @@ func newServer(t *testing.T) *server {
 	}
 	handler := api.New(api.Options{
 		Alerts:  alerts,
+		SignIn:  signedIn,
 		Backups: backups,
 		Grants:  grants, Gateway: recorder,
 		Flags:  flags,

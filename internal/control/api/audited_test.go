@@ -103,6 +103,7 @@ var mutations = []mutation{
 	{id: "addAccount", path: "accounts", body: `{"id":"carl"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"robot","kind":"service","sponsor":"berta"}`},
 	{id: "setSponsor", path: "accounts/robot/sponsor", body: `{"sponsor":"carl"}`},
+	{id: "inviteAccount", path: "accounts/berta/invitation"},
 	{id: "giveRole", path: "bindings", body: `{"role":"viewer","account":"berta"}`, keep: [2]string{"binding", "id"}},
 	{id: "createToken", path: "tokens", body: `{"name":"bertas","account":"berta"}`, keep: [2]string{"berta", "token"}},
 	{id: "createOwnToken", path: "me/tokens", body: `{"name":"mine"}`, as: "berta", keep: [2]string{"own", "id"}},

@@ -224,6 +224,7 @@ var lines = map[string]place.Line{
 	"disableAccount":           place.Asking(access.AccessAdmin, place.Whole),
 	"deleteAccount":            place.Asking(access.AccessAdmin, place.Whole),
 	"setSponsor":               place.Asking(access.AccessAdmin, place.Whole),
+	"inviteAccount":            place.Asking(access.AccessAdmin, place.Whole),
 	"listRoles":                place.Asking(access.Own, place.Anywhere),
 	"listBindings":             place.Asking(access.AccessRead, place.Whole),
 	"giveRole":                 place.Asking(access.AccessAdmin, place.Whole),

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/slipway/slipway/internal/control/access"
@@ -43,6 +44,14 @@ type giveRole struct {
 type RoleView struct {
 	Name        string              `json:"name"`
 	Permissions []access.Permission `json:"permissions"`
+}
+
+// Invitation is how a person comes to set a password. It is shown once.
+type Invitation struct {
+	Account   string    `json:"account"`
+	Code      string    `json:"code"`
+	Path      string    `json:"path" doc:"Of the console's page that takes it up"`
+	ExpiresAt time.Time `json:"expiresAt"`
 }
 
 // Me is who asks, as the API knows them.
@@ -90,6 +99,10 @@ func (a *api) people() {
 	route(a, "POST", "/api/v1/accounts/{id}/sponsor", "setSponsor", "Have another person answer for a program", func(ctx context.Context, in *setSponsor) (*body[access.Account], error) {
 		changed, err := a.Access.SetSponsor(ctx, actorOf(ctx), in.ID, in.Body.Sponsor)
 		return &body[access.Account]{changed}, err
+	})
+	route(a, "POST", "/api/v1/accounts/{id}/invitation", "inviteAccount", "Make the code by which a person sets a password, once", func(ctx context.Context, in *AccountRef) (*body[Invitation], error) {
+		code, until, err := a.SignIn.Invite(ctx, actorOf(ctx), in.ID)
+		return &body[Invitation]{Invitation{in.ID, code, "/invitation?code=" + url.QueryEscape(code), until}}, err
 	})
 	route(a, "DELETE", "/api/v1/accounts/{id}", "deleteAccount", "Delete an account with its tokens, sessions and roles", func(ctx context.Context, in *AccountRef) (*nothing, error) {
 		return &nothing{}, a.Access.RemoveAccount(ctx, actorOf(ctx), in.ID)

@@ -19,6 +19,7 @@ import (
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
+	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -168,7 +169,8 @@ type Gates interface {
 // Options are the subjects the console shows.
 type Options struct {
 	Access       Access
-	Places       *place.Finder // where things are, to ask for rights there
+	Places       *place.Finder  // where things are, to ask for rights there
+	SignIn       *signin.SignIn // nil where people come with tokens alone
 	Audit        Audit
 	Environments Environments
 	Fleet        Fleet
@@ -219,9 +221,18 @@ func New(o Options) http.Handler {
 // open are the pages for everybody.
 func (c *console) open() map[string]handler {
 	return map[string]handler{
-		"GET /login":  c.showLogin,
-		"POST /login": c.login,
-		"/":           notFound,
+		"GET /login":              c.showLogin,
+		"POST /login":             c.login,
+		"POST /login/password":    c.loginPassword,
+		"GET /login/code":         c.showCode,
+		"POST /login/code":        c.loginCode,
+		"POST /login/passkey/ask": c.askPasskey,
+		"POST /login/passkey":     c.loginPasskey,
+		"GET /login/provider":     c.loginProvider,
+		"GET " + providerBack:     c.loginVouched,
+		"GET /invitation":         c.showInvitation,
+		"POST /invitation":        c.acceptInvitation,
+		"/":                       notFound,
 	}
 }
 
@@ -231,6 +242,22 @@ func (c *console) closed() map[string]sessionHandler {
 	return map[string]sessionHandler{
 		"POST /logout":                      c.logout,
 		"POST /theme":                       c.setTheme,
+		"GET /account":                      c.account,
+		"POST /account/app":                 c.beginApp,
+		"POST /account/app/confirm":         c.confirmApp,
+		"POST /account/passkey/ask":         c.beginPasskey,
+		"POST /account/passkey":             c.addPasskey,
+		"POST /account/recovery":            c.newRecoveryCodes,
+		"POST /account/factors/remove":      c.removeFactor,
+		"POST /account/sessions/end":        c.endOwnSession,
+		"POST /account/tokens":              c.makeOwnToken,
+		"POST /account/tokens/revoke":       c.revokeOwnToken,
+		"GET /people":                       c.people,
+		"POST /people":                      c.addPerson,
+		"POST /people/do":                   c.doPerson,
+		"POST /people/roles":                c.giveRole,
+		"POST /people/roles/take":           c.takeRole,
+		"POST /people/sessions/end":         c.endSession,
 		"GET /{$}":                          c.home,
 		"GET /live":                         c.homeLive,
 		"GET /devices":                      c.devices,

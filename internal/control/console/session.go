@@ -2,7 +2,6 @@ package console
 
 import (
 	"crypto/subtle"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -98,45 +97,6 @@ func within(next string) string {
 		return "/"
 	}
 	return next
-}
-
-var loginPage = newPage("login.html")
-
-type loginView struct {
-	base
-	Next    string
-	Problem string
-}
-
-func (c *console) showLogin(w http.ResponseWriter, r *http.Request) error {
-	next := within(r.URL.Query().Get("next"))
-	if _, err := c.session(r); err == nil {
-		http.Redirect(w, r, next, http.StatusSeeOther)
-		return nil
-	}
-	return show(w, r, http.StatusOK, loginPage, "", loginView{base: outside(r, "Log in"), Next: next})
-}
-
-func (c *console) login(w http.ResponseWriter, r *http.Request) error {
-	if err := r.ParseForm(); err != nil {
-		return formProblem(err)
-	}
-	remote, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		remote = r.RemoteAddr
-	}
-	next := within(r.PostFormValue("next"))
-	cookie, err := c.Access.Login(r.Context(), r.PostFormValue("token"), access.Login{Remote: remote, Agent: r.UserAgent()})
-	if problem.Is(err, problem.Unauthenticated) || problem.Is(err, problem.Busy) {
-		view := loginView{base: outside(r, "Log in"), Next: next, Problem: problem.Of(err).Message}
-		return show(w, r, statusOf(problem.Of(err).Kind), loginPage, "", view)
-	}
-	if err != nil {
-		return err
-	}
-	http.SetCookie(w, sessionCookie(r, cookie, sessionHours*3600))
-	http.Redirect(w, r, next, http.StatusSeeOther)
-	return nil
 }
 
 func (c *console) logout(w http.ResponseWriter, r *http.Request, _ access.Session) error {
