@@ -70,7 +70,7 @@ func TestWhatWasBackedUpComesBack(t *testing.T) {
 		t.Errorf("into a directory with something in it: %v\n%s", err, out)
 	}
 	in.launch("--backups", config)
-	if conn, err = in.hub(id, in.stamp("test-1"), true); err != nil {
+	if _, err = in.hub(id, in.stamp("test-1"), true); err != nil {
 		t.Fatalf("the device does not connect any more: %v", err)
 	}
 	if twin := in.must("device", "twin", id, "--json"); !strings.Contains(twin, `"interval":30`) && !strings.Contains(twin, `"interval": 30`) {

@@ -165,6 +165,7 @@ func apply(rule, data any) (value any, err error) {
 			err = problem.New(problem.Invalid, "the rule does not fit the context: %v", fault)
 		}
 	}()
+	//lint:ignore SA1019 the other way takes text, which a rule that is read already would have to be written as for each evaluation
 	return jsonlogic.ApplyInterface(rule, data)
 }
 
@@ -355,6 +356,7 @@ func computed(value, data any) any {
 	if !ok {
 		return value
 	}
+	//lint:ignore SA1019 as in apply
 	result, err := jsonlogic.ApplyInterface(rule, data)
 	if err != nil {
 		return nil

@@ -310,19 +310,6 @@ func item(n ast.Node, index string) ast.Node {
 	return list.Values[i]
 }
 
-// strictly reads JSON in a form and refuses members that the form does not have.
-func strictly(text []byte, form any) error {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(form); err != nil {
-		return err
-	}
-	if decoder.More() {
-		return errors.New("something follows the document")
-	}
-	return nil
-}
-
 // toJSON renders a node as JSON, as the rest of the system reads it.
 func toJSON(n ast.Node) ([]byte, error) {
 	var value any

@@ -32,9 +32,6 @@ const (
 // Over reports whether the state is for good.
 func (s State) Over() bool { return slices.Contains([]State{Denied, Expired, Withdrawn, Reviewed}, s) }
 
-// open are the states that time may change.
-var open = []State{Draft, Pending, Scheduled, Active}
-
 // The ways in which a grant that was active ends.
 const (
 	EndExpired = "expired"
