@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION) -X github.com/slipway/slipway/internal/agent.release=$(VERSION)
 
-.PHONY: build run check setup-test test race postgres fuzz models growth bench compatibility clean
+.PHONY: build run check setup-test test race whole postgres fuzz models growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -28,11 +28,18 @@ check:
 setup-test:
 	@.ci/setup-test
 
-test: check setup-test race postgres
+test: check setup-test race whole postgres
 
-# -p 2: packages that start whole installations share two cores.
+# -p 2: packages that start many processes share two cores.
 race:
-	$(GO) test -race -p 2 -timeout 35m ./...
+	$(GO) test -race -p 2 -timeout 35m $$($(GO) list ./... | grep -v '/test$$')
+
+# Whole installations, driven by clients nobody here wrote. What runs in them
+# are processes of the plain binary, so the race detector would watch the
+# drivers alone, at a multiple of their cost; what the processes are made of has
+# been under it in race.
+whole: setup-test
+	$(GO) test -count=1 -timeout 35m ./test
 
 # The suites of everything that keeps records, once more on PostgreSQL.
 postgres:
