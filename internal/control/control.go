@@ -268,6 +268,9 @@ func (p *Plane) releasing(ctx context.Context, o Options, secret []byte, log *au
 		}
 	}
 	var err error
+	if p.signIn, err = signin.New(signin.Options{DB: p.db, Access: p.people, Audit: log, Secret: secret, Now: time.Now, Provider: o.Provider}); err != nil {
+		return err
+	}
 	p.streamSecret = derived(secret, "addresses of flag streams")
 	p.artifacts = artifact.New(p.db, blob.New(bucket), o.Artifacts.Limits, log, time.Now)
 	p.releases = release.New(p.db, p.artifacts, log, time.Now)

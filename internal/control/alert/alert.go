@@ -92,7 +92,7 @@ func (a *Alerts) start(ctx context.Context) error {
 	}
 	manager := rules.NewManager(&rules.ManagerOptions{
 		QueryFunc: a.Monitor.Vector, NotifyFunc: a.found, Context: ctx, AppendableV2: a.Monitor.Storage(), Queryable: a.Monitor.Storage(),
-		Logger: a.Logger.With("part", "rules"), Registerer: prometheus.NewRegistry(), OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute,
+		Logger: monitor.Quiet(a.Logger, "rules"), Registerer: prometheus.NewRegistry(), OutageTolerance: time.Hour, ForGracePeriod: 10 * time.Minute,
 		ResendDelay: time.Minute, GroupLoader: a.loader, Parser: a.loader.parser, RestoreNewRuleGroups: true,
 	})
 	a.mu.Lock()

@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/resource"
 )
 
@@ -65,7 +66,7 @@ type router struct {
 
 func newRouter(a *Alerts) (*router, error) {
 	r := &router{of: a, ending: make(chan struct{}), known: map[string]string{}}
-	logger, own, flags, recorder := a.Logger.With("part", "alerts"), prometheus.NewRegistry(), featurecontrol.NoopFlags{}, eventrecorder.NopRecorder()
+	logger, own, flags, recorder := monitor.Quiet(a.Logger, "alerts"), prometheus.NewRegistry(), featurecontrol.NoopFlags{}, eventrecorder.NopRecorder()
 	if err := os.MkdirAll(a.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (r *router) takeOver(receivers []resource.Receiver, silences []Silence) err
 		root.Routes = append(root.Routes, routeTo(name, one.Spec))
 		integrations[name] = []notify.Integration{notify.NewIntegration(sender{r.of, name}, resolved(!one.Spec.OnlyFiring), kindOf(one.Spec), 0, name)}
 	}
-	logger, recorder := r.of.Logger.With("part", "alerts"), eventrecorder.NopRecorder()
+	logger, recorder := monitor.Quiet(r.of.Logger, "alerts"), eventrecorder.NopRecorder()
 	intervener := timeinterval.NewIntervener(nil)
 	r.inhibitor = inhibit.NewInhibitor(r.alerts, nil, logger, recorder)
 	go r.inhibitor.Run()

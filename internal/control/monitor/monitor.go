@@ -116,7 +116,7 @@ func New(o Options) (*Monitor, error) {
 	settings.NoLockfile = true    // the directory of the process is locked as a whole
 	settings.EnableExemplarStorage, settings.MaxExemplars = true, maxExemplars
 	// What the storage counts of itself is not told: its names are not ours.
-	db, err := tsdb.Open(o.Dir, o.Logger.With("part", "metrics"), prometheus.NewRegistry(), settings, nil)
+	db, err := tsdb.Open(o.Dir, Quiet(o.Logger, "metrics"), prometheus.NewRegistry(), settings, nil)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
