@@ -86,7 +86,7 @@ func TestConsoleInABrowser(t *testing.T) {
 	tab, complaints := browser(t)
 	url := in.ready.Console
 	do(t, tab, "log in", chromedp.EmulateViewport(1440, 900), chromedp.Navigate(url), chromedp.WaitVisible(`#token`),
-		chromedp.SendKeys(`#token`, "slp_wrong"), chromedp.Submit(`#token`), chromedp.WaitVisible(`#token-problem`),
+		chromedp.SendKeys(`#token`, "slp_wrong"), chromedp.Submit(`#token`), chromedp.WaitVisible(`#login-problem`),
 		chromedp.SendKeys(`#token`, in.ready.AdminToken), chromedp.Submit(`#token`), chromedp.WaitVisible(`#board`))
 	eventually(t, "the demo fleet shows by itself", 30*time.Second, func() bool {
 		text, err := chromedp.Run(tab, chromedp.Text(`#env-test`))
