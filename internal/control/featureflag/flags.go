@@ -170,10 +170,16 @@ func (f *Flags) states(ctx context.Context) (map[Scope]*State, error) {
 				scopes[Scope{name, r.Stamp}] = r.Release
 			}
 		}
+		alike := map[string]*State{} // by release: stamps of an environment differ in that alone
 		for scope, release := range scopes {
-			if all[scope], err = f.state(ctx, scope, release, declared, overlays[name]); err != nil {
-				return nil, err
+			if alike[release] == nil {
+				if alike[release], err = f.state(ctx, scope, release, declared, overlays[name]); err != nil {
+					return nil, err
+				}
 			}
+			one := *alike[release]
+			one.Scope = scope
+			all[scope] = &one
 		}
 	}
 	return all, nil
