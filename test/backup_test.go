@@ -45,8 +45,8 @@ func TestWhatWasBackedUpComesBack(t *testing.T) {
 	if err := conn.publish(`{"n": 1}`); err != nil {
 		t.Fatal(err)
 	}
-	in.must("backup", "create", "--wait")
-	in.must("backup", "create", "--wait") // so that there is an older moment
+	in.backUp()
+	in.backUp() // so that there is an older moment
 	write(t, host.file, places+"identityFile: recovery.age\nsigners: [\""+strings.TrimSpace(in.must("backup", "key"))+"\"]\n")
 
 	if d := host.drill(t, in, 0); d.Verdict != "pass" || len(d.Evidence.Trials) != 2 || d.Signature == "" {
@@ -124,4 +124,16 @@ func damage(t *testing.T, vault string) {
 		content[len(content)/2] ^= 1
 		write(t, file, string(content))
 	}
+}
+
+// backUp has all planes backed up, once the schedule's own backups are done.
+func (in *installation) backUp() {
+	in.t.Helper()
+	eventually(in.t, "all is backed up", time.Minute, func() bool {
+		out, err := in.run("backup", "create", "--wait")
+		if err != nil && !strings.Contains(out, "is being taken") {
+			in.t.Fatalf("slipway backup create --wait: %v\n%s", err, out)
+		}
+		return err == nil
+	})
 }

@@ -747,6 +747,11 @@ func TestSWUpdateLosesTheNetwork(t *testing.T) {
 			d.awaitState(clientTime, "1")
 			d.reboot("2")
 			u.awaitStanding(d.id, clientTime, link.UpdateDone)
+			eventually(t, d.id+" has asked often enough to lose a request", clientTime, func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return seen[d.id] >= n // it goes on looking whether there is something new
+			})
 			d.kill()
 		})
 	}
