@@ -31,7 +31,7 @@ const imports = `
 /device/update: /device/retry
 
 cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
@@ -47,7 +47,7 @@ control/console: control/access control/audit control/environment control/fleet 
 drill: link mqtt recovery sastoken sqldb up vault
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
-control/environment: bus control/access control/audit link problem resource sqldb
+control/environment: bus control/access control/audit link problem resource sqldb seal
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
 control/place: control/access link problem sqldb
