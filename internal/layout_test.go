@@ -82,13 +82,13 @@ provisioning/registration: link problem provisioning/allocation provisioning/att
 stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
-stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
+stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
 stamp/consumer: link problem sqldb stamp/telemetry
 stamp/ddi: link problem sqldb stamp/device stamp/hub
 stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
-stamp/feature: flag link problem sqldb stamp/device stamp/twin
+stamp/feature: flag link problem sqldb stamp/device stamp/twin stamp/touched
 stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/throttle stamp/twin metrics
 stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/throttle stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
@@ -98,10 +98,11 @@ stamp/migrations:
 stamp/processor: problem
 stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
-stamp/software: link problem sqldb stamp/device stamp/query stamp/twin
+stamp/software: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
 stamp/telemetry: bus link problem propertybag tasks
 stamp/tenant: link problem sqldb
 stamp/twin: link problem sqldb
+stamp/touched:
 stamp/transfer: problem sqldb
 stamp/throttle: problem
 stamp/trust: link sqldb
