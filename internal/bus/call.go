@@ -60,7 +60,7 @@ func answer[Req, Resp any](c *Conn, peer, on, name string, fn func(ctx context.C
 			ctx, cancel := context.WithTimeout(trail.Extract(context.Background(), m.Header), waitOf(m))
 			defer cancel()
 			ctx, work := trail.Under(ctx, name)
-			work.Say("plane", peer)
+			answering(work, peer)
 			var req Req
 			if err := json.Unmarshal(m.Data, &req); err != nil {
 				work.End(err)
@@ -72,6 +72,15 @@ func answer[Req, Resp any](c *Conn, peer, on, name string, fn func(ctx context.C
 			respond(m, resp, err)
 		}()
 	})
+}
+
+// answering notes which plane does the work of a call.
+func answering(work *trail.Work, peer string) {
+	if stamp, isStamp := link.StampOfPeer(peer); isStamp {
+		work.Say("plane", "stamp").Say("stamp", stamp)
+		return
+	}
+	work.Say("plane", peer)
 }
 
 // service is what the connection answers on a subject.

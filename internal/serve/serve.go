@@ -142,6 +142,7 @@ func (p *process) ready(r Ready) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
+	p.Logger.Info("ready", "plane", r.Plane, "stamp", r.Name, "version", p.Version)
 	if p.Ready != nil {
 		p.Ready(r)
 	}

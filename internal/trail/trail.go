@@ -91,7 +91,6 @@ func Open(ctx context.Context, o Options) (*Trail, error) {
 	t.logger = slog.New(clean{slog.NewMultiHandler(handlers...)})
 	t.traces = sdktrace.NewTracerProvider(spans...)
 	share.Store(math.Float64bits(o.Share))
-	otel.SetTracerProvider(t.traces)
 	tracer.Store(&heldTracer{t.traces.Tracer("slipway")})
 	return t, nil
 }

@@ -489,6 +489,7 @@ func (in *installation) becomeReady(ctx context.Context) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
+	in.Logger.Info("ready", "plane", "all", "version", in.Version, "api", ready.API, "stamps", len(ready.Stamps))
 	if in.Ready != nil {
 		in.Ready(ready)
 	}
