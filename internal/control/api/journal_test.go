@@ -41,7 +41,7 @@ func TestLogsAreSearchedWithinBounds(t *testing.T) {
 		{nil, "?text=OF+C", http.StatusOK, "of coyote"},
 		{nil, "?text=%25", http.StatusOK, ""},
 		{nil, "?trace=" + strings.Repeat("a", 32), http.StatusOK, "of provisioning"},
-		{nil, "?level=loud", http.StatusUnprocessableEntity, ""},
+		{nil, "?level=loud", http.StatusBadRequest, ""},
 		{acmes, "", http.StatusForbidden, ""},
 		{acmes, "?tenant=acme", http.StatusOK, "of acme"},
 		{acmes, "?tenant=coyote", http.StatusForbidden, ""},
