@@ -32,6 +32,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -176,10 +177,11 @@ func newServer(t *testing.T) *server {
 		return true, recorder.Pass(ctx, actor, given)
 	}
 	handler := api.New(api.Options{
-		Alerts:  alerts,
-		SignIn:  signedIn,
-		Backups: backups,
-		Grants:  grants, Gateway: recorder,
+		Alerts:    alerts,
+		SignIn:    signedIn,
+		Backups:   backups,
+		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
+		Grants:    grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",

@@ -134,6 +134,10 @@ var mutations = []mutation{
 	{id: "approveGrant", path: "grants/grant-4/approve", body: `{}`, as: "bob"},
 	{id: "revokeGrant", path: "grants/grant-4/revoke", body: `{"reason":"enough"}`, as: "bob"},
 	{id: "openAccessReview", path: "access-reviews", body: `{"environment":"guarded"}`, as: "bob"},
+	{id: "setRetention", path: "retention", body: `{"everyHours":24,"days":{"uploads":30}}`},
+	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
+	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
+	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
