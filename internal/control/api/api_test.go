@@ -27,6 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
@@ -64,6 +65,7 @@ type server struct {
 
 	db      *sqldb.DB
 	log     *audit.Log
+	journal *journal.Journal
 	signing *signing.Signing
 }
 
@@ -182,8 +184,21 @@ func newServer(t *testing.T) *server {
 		}
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	kept, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Stamps: environments.Stamps, Logger: quiet, Now: time.Now, Tenant: func(ctx context.Context, id string) (string, error) {
+		at, err := devices.Whereabouts(ctx, id)
+		return at.Tenant, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kept.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	handler := api.New(api.Options{
 		Alerts:    alerts,
+		Journal:   kept,
 		SignIn:    signedIn,
 		Backups:   backups,
 		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
@@ -194,7 +209,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, signed}
+	return &server{t, h.URL, token, conn, db, log, kept, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {
