@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -31,6 +32,7 @@ import (
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -175,11 +177,14 @@ func newServer(t *testing.T) *server {
 		}
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
+	ready := readiness.New(readiness.Options{DB: db, Audit: log, Environments: environments.List, Gather: gathering.Gather, Sign: backups.Sign, Logger: quiet, Now: time.Now})
 	handler := api.New(api.Options{
-		Alerts:  alerts,
-		SignIn:  signedIn,
-		Backups: backups,
-		Grants:  grants, Gateway: recorder,
+		Readiness: ready,
+		Alerts:    alerts,
+		SignIn:    signedIn,
+		Backups:   backups,
+		Grants:    grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
