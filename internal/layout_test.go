@@ -31,7 +31,7 @@ const imports = `
 /device/update: /device/retry
 
 cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/readiness
-client: control/access control/artifact control/audit control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/readiness
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/readiness
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
@@ -47,7 +47,7 @@ control/console: control/access control/audit control/environment control/fleet 
 drill: link mqtt recovery sastoken sqldb up vault
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
-control/environment: bus control/access control/audit link problem resource sqldb
+control/environment: bus control/access control/audit link problem resource sqldb seal
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
 control/place: control/access link problem sqldb
@@ -84,13 +84,13 @@ provisioning/registration: link problem provisioning/allocation provisioning/att
 stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
-stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin
+stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
 stamp/consumer: link problem sqldb stamp/telemetry
 stamp/ddi: link problem sqldb stamp/device stamp/hub
 stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
-stamp/feature: flag link problem sqldb stamp/device stamp/twin
+stamp/feature: flag link problem sqldb stamp/device stamp/twin stamp/touched
 stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/throttle stamp/twin metrics
 stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/throttle stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
@@ -100,10 +100,11 @@ stamp/migrations:
 stamp/processor: problem
 stamp/query: problem
 stamp/route: link problem stamp/query stamp/telemetry
-stamp/software: link problem sqldb stamp/device stamp/query stamp/twin
+stamp/software: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
 stamp/telemetry: bus link problem propertybag tasks
 stamp/tenant: link problem sqldb
 stamp/twin: link problem sqldb
+stamp/touched:
 stamp/transfer: problem sqldb
 stamp/throttle: problem
 stamp/trust: link sqldb

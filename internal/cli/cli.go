@@ -67,7 +67,7 @@ func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
 		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
-		a.tenant(), a.environment(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
+		a.tenant(), a.blueprint(), a.environment(), a.secret(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(),

@@ -203,6 +203,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	box, err := seal.New(derived(secret, "secrets of routes"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.environments.Box = &box
 	people.Controlled = p.environments.Controlled
 	if p.adminToken, err = people.Bootstrap(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
@@ -487,6 +492,13 @@ func (p *Plane) Apply(ctx context.Context, actor access.Actor, all []resource.Re
 func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resource, onlyNew bool) error {
 	name := r.Metadata.Name
 	switch r.Kind {
+	case resource.KindBlueprint:
+		spec, err := resource.SpecOf[resource.BlueprintSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.PutBlueprint(ctx, actor, name, spec, "", false)
+		return err
 	case resource.KindEnvironment:
 		spec, err := resource.SpecOf[resource.EnvironmentSpec](r)
 		if err != nil {

@@ -96,6 +96,7 @@ func New(o Options) http.Handler {
 	config.Security = []map[string][]string{{"token": {}}}
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
+	a.blueprints()
 	a.devices()
 	a.logs()
 	a.moves()

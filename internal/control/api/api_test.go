@@ -42,6 +42,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -101,6 +102,11 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	box, err := seal.New(make([]byte, seal.SecretSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	environments.Box = &box
 	artifacts := artifact.New(db, blob.New(blob.Dir(t.TempDir())), artifact.Limits{Total: 64 << 20}, log, time.Now)
 	releases := release.New(db, artifacts, log, time.Now)
 	signed, err := signing.Open(t.Context(), signing.Options{DB: db, Audit: log, Releases: releases, Environment: environments.SpecIn, Secret: make([]byte, 32), Now: time.Now})
