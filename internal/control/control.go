@@ -36,6 +36,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -56,6 +57,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what control is built from.
@@ -79,7 +81,11 @@ type Options struct {
 	// Prometheus keeps what all planes count; where it is empty, control does.
 	Prometheus string
 	Metrics    Metrics
-	Address    string // where people reach the console, for links
+	// Journal bounds what is kept of what all processes say, and Trail is what
+	// this one says; nil is nothing.
+	Journal Journal
+	Trail   *trail.Trail
+	Address string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
 	Backups BackupConfig
@@ -90,6 +96,12 @@ type Options struct {
 
 // Metrics bounds what control keeps of what all planes count; 0 is as usual.
 type Metrics struct {
+	Age   time.Duration
+	Bytes int64
+}
+
+// Journal bounds what control keeps of what all processes say; 0 is as usual.
+type Journal struct {
 	Age   time.Duration
 	Bytes int64
 }
@@ -166,6 +178,8 @@ type Plane struct {
 	gateway      *gateway.Gateway
 	readiness    *readiness.Readiness
 	monitor      *monitor.Monitor
+	journal      *journal.Journal
+	trail        *trail.Trail
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
 	api, console http.Handler
@@ -184,7 +198,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
+	p := &Plane{db: db, logger: o.Logger, trail: o.Trail, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
 	secret, err := seal.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
@@ -233,6 +247,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.measuring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := p.listening(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), p.monitor.Close(), db.Close())
+	}
 	p.gates = gate.New(gate.Options{
 		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
@@ -246,11 +263,14 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Readiness: p.readiness, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{
+		Readiness: p.readiness,
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
+	p.api, p.console = trail.HTTP(link.ControlPeer, "", false, p.api), trail.HTTP(link.ControlPeer, "", false, p.console)
 	return p, nil
 }
 
@@ -450,12 +470,14 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
+		tasks.Task{Name: "journal", Run: p.journal.Run},
+		tasks.Task{Name: "trail", Run: p.say},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
 	)
 }
 
 // Close closes the database and what is kept of metrics.
-func (p *Plane) Close() error { return errors.Join(p.monitor.Close(), p.db.Close()) }
+func (p *Plane) Close() error { return errors.Join(p.monitor.Close(), p.journal.Close(), p.db.Close()) }
 
 // Settled reports whether every stamp runs and provisioning knows the
 // directory, bringing both about if need be.

@@ -28,6 +28,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
@@ -65,6 +66,7 @@ type server struct {
 
 	db      *sqldb.DB
 	log     *audit.Log
+	journal *journal.Journal
 	signing *signing.Signing
 }
 
@@ -185,19 +187,33 @@ func newServer(t *testing.T) *server {
 	}
 	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
 	ready := readiness.New(readiness.Options{DB: db, Audit: log, Environments: environments.List, Gather: gathering.Gather, Sign: backups.Sign, Logger: quiet, Now: time.Now})
+	kept, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Stamps: environments.Stamps, Logger: quiet, Now: time.Now, Tenant: func(ctx context.Context, id string) (string, error) {
+		at, err := devices.Whereabouts(ctx, id)
+		return at.Tenant, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kept.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	handler := api.New(api.Options{
 		Readiness: ready,
-		Alerts:    alerts,
-		SignIn:    signedIn,
-		Backups:   backups,
-		Grants:    grants, Gateway: recorder,
+
+		Alerts:  alerts,
+		Journal: kept,
+		SignIn:  signedIn,
+		Backups: backups,
+		Grants:  grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, signed}
+	return &server{t, h.URL, token, conn, db, log, kept, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

@@ -171,6 +171,9 @@ var lines = map[string]place.Line{
 	"liftHalt":              place.Asking(access.ReleaseStop, place.By(place.Halt, "id")),
 
 	// Monitoring.
+	"searchLogs":      place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
+	"listTraces":      place.Asking(access.LogRead, place.Whole),
+	"getTrace":        place.Asking(access.LogRead, place.Whole),
 	"listAlerts":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"getRuleFile":     place.Asking(access.EnvironmentRead, place.Anywhere),
 	"listSilences":    place.Asking(access.EnvironmentRead, place.Anywhere),
