@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -32,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -184,6 +186,8 @@ func newServer(t *testing.T) *server {
 		}
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
+	ready := readiness.New(readiness.Options{DB: db, Audit: log, Environments: environments.List, Gather: gathering.Gather, Sign: backups.Sign, Logger: quiet, Now: time.Now})
 	kept, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Stamps: environments.Stamps, Logger: quiet, Now: time.Now, Tenant: func(ctx context.Context, id string) (string, error) {
 		at, err := devices.Whereabouts(ctx, id)
 		return at.Tenant, err
@@ -197,15 +201,17 @@ func newServer(t *testing.T) *server {
 		}
 	})
 	handler := api.New(api.Options{
-		Alerts:    alerts,
-		Journal:   kept,
-		SignIn:    signedIn,
-		Backups:   backups,
-		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
-		Grants:    grants, Gateway: recorder,
+		Readiness: ready,
+
+		Alerts:  alerts,
+		Journal: kept,
+		SignIn:  signedIn,
+		Backups: backups,
+		Grants:  grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
+		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
