@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -108,13 +109,23 @@ func (a *api) followLog(source logSource, stamp string, req link.WatchLog) (*hum
 		ctx, cancel := context.WithCancel(hctx.Context())
 		defer cancel()
 		go lines.keepAlive(ctx, cancel)
-		if err := source.follow(ctx, stamp, req, func(r link.LogRecord) error { return lines.write(r) }); err != nil && ctx.Err() == nil {
-			// The status has left; the last line says what went wrong.
-			if err := lines.write(statusOf(err)); err != nil {
-				a.Logger.Debug("stream not ended properly", "error", err)
-			}
-		}
+		err := source.follow(ctx, stamp, req, func(r link.LogRecord) error { return lines.write(r) })
+		a.endLines(ctx, lines, err)
 	}}, nil
+}
+
+// endLines says in the last line why a stream ends, if there is a reason: the
+// status has left.
+func (a *api) endLines(ctx context.Context, lines *lineWriter, err error) {
+	if ctx.Err() != nil {
+		err = access.Cut(ctx)
+	}
+	if err == nil {
+		return
+	}
+	if err := lines.write(statusOf(err)); err != nil {
+		a.Logger.Debug("stream not ended properly", "error", err)
+	}
 }
 
 // lineWriter writes one JSON object a line.
