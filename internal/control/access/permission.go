@@ -39,6 +39,7 @@ const (
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
 	AlertWrite       Permission = "alert.write"
+	LogRead          Permission = "log.read"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
@@ -116,6 +117,7 @@ var permissions = []permission{
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{AlertWrite, stands, makers},
+	{LogRead, stands, everyone},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},
