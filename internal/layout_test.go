@@ -30,17 +30,17 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail
-client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence
 control/access: control/audit problem sqldb tasks
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal
@@ -56,6 +56,8 @@ control/rollout: control/access control/audit control/gate link problem resource
 control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag
 control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
 control/grant: control/access control/audit problem resource sqldb tasks
+control/evidence: control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
+control/readiness: control/access control/audit problem resource sqldb tasks vault
 control/featureflag: control/access control/audit flag link problem resource sqldb tasks
 control/ofrep: control/featureflag flag problem tasks
 control/migrations:
@@ -142,7 +144,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal control/readiness
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
@@ -179,7 +181,7 @@ github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
-go.yaml.in/yaml/v3: control/alert
+go.yaml.in/yaml/v3: control/alert control/readiness control/evidence
 google.golang.org/protobuf: control/alert
 golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit

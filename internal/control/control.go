@@ -43,6 +43,7 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -175,6 +176,7 @@ type Plane struct {
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
+	readiness    *readiness.Readiness
 	monitor      *monitor.Monitor
 	journal      *journal.Journal
 	trail        *trail.Trail
@@ -258,9 +260,12 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
+	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.api = api.New(api.Options{
+		Readiness: p.readiness,
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
@@ -463,6 +468,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
+		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 		tasks.Task{Name: "journal", Run: p.journal.Run},

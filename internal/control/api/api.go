@@ -34,6 +34,7 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -64,6 +65,7 @@ type Options struct {
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
+	Readiness    *readiness.Readiness
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -126,6 +128,7 @@ func New(o Options) http.Handler {
 	a.flags()
 	a.grants()
 	a.recordings()
+	a.readiness()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

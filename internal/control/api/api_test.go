@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -32,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -188,6 +190,8 @@ func newServer(t *testing.T) *server {
 		grants.Use(given.ID, string(p))
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
+	ready := readiness.New(readiness.Options{DB: db, Audit: log, Environments: environments.List, Gather: gathering.Gather, Sign: backups.Sign, Logger: quiet, Now: time.Now})
 	kept, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Stamps: environments.Stamps, Logger: quiet, Now: time.Now, Tenant: func(ctx context.Context, id string) (string, error) {
 		at, err := devices.Whereabouts(ctx, id)
 		return at.Tenant, err
@@ -201,6 +205,8 @@ func newServer(t *testing.T) *server {
 		}
 	})
 	handler := api.New(api.Options{
+		Readiness: ready,
+
 		Alerts:  alerts,
 		Journal: kept,
 		SignIn:  signedIn,

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
 )
@@ -55,6 +56,9 @@ var mutations = []mutation{
 	{id: "verifyAuthority", path: "provisioning/authorities/a/verify", body: `{"certificate":"x"}`, away: true},
 	{id: "deleteAuthority", path: "provisioning/authorities/a", away: true},
 	{id: "revokeCertificate", path: "provisioning/certificates/1/revoke", away: true},
+	{id: "answerReadiness", path: "environments/test/readiness/answers/R1", body: `{"owner":"mia","reason":"the vendor has shown it","until":"` + time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339) + `"}`},
+	{id: "withdrawReadiness", path: "environments/test/readiness/answers/R1"},
+	{id: "ownReadiness", path: "readiness-owners/operations", body: `{"owner":"mia"}`},
 	{id: "saveQuery", path: "saved-queries/q", body: `{"query":"SELECT * FROM devices"}`},
 	{id: "forgetQuery", path: "saved-queries/q"},
 

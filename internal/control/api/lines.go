@@ -224,6 +224,16 @@ var lines = map[string]place.Line{
 	"readRecording":      place.Asking(access.Own, place.Anywhere),
 	"castRecording":      place.Asking(access.Own, place.Anywhere),
 
+	// Readiness.
+	"listReadiness":       place.Asking(access.EnvironmentRead, place.Whole),
+	"getReadiness":        place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"getReadinessHistory": place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"listReadinessChecks": place.Asking(access.EnvironmentRead, place.Anywhere),
+	"answerReadiness":     place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"withdrawReadiness":   place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"ownReadiness":        place.Asking(access.ReleaseApprove, place.Whole),
+	"getCalendar":         place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+
 	// The installation.
 	"listTokens":               place.Asking(access.AccessRead, place.Whole),
 	"createToken":              place.Asking(access.AccessAdmin, place.Whole),
