@@ -468,6 +468,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
+		tasks.Task{Name: "streams", Run: p.people.Watch},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "backup", Run: p.taker.Run},

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -212,6 +213,8 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		asked.Actor, asked.Person, asked.Token = actor.Name, actor.Person, actor.TokenID
+		r, letGo := a.Access.HoldRequest(w, r, actor)
+		defer letGo()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(audit.With(r.Context(), asked), actorKey{}, actor)))
 	})
 }
@@ -268,6 +271,7 @@ func register[In, Out any](a *api, o huma.Operation, handle func(context.Context
 			out, err = handle(ctx, in)
 		}
 		if err != nil {
+			err = cmp.Or(access.Cut(ctx), err)
 			a.logInternal(ctx, o.OperationID, err)
 			return nil, statusOf(err)
 		}

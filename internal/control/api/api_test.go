@@ -97,6 +97,7 @@ func newServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	people := access.New(db, log, time.Now)
+	go people.Watch(t.Context())
 	token, err := people.Bootstrap(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +165,7 @@ func newServer(t *testing.T) *server {
 		Alarm: func(context.Context, grant.Grant, resource.GrantPolicy) error { return nil },
 	})
 	recorder := gateway.New(gateway.Options{
-		DB: db, Audit: log, Fleet: devices, Grants: grants, Logger: quiet, Now: time.Now,
+		DB: db, Audit: log, Fleet: devices, Grants: grants, Still: people.Still, Logger: quiet, Now: time.Now,
 		Check: func(ctx context.Context, actor access.Actor, p string, at gateway.Place) error {
 			return people.Check(ctx, actor, access.Permission(p), func(context.Context) ([]access.Place, error) {
 				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
@@ -184,6 +185,10 @@ func newServer(t *testing.T) *server {
 		if err != nil || !found {
 			return false, err
 		}
+		if access.Again(ctx) {
+			return gateway.Passes(ctx), nil
+		}
+		grants.Use(given.ID, string(p))
 		return true, recorder.Pass(ctx, actor, given)
 	}
 	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
