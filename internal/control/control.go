@@ -24,6 +24,7 @@ import (
 	taking "github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/care"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
@@ -44,7 +45,9 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -176,9 +179,12 @@ type Plane struct {
 	promotions   *promotion.Promotions
 	taker        *taking.Taker
 	backups      *backup.Backups
+	care         *care.Keeper
+	retention    *retention.Retention
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
+	readiness    *readiness.Readiness
 	monitor      *monitor.Monitor
 	journal      *journal.Journal
 	trail        *trail.Trail
@@ -274,11 +280,18 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.backingUp(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := p.caring(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
+	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.api = api.New(api.Options{
+		Readiness: p.readiness,
+		Retention: p.retention,
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
@@ -473,13 +486,17 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
+		tasks.Task{Name: "streams", Run: p.people.Watch},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "care", Run: p.care.Run},
+		tasks.Task{Name: "retention", Run: p.retention.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
+		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
