@@ -66,6 +66,15 @@ func terraform(t *testing.T) string {
 	return ""
 }
 
+// TestConfigurationsAreFormatted reads all that is under deploy/terraform, the
+// module for stamps on Kubernetes among it.
+func TestConfigurationsAreFormatted(t *testing.T) {
+	t.Parallel()
+	if out, err := exec.Command(terraform(t), "fmt", "-check", "-recursive", "-diff", "../..").CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 func (s *site) start() {
 	s.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
