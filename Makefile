@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION) -X github.com/slipway/slipway/internal/agent.release=$(VERSION)
 
-.PHONY: build run check setup-test test race whole postgres terraform terraform-provider fuzz models growth bench compatibility clean
+.PHONY: build run check setup-test test race whole postgres terraform terraform-provider release packaging reproducible fuzz models growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -28,7 +28,7 @@ check:
 setup-test:
 	@.ci/setup-test
 
-test: check setup-test race whole postgres terraform
+test: check setup-test race whole postgres terraform packaging
 
 # -p 2: packages that start many processes share two cores.
 race:
@@ -59,6 +59,24 @@ terraform-provider:
 	CGO_ENABLED=0 $(GO) build -C $(PROVIDER) -mod=mod -trimpath -ldflags '-s -w -X main.version=$(PROVIDER_VERSION)' \
 	  -o $(CURDIR)/dist/terraform/registry.terraform.io/slipway/slipway/$(PROVIDER_VERSION)/$$($(GO) env GOOS)_$$($(GO) env GOARCH)/terraform-provider-slipway_v$(PROVIDER_VERSION) .
 	ln -sfn registry.terraform.io dist/terraform/registry.opentofu.org
+
+# dist/release: programs, packages, image, bills of materials, checksums,
+# provenance; signed with RELEASE_KEY, if that names a key.
+RELEASE_KEY ?=
+release:
+	$(GO) run -C deploy/release -mod=mod . -root $(CURDIR) -out $(CURDIR)/dist/release -version $(VERSION) $(if $(RELEASE_KEY),-key $(abspath $(RELEASE_KEY)))
+
+# What a release is made with, checked by what others make of it: seconds.
+packaging:
+	$(GO) vet -C deploy/release -mod=mod ./...
+	$(GO) test -C deploy/release -mod=mod -count=1 ./...
+
+# Two whole releases from two copies of the tree, compared byte by byte.
+reproducible:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; \
+	for n in one another; do git clone -q . $$dir/$$n/tree; \
+	  $(GO) run -C $$dir/$$n/tree/deploy/release -mod=mod . -root $$dir/$$n/tree -out $$dir/$$n/release -version $(VERSION); done; \
+	diff -r $$dir/one/release $$dir/another/release && echo "the two releases are the same bytes"
 
 # Every fuzz target of the tree, one after the other.
 fuzz:
