@@ -61,6 +61,10 @@ var kinds = []Kind{
 	{"audit-names", Control, "who and what in entries of the audit log; the entries stay, and their proofs", 0, 365, ""},
 	{"audit", Control, "entries of the audit log, without names where those were erased", 0, 0, "for good: an entry less would break the proofs of all others"},
 	{"access", Control, "grants and access reviews", 0, 0, "for good, as the audit log speaks of them"},
+	{"decommissions", Control, "devices taken out of use", 0, 0, "the device itself: until it is erased"},
+	{"legal-holds", Control, "legal holds, and who placed and lifted them", 0, 0, "for good; of a device until that is erased"},
+	{"erasures", Control, "that something was erased, and the proof; of nobody who is named", 0, 0, "for good: it is the proof"},
+	{"journal", Control, "lines of logs, and traces", 0, 0, "what the journal holds, 14 days at most unless it is configured otherwise"},
 	{"metrics", Control, "what all planes count; no metric names a device", 0, 0, "metrics.days of the configuration"},
 	{"backups", Control, "copies of every plane", 0, 0, "`slipway backup schedule`, and the lock of each vault"},
 }

@@ -72,7 +72,7 @@ func (a *app) root() *cobra.Command {
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(),
 		a.readiness(), a.calendar(),
-		a.retention(), a.legalHold(),
+		a.retention(), a.legalHold(), a.erasure(), a.dossier(),
 		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.logs(), a.trace(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),

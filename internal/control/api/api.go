@@ -23,7 +23,10 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/dossier"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -46,32 +49,35 @@ import (
 
 // Options are the subjects the API speaks for.
 type Options struct {
-	Access       *access.Access
-	Places       *place.Finder // where things are, to ask for rights there
-	SignIn       *signin.SignIn
-	Audit        *audit.Log
-	Environments *environment.Environments
-	Fleet        *fleet.Fleet
-	Artifacts    *artifact.Artifacts
-	Releases     *release.Releases
-	Signing      *signing.Signing
-	Gates        *gate.Gates
-	Members      *membership.Membership // nil where all planes are in one process
-	Rollouts     *rollout.Rollouts
-	Promotions   *promotion.Promotions
-	Alerts       *alert.Alerts
-	Journal      *journal.Journal
-	Backups      *backup.Backups
-	Retention    *retention.Retention
-	Flags        *featureflag.Flags
-	OFREP        http.Handler // what flags are evaluated by
-	Grants       *grant.Grants
-	Gateway      *gateway.Gateway
-	Readiness    *readiness.Readiness
-	Logger       *slog.Logger
-	Version      string
-	Provisioning string // the host back ends reach provisioning by
-	Registering  string // where devices register, host:port
+	Access        *access.Access
+	Places        *place.Finder // where things are, to ask for rights there
+	SignIn        *signin.SignIn
+	Audit         *audit.Log
+	Environments  *environment.Environments
+	Fleet         *fleet.Fleet
+	Artifacts     *artifact.Artifacts
+	Releases      *release.Releases
+	Signing       *signing.Signing
+	Gates         *gate.Gates
+	Members       *membership.Membership // nil where all planes are in one process
+	Rollouts      *rollout.Rollouts
+	Promotions    *promotion.Promotions
+	Alerts        *alert.Alerts
+	Journal       *journal.Journal
+	Backups       *backup.Backups
+	Retention     *retention.Retention
+	Decommissions *decommission.Decommissions
+	Erasures      *erasure.Erasures
+	Dossiers      *dossier.Dossiers
+	Flags         *featureflag.Flags
+	OFREP         http.Handler // what flags are evaluated by
+	Grants        *grant.Grants
+	Gateway       *gateway.Gateway
+	Readiness     *readiness.Readiness
+	Logger        *slog.Logger
+	Version       string
+	Provisioning  string // the host back ends reach provisioning by
+	Registering   string // where devices register, host:port
 }
 
 // api holds the subjects for the handlers.
@@ -123,6 +129,7 @@ func New(o Options) http.Handler {
 	a.promotions()
 	a.backups()
 	a.retention()
+	a.caring()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

@@ -146,6 +146,9 @@ var mutations = []mutation{
 	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
 	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
 	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
+	{id: "decommissionDevice", path: "devices/acme-1/decommission", body: `{"reason":"r","wipeSeconds":0}`},
+	{id: "recommissionDevice", path: "devices/acme-1/recommission", body: `{"reason":"r"}`},
+	{id: "startErasure", path: "erasures", body: `{"kind":"device","subject":"acme-1","reason":"r"}`},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }

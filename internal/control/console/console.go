@@ -184,6 +184,9 @@ type Options struct {
 	Journal      Journal
 	Metrics      Metrics
 	Backups      Backups
+	Retention    Retention
+	Erasures     Erasures
+	Retired      Decommissions
 	Flags        Flags
 	Grants       Grants
 	Gateway      Gateway
@@ -324,6 +327,15 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
 		"GET /matrix/live":                  c.matrixLive,
+		"GET /care":                         c.care,
+		"POST /care/run":                    c.cleanUp,
+		"POST /care/holds":                  c.placeHold,
+		"POST /care/holds/{id}/lift":        c.liftHold,
+		"POST /care/erasures":               c.startErasure,
+		"GET /erasures/{id}":                c.erasure,
+		"GET /erasures/{id}/proof":          c.erasureProof,
+		"POST /devices/{id}/decommission":   c.decommissionDevice,
+		"POST /devices/{id}/recommission":   c.recommissionDevice,
 		"GET /backups":                      c.backups,
 		"POST /backups":                     c.createBackups,
 		"GET /backups/{id}":                 c.backup,
