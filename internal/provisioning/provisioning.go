@@ -20,6 +20,7 @@ import (
 
 	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/care"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -71,6 +72,7 @@ type Plane struct {
 	metrics     *metrics.Registry
 	cut         func(serial string)
 	backups     *backup.Taker
+	care        *care.Keeper
 	logger      *slog.Logger
 }
 
@@ -111,7 +113,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.authorities = authority.New(p.db, time.Now)
 	p.service = registration.NewService(p.db, p.directory, stamps{o.Conn}, registration.DefaultLimits, o.Logger, time.Now)
 	p.issuer = issuing.New(p.db, time.Now)
-	p.service.Issuer = p.issuer
+	p.service.Issuer, p.service.BarKey = p.issuer, secret
 	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
 	p.http = p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now))
@@ -125,6 +127,9 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	}))
 	p.service.Measure(p.metrics)
 	p.metrics.Collect("registrations", p.collect)
+	if err := p.caring(); err != nil {
+		return err
+	}
 	return p.answer()
 }
 
@@ -256,6 +261,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "metrics", Run: p.tellMetrics},
 	)
 }

@@ -89,7 +89,8 @@ func (p *process) control(ctx context.Context) (err error) {
 		Provider: provider,
 		Address:  api,
 		Backups:  backups,
-		Guard:    guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: time.Duration(p.Config.Metrics.Days * 24 * float64(time.Hour)), Bytes: p.Config.Metrics.Bytes},
+		Guard:    guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: days(p.Config.Metrics.Days), Bytes: p.Config.Metrics.Bytes},
+		Journal: control.Journal{Age: days(p.Config.Journal.Days), Bytes: p.Config.Journal.Bytes}, Trail: p.Trail,
 		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
@@ -122,6 +123,8 @@ func (p *process) control(ctx context.Context) (err error) {
 		}},
 	)
 }
+
+func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.Hour)) }
 
 // reachable is where others reach a server: as the configuration says, or on
 // the process's first host.

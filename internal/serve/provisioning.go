@@ -88,6 +88,7 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 	return tasks.Run(ctx,
 		tasks.Task{Name: "entrance", Run: door.Run},
 		tasks.Task{Name: "provisioning", Run: plane.Run},
+		tasks.Task{Name: "trail", Run: p.say(conn, link.ProvisioningPeer)},
 		tasks.Task{Name: "certificate", Run: p.keepRenewed(identity)},
 		tasks.Task{Name: "ready", Run: func(context.Context) error {
 			return p.ready(Ready{

@@ -18,11 +18,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what Run needs beside the configuration.
@@ -32,6 +35,7 @@ type Options struct {
 	ReadyFile string // where to write Ready as JSON
 	Version   string // of the program
 	Logger    *slog.Logger
+	Trail     *trail.Trail // what the process says, for control; nil is nothing
 	Ready     func(Ready)
 }
 
@@ -113,6 +117,20 @@ func (p *process) checkCopies() error {
 	return nil
 }
 
+// say gives control what the process says, as a peer of the link.
+func (p *process) say(conn *bus.Conn, peer string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if p.Trail == nil {
+			<-ctx.Done()
+			return nil
+		}
+		return p.Trail.Tell(ctx, p.Config.Cluster.Process, func(ctx context.Context, t link.Trail) error {
+			_, err := bus.Ask(ctx, conn, link.ControlPeer, bus.In(link.TrailPut, peer), t)
+			return err
+		})
+	}
+}
+
 // ready says that the process serves.
 func (p *process) ready(r Ready) error {
 	r.Plane, r.Name, r.Host, r.DataDir, r.PID = p.Config.Plane, p.Config.Name, p.Config.Hosts[0], p.Config.Data, os.Getpid()
@@ -124,6 +142,7 @@ func (p *process) ready(r Ready) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
+	p.Logger.Info("ready", "plane", r.Plane, "stamp", r.Name, "version", p.Version)
 	if p.Ready != nil {
 		p.Ready(r)
 	}

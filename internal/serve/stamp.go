@@ -85,6 +85,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	return tasks.Run(working,
 		tasks.Task{Name: "entrance", Run: door.Run},
 		tasks.Task{Name: "stamp", Run: built.Run},
+		tasks.Task{Name: "trail", Run: p.say(conn, as)},
 		tasks.Task{Name: "certificate", Run: p.keepRenewed(identity)},
 		tasks.Task{Name: "ready", Run: func(context.Context) error {
 			return p.ready(Ready{HTTPS: ports.HTTPS, MQTTS: ports.MQTT, AMQPS: ports.AMQP, CA: ca})

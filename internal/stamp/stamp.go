@@ -21,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/amqp"
 	"github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/care"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -104,6 +105,7 @@ type Stamp struct {
 	updates        *ddi.Edge
 	backEnds       *hubamqp.Edge
 	backups        *backup.Taker
+	care           *care.Keeper
 	hub            *hub.Hub
 	edge           *hubmqtt.Edge
 	hosts          atomic.Pointer[[]string]
@@ -187,6 +189,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.backups = backup.New(backup.Source{
 		Peer: link.StampPeer(o.Name), Version: o.Version, Dir: o.Dir, DB: s.db, Logs: s.logCopies(), Files: lasting(o.files()), Logger: logger, Now: o.Now,
 	})
+	s.care = s.caring(o)
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
 	s.edge = hubmqtt.New(s.hub, logger)
 	s.service = hubhttp.New(hubhttp.Parts{
@@ -308,6 +311,17 @@ func (s *Stamp) open(ctx context.Context, o Options) (err error) {
 	if s.own, err = s.server.Connect(o.Name); err != nil {
 		return err
 	}
+	return s.openLogs(ctx, o)
+}
+
+// openLogs opens the logs, which drop nothing for its age while somebody holds
+// what is in them.
+func (s *Stamp) openLogs(ctx context.Context, o Options) error {
+	plan, _, err := care.ReadPlan(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	o.Retention.Held = len(plan.Holds) > 0
 	s.logs, err = telemetry.Open(ctx, s.own, o.Name, o.Retention, s.logger)
 	return err
 }
@@ -325,7 +339,7 @@ func (s *Stamp) openTogether(ctx context.Context, o Options) (err error) {
 	if s.own, err = bus.Join(ctx, nats); err != nil {
 		return err
 	}
-	if s.logs, err = telemetry.Open(ctx, s.own, o.Name, o.Retention, s.logger); err != nil {
+	if err := s.openLogs(ctx, o); err != nil {
 		return err
 	}
 	return s.meet(ctx, o)
@@ -394,7 +408,7 @@ func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
 		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
 		{Name: "background", Run: func(ctx context.Context) error {
-			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run}, tasks.Task{Name: "backups", Run: s.backups.Run},
+			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run}, tasks.Task{Name: "backups", Run: s.backups.Run}, tasks.Task{Name: "care", Run: s.care.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},
 				tasks.Task{Name: "transfers", Run: func(ctx context.Context) error { return s.transfers.Run(ctx, s.service) }})
 		}},

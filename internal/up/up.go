@@ -32,6 +32,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 	"github.com/slipway/slipway/internal/vault"
 )
 
@@ -59,6 +60,7 @@ type Options struct {
 	ReadyFile  string           // where to write Ready as JSON
 	Version    string           // of the program
 	Logger     *slog.Logger
+	Trail      *trail.Trail // what the process says, for the journal; nil is nothing
 	Ready      func(Ready)
 }
 
@@ -318,7 +320,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 		return err
 	}
 	in.control, err = control.New(ctx, control.Options{
-		Backups: backups, Root: in.Data,
+		Backups: backups, Root: in.Data, Trail: in.Trail,
 		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
 		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,
 		Address: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)), Witnesses: control.Witnesses{At: in.Witnesses},
@@ -487,6 +489,7 @@ func (in *installation) becomeReady(ctx context.Context) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
+	in.Logger.Info("ready", "plane", "all", "version", in.Version, "api", ready.API, "stamps", len(ready.Stamps))
 	if in.Ready != nil {
 		in.Ready(ready)
 	}

@@ -63,7 +63,9 @@ func (a *api) logs() {
 // serveLog answers with a page, or with a stream of lines.
 func (a *api) serveLog(ctx context.Context, source logSource, stamp, device string, in LogQuery) (*huma.StreamResponse, error) {
 	if in.Follow {
-		return a.followLog(source, stamp, link.WatchLog{DeviceID: device, After: in.After})
+		return a.following(func(ctx context.Context, write func(any) error) error {
+			return source.follow(ctx, stamp, link.WatchLog{DeviceID: device, After: in.After}, func(r link.LogRecord) error { return write(r) })
+		})
 	}
 	page, err := source.read(ctx, stamp, link.ReadLog{DeviceID: device, After: in.After, Last: in.Last, Limit: in.Limit})
 	if err != nil {
@@ -92,7 +94,8 @@ func (a *api) streamed(answer any) *huma.StreamResponse {
 // heartbeat keeps an idle stream's connection known to be alive.
 const heartbeat = 15 * time.Second
 
-func (a *api) followLog(source logSource, stamp string, req link.WatchLog) (*huma.StreamResponse, error) {
+// following is an answer that goes on for as long as somebody reads it.
+func (a *api) following(follow func(ctx context.Context, write func(any) error) error) (*huma.StreamResponse, error) {
 	select {
 	case a.streams <- struct{}{}:
 	default:
@@ -109,8 +112,7 @@ func (a *api) followLog(source logSource, stamp string, req link.WatchLog) (*hum
 		ctx, cancel := context.WithCancel(hctx.Context())
 		defer cancel()
 		go lines.keepAlive(ctx, cancel)
-		err := source.follow(ctx, stamp, req, func(r link.LogRecord) error { return lines.write(r) })
-		a.endLines(ctx, lines, err)
+		a.endLines(ctx, lines, follow(ctx, lines.write))
 	}}, nil
 }
 

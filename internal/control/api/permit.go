@@ -48,7 +48,7 @@ func (a *api) permitted(id string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := a.permit(r.Context(), line, func(field string) []string { return []string{r.PathValue(field)} })
 		if err != nil {
-			a.logInternal(id, err)
+			a.logInternal(r.Context(), id, err)
 			writeProblem(w, r, err)
 			return
 		}

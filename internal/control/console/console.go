@@ -181,6 +181,7 @@ type Options struct {
 	Rollouts     Rollouts
 	Gates        Gates
 	Alerts       Alerts
+	Journal      Journal
 	Metrics      Metrics
 	Backups      Backups
 	Flags        Flags
@@ -313,6 +314,9 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /monitor":                      c.monitor,
 		"GET /monitor/live":                 c.monitorLive,
 		"GET /slos":                         c.slos,
+		"GET /logs":                         c.logs,
+		"GET /traces":                       c.traces,
+		"GET /traces/{trace}":               c.trace,
 		"GET /slos/live":                    c.slosLive,
 		"GET /runbooks/{name}":              c.runbook,
 		"GET /audit/{sequence}":             c.auditEntry,

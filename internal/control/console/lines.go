@@ -129,6 +129,10 @@ var lines = map[string]place.Line{
 	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
 	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
 
+	"GET /logs":           place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
+	"GET /traces":         place.Asking(access.LogRead, place.Whole),
+	"GET /traces/{trace}": place.Asking(access.LogRead, place.Whole),
+
 	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
 	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }

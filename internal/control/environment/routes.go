@@ -240,6 +240,12 @@ func (e *Environments) pushRoutes(ctx context.Context, version int64, stamps []l
 		if err != nil {
 			return err
 		}
+		if route, err = e.Resolved(ctx, route); Unset(err) {
+			e.logger.Warn("a route does not go out", "route", r.name, "error", err)
+			continue
+		} else if err != nil {
+			return err
+		}
 		if document := documents[route.Spec.Environment]; document != nil {
 			document.Routes = append(document.Routes, route)
 		}

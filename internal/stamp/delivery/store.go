@@ -155,8 +155,8 @@ func (s store) settle(ctx context.Context, name, text string, o outcome, now tim
 			return problem.New(problem.Stale, "the route was changed meanwhile")
 		}
 		for _, l := range o.letters {
-			if _, err := tx.Exec(ctx, "INSERT INTO dead_letter (route, message, sequence, reason, attempts, at) VALUES (?, ?, ?, ?, ?, ?)",
-				name, l.Original(), l.Sequence, l.reason, l.attempts, sqldb.Micros(now)); err != nil {
+			if _, err := tx.Exec(ctx, "INSERT INTO dead_letter (route, message, sequence, reason, attempts, at, device_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+				name, l.Original(), l.Sequence, l.reason, l.attempts, sqldb.Micros(now), l.DeviceID); err != nil {
 				return err
 			}
 		}
