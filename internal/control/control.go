@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,8 +71,11 @@ type Options struct {
 	Dir string // its database, unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Conn     *bus.Conn // to the other planes
-	Driver   environment.Driver
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file in Dir. See seal.ParseSource.
+	SealingKeys string
+	Conn        *bus.Conn // to the other planes
+	Driver      environment.Driver
 	// Joining lets processes elsewhere join the link; nil where all planes are
 	// in this one.
 	Joining *Joining
@@ -201,6 +205,17 @@ type Plane struct {
 	logger       *slog.Logger
 }
 
+// sealed are the columns of the plane that hold secrets.
+var sealed = slices.Concat(environment.Sealed, alert.Sealed, gate.Sealed)
+
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.Dir)
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, time.Now)
+}
+
 // New opens control's database. It looks after nothing before Run.
 func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -209,6 +224,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	db, err := sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "control.db")), migrations.FS)
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
+	}
+	if err := o.keepSealed(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p := &Plane{db: db, logger: o.Logger, trail: o.Trail, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
@@ -263,7 +281,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), p.monitor.Close(), db.Close())
 	}
 	p.gates = gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
+		DB: db, Audit: log, Now: time.Now, Independent: people.Independent, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
@@ -343,7 +361,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.environments.ReleaseRoutes = p.rollouts.Routes
 	p.promotions = promotion.New(promotion.Options{
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
-		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+		Independent: p.people.Independent, Guard: o.Guard, Logger: o.Logger, Now: time.Now,
 	})
 }
 
@@ -493,6 +511,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},
