@@ -57,6 +57,7 @@ var kinds = []Kind{
 	{"test-results", Control, "what CI said of releases; not of releases that stamps run", 1095, 90, ""},
 	{"silences", Control, "silences that are over", 90, 1, ""},
 	{"drills", Control, "drills that have ended, with their evidence", 1095, 365, ""},
+	{"readiness-scores", Control, "how ready environments were", 1095, 30, ""},
 	{"artifacts", Control, "files that no release names", 30, 1, ""},
 	{"audit-names", Control, "who and what in entries of the audit log; the entries stay, and their proofs", 0, 365, ""},
 	{"audit", Control, "entries of the audit log, without names where those were erased", 0, 0, "for good: an entry less would break the proofs of all others"},

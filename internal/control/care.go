@@ -64,6 +64,7 @@ func (p *Plane) holdings() []care.Holding {
 		spared(table("test-results", "test_result", "id", "uploaded_at"), "digest NOT IN ("+running+")"),
 		table("silences", "silence", "id", "ends_at"),
 		spared(table("drills", "drill", "id", "at"), "active = 0"),
+		table("readiness-scores", "readiness_score", "environment, at", "at"),
 		unused{p.artifacts, p.db},
 		names,
 	}, p.namedIn()...)
