@@ -120,7 +120,7 @@ func (d retiredOf) TakeBack(_ context.Context, _ access.Actor, device, reason st
 }
 
 func init() {
-	pages = append(pages, "/care", "/care?try=1", "/erasures/erasure-2", "/devices/pump-0002")
+	pages = append(pages, "/care", "/care?try=1", "/erasures/erasure-2")
 }
 
 func TestDataCareIsShownAndDone(t *testing.T) {
@@ -128,6 +128,8 @@ func TestDataCareIsShownAndDone(t *testing.T) {
 	checkPage(t, "/care", nothing, true)
 	has(t, nothing, "Nothing was erased yet", "None. While one is on", "30 days", "for good")
 	w := populated()
+	w.addDevice(w.devices[1])
+	w.addDevice(w.devices[2])
 	browser := asBrowser(t, w)
 	has(t, browser.get("/care", http.StatusOK), "12 sessions, 400 exposures", "the disk is full", "the stamp does not answer", "has not heard", "case &lt;b&gt;7&lt;/b&gt;", "erasure-1", "wiping", "wiped (200)")
 	hasNot(t, browser.get("/care", http.StatusOK), "What would go now")
