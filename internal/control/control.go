@@ -36,6 +36,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
@@ -180,6 +181,7 @@ type Plane struct {
 	trail        *trail.Trail
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
+	incidents    *incident.Incidents
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
@@ -260,8 +262,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -276,7 +278,13 @@ func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 		Dir: filepath.Join(o.Dir, "metrics"), Age: o.Metrics.Age, Bytes: o.Metrics.Bytes, Conn: o.Conn, Registry: p.registry, Stamps: p.environments.Stamps,
 		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
 	})
-	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Logger: o.Logger, Now: time.Now})
+	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Noted: p.noted, Logger: o.Logger, Now: time.Now})
+	p.incidents = incident.New(incident.Options{DB: p.db, Audit: log, Lines: p.monitor.Lines, Events: p.fleet.Events, Where: p.fleet.Whereabouts, Logger: o.Logger, Now: time.Now,
+		Environment: func(ctx context.Context, name string) error {
+			_, err := p.environments.Get(ctx, name)
+			return err
+		},
+	})
 	return err
 }
 

@@ -51,6 +51,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what a stamp is built from.
@@ -196,8 +197,8 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.updates = ddi.New(ddi.Parts{Hub: s.hub, Engine: s.software, DB: s.db, Settings: o.UpdateClients, Logger: logger, Now: o.Now})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	s.metrics.Collect("stamp", s.collect)
-	s.serving = s.metrics.HTTP("hub", s.service)
-	s.updating = s.metrics.HTTP("updates", s.updates)
+	s.serving = trail.HTTP("stamp", s.name, true, s.metrics.HTTP("hub", s.service))
+	s.updating = trail.HTTP("stamp", s.name, true, s.metrics.HTTP("updates", s.updates))
 	if s.others != nil {
 		s.others.announce()
 	}

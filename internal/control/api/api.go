@@ -28,6 +28,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
@@ -58,6 +59,7 @@ type Options struct {
 	Promotions   *promotion.Promotions
 	Alerts       *alert.Alerts
 	Journal      *journal.Journal
+	Incidents    *incident.Incidents
 	Backups      *backup.Backups
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
@@ -101,6 +103,7 @@ func New(o Options) http.Handler {
 	a.devices()
 	a.logs()
 	a.journal()
+	a.incidents()
 	a.moves()
 	a.admin()
 	a.auditLog()

@@ -171,6 +171,13 @@ var lines = map[string]place.Line{
 	"liftHalt":              place.Asking(access.ReleaseStop, place.By(place.Halt, "id")),
 
 	// Monitoring.
+	"getTimeline":     place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+	"listIncidents":   place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+	"getIncident":     place.Asking(access.EnvironmentRead, place.By(place.Incident, "id")),
+	"openIncident":    place.Asking(access.IncidentWrite, place.EnvironmentOrEvery("environment")),
+	"noteIncident":    place.Asking(access.IncidentWrite, place.By(place.Incident, "id")),
+	"setIncident":     place.Asking(access.IncidentWrite, place.By(place.Incident, "id")),
+	"ownIncident":     place.Asking(access.IncidentWrite, place.By(place.Incident, "id")),
 	"searchLogs":      place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
 	"listTraces":      place.Asking(access.LogRead, place.Whole),
 	"getTrace":        place.Asking(access.LogRead, place.Whole),

@@ -122,6 +122,10 @@ func (l *Log) List(ctx context.Context, actor string, f Filter) ([]Entry, error)
 	return found, l.Write(ctx, Entry{Actor: actor, Action: "audit.read", Object: "audit", Detail: f.describe()})
 }
 
+// Changes returns entries, newest first, for what shows no more of them than that
+// something was done: why and in detail is for whoever may read the log.
+func (l *Log) Changes(ctx context.Context, f Filter) ([]Entry, error) { return l.find(ctx, f) }
+
 func (l *Log) find(ctx context.Context, f Filter) ([]Entry, error) {
 	condition, args := f.condition()
 	return sqldb.Rows(ctx, l.db, scanEntry, selectEntries+condition+" ORDER BY a.sequence DESC LIMIT ?", append(args, min(cmp.Or(max(f.Limit, 0), 100), MaxPage))...)

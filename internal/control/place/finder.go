@@ -24,6 +24,7 @@ const (
 	Route           Thing = "route"
 	Grant           Thing = "grant"
 	AccessReview    Thing = "access review"
+	Incident        Thing = "incident"
 	Individual      Thing = "enrolment"
 	EnrollmentGroup Thing = "enrolment group"
 )
@@ -39,6 +40,7 @@ var queries = map[Thing]string{
 	Route:        "SELECT environment FROM route WHERE name = ?",
 	Grant:        "SELECT environment FROM access_grant WHERE id = ?",
 	AccessReview: "SELECT environment FROM access_review WHERE id = ?",
+	Incident:     "SELECT environment FROM incident WHERE id = ?",
 	stamp:        "SELECT environment FROM stamp WHERE name = ?",
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
 	"github.com/slipway/slipway/internal/provisioning/issuing"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Stamps is what registrations ask of stamps, by name.
@@ -121,7 +122,9 @@ const (
 
 // Register takes up a device's wish to be assigned. The proof has been checked.
 func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) (_ Operation, err error) {
-	defer func() { s.meters.request(strings.ToLower(registrationID), err) }()
+	ctx, work := trail.Seldom(ctx, "register")
+	work.Say("plane", link.ProvisioningPeer).Say("registration", registrationID)
+	defer func() { s.meters.request(ctx, strings.ToLower(registrationID), err); work.End(err) }()
 	if !s.admission.Allow() {
 		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
 	}
