@@ -38,7 +38,7 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/incident
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/incident control/probe
 control/access: control/audit problem sqldb
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/incident
 control/artifact: blob control/access control/audit link problem sqldb
@@ -61,6 +61,7 @@ control/ofrep: control/featureflag flag problem tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
 control/incident: control/access control/audit control/monitor link problem resource sqldb
+control/probe: /device bus link metrics problem resource tasks
 control/journal: link metrics problem resource sqldb tasks
 control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb flag
@@ -163,7 +164,7 @@ github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
 github.com/prometheus/: control/monitor metrics control/alert
-github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub control/alert
+github.com/prometheus/client_golang: control/monitor metrics provisioning/registration stamp/hub control/alert control/probe
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb

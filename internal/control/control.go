@@ -43,6 +43,7 @@ import (
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
+	"github.com/slipway/slipway/internal/control/probe"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -85,6 +86,7 @@ type Options struct {
 	// this one says; nil is nothing.
 	Journal Journal
 	Trail   *trail.Trail
+	Probe   Probe  // how often stamps are tried
 	Address string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
@@ -99,6 +101,9 @@ type Metrics struct {
 	Age   time.Duration
 	Bytes int64
 }
+
+// Probe says how often stamps are tried as by devices.
+type Probe = probe.Config
 
 // Journal bounds what control keeps of what all processes say; 0 is as usual.
 type Journal struct {
@@ -182,6 +187,7 @@ type Plane struct {
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
 	incidents    *incident.Incidents
+	probes       *probe.Probes
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
@@ -279,6 +285,7 @@ func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
 	})
 	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Noted: p.noted, Logger: o.Logger, Now: time.Now})
+	p.probes = probe.New(probe.Options{Config: o.Probe, Conn: o.Conn, Stamps: p.environments.Stamps, Registry: p.registry, Logger: o.Logger})
 	p.incidents = incident.New(incident.Options{DB: p.db, Audit: log, Lines: p.monitor.Lines, Events: p.fleet.Events, Where: p.fleet.Whereabouts, Logger: o.Logger, Now: time.Now,
 		Environment: func(ctx context.Context, name string) error {
 			_, err := p.environments.Get(ctx, name)
@@ -475,6 +482,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
+		tasks.Task{Name: "probes", Run: p.probes.Run},
 	)
 }
 

@@ -137,6 +137,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.db.Committed(s.metrics.Database())
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
+	devices.Probe = link.Probe(o.Name)
 	err := twins.EnsureIndexed(ctx)
 	if err == nil && o.Together == nil {
 		err = devices.ResetConnected(ctx, "")

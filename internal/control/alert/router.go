@@ -250,7 +250,7 @@ func (a *Alerts) found(ctx context.Context, expr string, all ...*rules.Alert) {
 	if err := a.router.alerts.Put(ctx, batch...); err != nil {
 		a.Logger.Error("alerts were not taken", "error", err)
 	}
-	a.note(ctx, all)
+	a.pass(ctx, all)
 	select {
 	case a.raw <- raw:
 	default:
@@ -258,8 +258,8 @@ func (a *Alerts) found(ctx context.Context, expr string, all ...*rules.Alert) {
 	}
 }
 
-// note tells of alerts that fire, or have ended, whoever keeps that.
-func (a *Alerts) note(ctx context.Context, all []*rules.Alert) {
+// pass tells of alerts that fire, or have ended, whoever keeps that.
+func (a *Alerts) pass(ctx context.Context, all []*rules.Alert) {
 	if a.Noted == nil {
 		return
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -198,6 +199,10 @@ func newServer(t *testing.T) *server {
 	handler := api.New(api.Options{
 		Alerts:  alerts,
 		Journal: kept,
+		Incidents: incident.New(incident.Options{DB: db, Audit: log, Where: devices.Whereabouts, Events: devices.Events, Logger: quiet, Now: time.Now, Environment: func(ctx context.Context, name string) error {
+			_, err := environments.Get(ctx, name)
+			return err
+		}}),
 		SignIn:  signedIn,
 		Backups: backups,
 		Grants:  grants, Gateway: recorder,

@@ -103,6 +103,11 @@ var mutations = []mutation{
 	{id: "startSilence", path: "silences", body: `{"match":{"alertname":"a"},"reason":"r","seconds":600}`, keep: [2]string{"silence", "id"}},
 	{id: "endSilence", path: "silences/{silence}"},
 
+	{id: "openIncident", path: "incidents", body: `{"title":"no data","environment":"test"}`, keep: [2]string{"incident", "id"}},
+	{id: "noteIncident", path: "incidents/{incident}/notes", body: `{"text":"t"}`},
+	{id: "ownIncident", path: "incidents/{incident}/owner", body: `{"owner":"ann"}`},
+	{id: "setIncident", path: "incidents/{incident}/state", body: `{"state":"resolved","text":"t"}`},
+
 	{id: "addAccount", path: "accounts", body: `{"id":"berta"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"carl"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"robot","kind":"service","sponsor":"berta"}`},

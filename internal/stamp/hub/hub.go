@@ -375,10 +375,18 @@ func (h *Hub) Overlay(d *link.Device) {
 	d.ConnectedAt, d.LastActivity = &since, &last
 }
 
-// connections is how many there are.
+// connections is how many there are, of devices that count.
 func (h *Hub) connections() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	return h.counted()
+}
+
+// counted is connections for a caller that holds mu.
+func (h *Hub) counted() int {
+	if h.sessions[link.Probe(h.Stamp)] != nil {
+		return len(h.sessions) - 1
+	}
 	return len(h.sessions)
 }
 
@@ -393,7 +401,7 @@ type Counts struct {
 func (h *Hub) Counts() Counts {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return Counts{int64(len(h.sessions)), h.accepted.Load(), h.refused.Load(), h.throttled.Load(), h.admission.Counts()}
+	return Counts{int64(h.counted()), h.accepted.Load(), h.refused.Load(), h.throttled.Load(), h.admission.Counts()}
 }
 
 // CutAll drops every connection, as a network fault would, and returns how many.

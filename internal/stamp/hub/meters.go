@@ -65,8 +65,12 @@ func (m *meters) connect(protocol string, took time.Duration, trace string, err 
 	metrics.Observe(m.connecting, took, trace)
 }
 
-// message counts a telemetry message that the log has answered.
+// message counts a telemetry message that the log has answered; without meters
+// nobody does.
 func (m *meters) message(size int, took time.Duration, trace string, err error) {
+	if m == nil {
+		return
+	}
 	m.messages[metrics.Result(err)].Inc()
 	if err == nil {
 		m.bytes.Add(float64(size))
