@@ -17,12 +17,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	taking "github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/care"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
@@ -45,7 +47,9 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/probe"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -66,8 +70,11 @@ type Options struct {
 	Dir string // its database, unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Conn     *bus.Conn // to the other planes
-	Driver   environment.Driver
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file in Dir. See seal.ParseSource.
+	SealingKeys string
+	Conn        *bus.Conn // to the other planes
+	Driver      environment.Driver
 	// Joining lets processes elsewhere join the link; nil where all planes are
 	// in this one.
 	Joining *Joining
@@ -178,9 +185,12 @@ type Plane struct {
 	promotions   *promotion.Promotions
 	taker        *taking.Taker
 	backups      *backup.Backups
+	care         *care.Keeper
+	retention    *retention.Retention
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
+	readiness    *readiness.Readiness
 	monitor      *monitor.Monitor
 	journal      *journal.Journal
 	trail        *trail.Trail
@@ -195,6 +205,17 @@ type Plane struct {
 	logger       *slog.Logger
 }
 
+// sealed are the columns of the plane that hold secrets.
+var sealed = slices.Concat(environment.Sealed, alert.Sealed, gate.Sealed)
+
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.Dir)
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, time.Now)
+}
+
 // New opens control's database. It looks after nothing before Run.
 func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -203,6 +224,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	db, err := sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "control.db")), migrations.FS)
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
+	}
+	if err := o.keepSealed(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p := &Plane{db: db, logger: o.Logger, trail: o.Trail, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
@@ -264,11 +288,18 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.backingUp(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := p.caring(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
+	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.api = api.New(api.Options{
+		Readiness: p.readiness,
+		Retention: p.retention,
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
@@ -470,14 +501,19 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
+		tasks.Task{Name: "streams", Run: p.people.Watch},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "care", Run: p.care.Run},
+		tasks.Task{Name: "retention", Run: p.retention.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
+		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},

@@ -47,6 +47,11 @@ const (
 	BackupRead       Permission = "backup.read"
 	BackupRun        Permission = "backup.run" // have backups taken, verified and tried
 	BackupWrite      Permission = "backup.write"
+	RetentionRead    Permission = "retention.read"
+	RetentionWrite   Permission = "retention.write"
+	DeviceRetire     Permission = "device.decommission"
+	DataErase        Permission = "data.erase"
+	DataExport       Permission = "data.export"
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -126,6 +131,11 @@ var permissions = []permission{
 	{BackupRead, stands, everyone},
 	{BackupRun, stands, []string{Operator}},
 	{BackupWrite, granted, []string{Operator}},
+	{RetentionRead, stands, everyone},
+	{RetentionWrite, granted, nil},
+	{DeviceRetire, granted, []string{Operator}},
+	{DataErase, granted, nil},
+	{DataExport, granted, nil},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

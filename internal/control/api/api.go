@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -34,7 +35,9 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -61,10 +64,12 @@ type Options struct {
 	Journal      *journal.Journal
 	Incidents    *incident.Incidents
 	Backups      *backup.Backups
+	Retention    *retention.Retention
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
+	Readiness    *readiness.Readiness
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -120,6 +125,7 @@ func New(o Options) http.Handler {
 	a.updates()
 	a.promotions()
 	a.backups()
+	a.retention()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()
@@ -128,6 +134,7 @@ func New(o Options) http.Handler {
 	a.flags()
 	a.grants()
 	a.recordings()
+	a.readiness()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -209,6 +216,8 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		asked.Actor, asked.Person, asked.Token = actor.Name, actor.Person, actor.TokenID
+		r, letGo := a.Access.HoldRequest(w, r, actor)
+		defer letGo()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(audit.With(r.Context(), asked), actorKey{}, actor)))
 	})
 }
@@ -265,6 +274,7 @@ func register[In, Out any](a *api, o huma.Operation, handle func(context.Context
 			out, err = handle(ctx, in)
 		}
 		if err != nil {
+			err = cmp.Or(access.Cut(ctx), err)
 			a.logInternal(ctx, o.OperationID, err)
 			return nil, statusOf(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -111,13 +112,22 @@ func (a *api) following(follow func(ctx context.Context, write func(any) error) 
 		ctx, cancel := context.WithCancel(hctx.Context())
 		defer cancel()
 		go lines.keepAlive(ctx, cancel)
-		if err := follow(ctx, lines.write); err != nil && ctx.Err() == nil {
-			// The status has left; the last line says what went wrong.
-			if err := lines.write(statusOf(err)); err != nil {
-				a.Logger.Debug("stream not ended properly", "error", err)
-			}
-		}
+		a.endLines(ctx, lines, follow(ctx, lines.write))
 	}}, nil
+}
+
+// endLines says in the last line why a stream ends, if there is a reason: the
+// status has left.
+func (a *api) endLines(ctx context.Context, lines *lineWriter, err error) {
+	if ctx.Err() != nil {
+		err = access.Cut(ctx)
+	}
+	if err == nil {
+		return
+	}
+	if err := lines.write(statusOf(err)); err != nil {
+		a.Logger.Debug("stream not ended properly", "error", err)
+	}
 }
 
 // lineWriter writes one JSON object a line.

@@ -38,7 +38,7 @@ func (a *api) permit(ctx context.Context, line place.Line, said place.Said) erro
 			return inner(field)
 		}
 	}
-	return line.Check(ctx, a.Access, a.Places, actor, said)
+	return line.CheckOn(ctx, a.Access, a.Places, actor, said)
 }
 
 // permitted is permit for a handler outside the framework, which reads the

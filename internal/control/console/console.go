@@ -30,6 +30,7 @@ type Access interface {
 	Login(ctx context.Context, token string, from access.Login) (cookie string, err error)
 	Session(ctx context.Context, cookie string) (access.Session, error)
 	Logout(ctx context.Context, cookie string) error
+	HoldRequest(w http.ResponseWriter, r *http.Request, actor access.Actor) (held *http.Request, letGo func())
 	place.Checker
 }
 

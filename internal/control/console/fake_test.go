@@ -131,6 +131,10 @@ func (w *world) Login(_ context.Context, token string, _ access.Login) (string, 
 	return "cookie-1", nil
 }
 
+func (w *world) HoldRequest(_ http.ResponseWriter, r *http.Request, _ access.Actor) (*http.Request, func()) {
+	return r, func() {}
+}
+
 func (w *world) Session(_ context.Context, cookie string) (access.Session, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -221,7 +221,7 @@ func (c *console) permitted(pattern string, h sessionHandler) sessionHandler {
 		if err != nil {
 			return err
 		}
-		if err := line.Check(r.Context(), c.Access, c.Places, s.Actor, saidBy(r)); err != nil {
+		if err := line.CheckOn(r.Context(), c.Access, c.Places, s.Actor, saidBy(r)); err != nil {
 			return err
 		}
 		return h(w, r, s)
