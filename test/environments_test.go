@@ -1,11 +1,14 @@
 package test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/slipway/slipway/internal/control/drift"
 )
 
 // TestANewEnvironmentIsReadyInAMinute makes an environment like another one on
@@ -38,5 +41,35 @@ func TestANewEnvironmentIsReadyInAMinute(t *testing.T) {
 	}
 	if before, after := in.must("export"), in.must("export"); before != after || !strings.Contains(after, "blueprint: production") {
 		t.Errorf("exported:\n%s", after)
+	}
+	drifts(t, in)
+}
+
+// drifts has a stamp be changed beside its blueprint: that is seen within a
+// minute, and somebody can answer for it.
+func drifts(t *testing.T, in *installation) {
+	t.Helper()
+	var page drift.Page
+	look := func(class drift.Class) bool {
+		text, _ := in.run("drift", "list", "--environment", "scratch", "--json")
+		page = drift.Page{}
+		return json.Unmarshal([]byte(text), &page) == nil && !page.At.IsZero() && (class == "" && len(page.Findings) == 0 || class != "" && len(page.Findings) == 1 && page.Findings[0].Class == class)
+	}
+	eventually(t, "nothing drifts", time.Minute, func() bool { return look("") })
+	in.apply("apiVersion: slipway/v1\nkind: Stamp\nmetadata: { name: scratch-eu-1 }\nspec: { environment: scratch, region: eu-west, capacity: 77 }\n")
+	begun := time.Now()
+	eventually(t, "the change is found", 2*time.Minute, func() bool { return look(drift.Changed) })
+	if took := time.Since(begun); took > time.Minute {
+		t.Errorf("it was found after %s, and is to be within a minute", took)
+	}
+	if f := page.Findings[0]; f.Path != "/capacity" || string(f.Live) != "77" || string(f.Declared) != "200" {
+		t.Errorf("found %+v", f)
+	}
+	in.must("drift", "accept", page.Findings[0].ID, "--owner", "ann", "--reason", "a trial", "--for", "1h")
+	if !look(drift.Accepted) {
+		t.Errorf("accepted: %+v", page.Findings)
+	}
+	if said := in.must("parity", "test", "production"); !strings.Contains(said, "test is like production by") {
+		t.Errorf("parity says\n%s", said)
 	}
 }

@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(),
-		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
+		a.drift(), a.parity(), a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.doctor(), a.version(),

@@ -30,6 +30,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/console"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -161,6 +162,7 @@ type Plane struct {
 	taker        *taking.Taker
 	backups      *backup.Backups
 	flags        *featureflag.Flags
+	drift        *drift.Drift
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
 	monitor      *monitor.Monitor
@@ -240,11 +242,12 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	evaluation := p.flagging(o, log, people)
+	p.drifting(o, log)
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, Drift: p.drift, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -301,7 +304,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.environments.ReleaseRoutes = p.rollouts.Routes
 	p.promotions = promotion.New(promotion.Options{
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
-		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+		Guard: o.Guard, Logger: o.Logger, Now: time.Now, Evidence: p.likeness,
 	})
 }
 
@@ -442,6 +445,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
+		tasks.Task{Name: "drift", Run: p.drift.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},

@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -57,6 +58,7 @@ type Options struct {
 	Alerts       *alert.Alerts
 	Backups      *backup.Backups
 	Flags        *featureflag.Flags
+	Drift        *drift.Drift
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
@@ -95,6 +97,7 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
 	a.blueprints()
+	a.drift()
 	a.devices()
 	a.logs()
 	a.moves()

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -64,6 +65,7 @@ type server struct {
 	db      *sqldb.DB
 	log     *audit.Log
 	signing *signing.Signing
+	drift   *drift.Drift
 }
 
 func newServer(t *testing.T) *server {
@@ -181,7 +183,19 @@ func newServer(t *testing.T) *server {
 		}
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	drifts := drift.New(drift.Options{
+		DB: db, Audit: log, Fleet: environments, Logger: quiet, Now: time.Now,
+		Running:        func(context.Context) ([]drift.Running, error) { return nil, nil },
+		Flags:          func(context.Context) (map[string]string, error) { return nil, nil },
+		FlagsOf:        func(context.Context, string) (any, error) { return nil, nil },
+		Enrollments:    func(context.Context) ([]link.Enrollment, error) { return nil, nil },
+		Configurations: func(context.Context, string) ([]link.HeldConfiguration, error) { return nil, nil },
+		Held:           func(context.Context, string) (link.Held, error) { return link.Held{}, nil },
+		HeldDirectory:  environments.Directory,
+		Sample:         func(context.Context, string, string) (link.Rows, error) { return link.Rows{}, nil },
+	})
 	handler := api.New(api.Options{
+		Drift:   drifts,
 		Alerts:  alerts,
 		SignIn:  signedIn,
 		Backups: backups,
@@ -192,7 +206,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, signed}
+	return &server{t, h.URL, token, conn, db, log, signed, drifts}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

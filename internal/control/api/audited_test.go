@@ -174,6 +174,9 @@ var notHere = map[string]string{
 	"claimDrill":         "the suite of backup",
 	"askDrill":           "the suite of backup",
 	"pruneBackups":       "the suite of backup",
+	"acceptDrift":        "nothing differs; see drift",
+	"retractAcceptance":  "nothing was accepted; see drift",
+	"acceptParity":       "nothing differs; see drift",
 	"endOwnSession":      "sessions are opened in the console",
 }
 

@@ -98,6 +98,16 @@ var lines = map[string]place.Line{
 	"replayDeadLetters":     place.Asking(access.RouteWrite, place.Stamp("stamp")),
 	"purgeDeadLetters":      place.Asking(access.RouteWrite, place.Stamp("stamp")),
 
+	// Drift and parity.
+	"listDrift":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"listDeviceDrift":   place.Asking(access.DeviceRead, place.EnvironmentOrEvery("environment")),
+	"acceptDrift":       place.Asking(access.ReleaseApprove, place.EnvironmentOrEvery("environment")),
+	"listAcceptances":   place.Asking(access.EnvironmentRead, place.Anywhere),
+	"retractAcceptance": place.Asking(access.ReleaseApprove, place.Every),
+	"getParity":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"parityHistory":     place.Asking(access.EnvironmentRead, place.Anywhere),
+	"acceptParity":      place.Asking(access.ReleaseApprove, place.Every),
+
 	// Feature flags.
 	"listFlags":     place.Asking(access.FlagRead, place.Anywhere),
 	"getFlag":       place.Asking(access.FlagRead, place.Anywhere),

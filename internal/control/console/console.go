@@ -183,6 +183,8 @@ type Options struct {
 	Metrics      Metrics
 	Backups      Backups
 	Flags        Flags
+	Drift        Drift
+	Derivations  Derivations // what environments inherit
 	Grants       Grants
 	Gateway      Gateway
 	Permissions  []string // that a grant can give
@@ -331,6 +333,9 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
 		"GET /flags":                        c.flags,
+		"GET /drift":                        c.drift,
+		"GET /parity/{from}/{to}":           c.parity,
+		"GET /environments/{name}":          c.environment,
 		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,

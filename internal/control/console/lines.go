@@ -107,6 +107,9 @@ var lines = map[string]place.Line{
 	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
 	"GET /flags":                place.Asking(access.FlagRead, place.Anywhere),
 	"GET /flags/{name}":         place.Asking(access.FlagRead, place.Anywhere),
+	"GET /drift":                place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /parity/{from}/{to}":   place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /environments/{name}":  place.Asking(access.EnvironmentRead, place.Environment("name")),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
 	"GET /grants":                 place.Asking(access.EnvironmentRead, place.Anywhere),
@@ -162,6 +165,8 @@ var actLines = map[string]place.Line{
 	"disable-flag":   place.Asking(access.FlagWrite, place.Environment("environment")),
 	"enable-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
 	"plain-flag":     place.Asking(access.FlagWrite, place.Environment("environment")),
+	"accept-drift":   place.Asking(access.ReleaseApprove, place.EnvironmentOrEvery("environment")),
+	"accept-parity":  place.Asking(access.ReleaseApprove, place.Every),
 	"lift-halt":      place.Asking(access.ReleaseStop, place.By(place.Halt, "halt")),
 }
 

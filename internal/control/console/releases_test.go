@@ -46,6 +46,8 @@ var done = map[string]struct {
 	"disable-flag":   {[]string{"flag", "fast-path", "environment", "test", "reason", "off"}, "flag test fast-path DISABLED  off"},
 	"enable-flag":    {[]string{"flag", "fast-path", "environment", "test", "reason", "on"}, "flag test fast-path ENABLED  on"},
 	"plain-flag":     {[]string{"flag", "fast-path", "environment", "production", "reason", "plain"}, "flag production fast-path   plain"},
+	"accept-drift":   {[]string{"difference", "4f1c0a2b3c4d", "environment", "production", "reason", "a trial", "hours", "24"}, "accept production 4f1c0a2b3c4d admin a trial 24h0m0s"},
+	"accept-parity":  {[]string{"from", "test", "to", "production", "path", "limits.eu-1.connections", "reason", "smaller"}, "accept-parity test production limits.eu-1.connections admin smaller 720h0m0s"},
 	"submit-grant":   {[]string{"grant", "grant-7"}, "submit grant-7 "},
 	"approve-grant":  {[]string{"grant", "grant-1", "reason", "as we spoke"}, "approve grant-1 as we spoke"},
 	"deny-grant":     {[]string{"grant", "grant-1", "reason", "not now"}, "deny grant-1 not now"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/release"
@@ -41,6 +42,10 @@ type Options struct {
 	// Exercised tells which variants of a release's flags an environment has
 	// given out.
 	Exercised func(ctx context.Context, environment, release string, flags map[string]flag.Flag) ([]featureflag.Exercise, error)
+	// Parity holds two environments against one another, and Drift tells where
+	// an environment is not as declared, as of the last look.
+	Parity func(ctx context.Context, from, to string) (drift.Report, error)
+	Drift  func(environment string) drift.Page
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -100,6 +105,10 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.webhook(ctx, now, *gate.Webhook, s)
 	case resource.GateFlags:
 		return g.flags(ctx, *gate.Flags, s)
+	case resource.GateParity:
+		return g.parity(ctx, now, *gate.Parity, s)
+	case resource.GateDrift:
+		return g.drift(now, *gate.Drift, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }

@@ -62,8 +62,11 @@ type Options struct {
 	Gates        Gates
 	Rollouts     *rollout.Rollouts
 	Guard        *outbound.Guard // where webhooks may be
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Evidence is what is kept with each verification beside its verdicts; it
+	// answers at once. Nil is nothing.
+	Evidence func(environment string, now time.Time) []gate.Result
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Promotions are the promotions of an installation.
