@@ -30,23 +30,24 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: control/drift client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault
-client: control/drift control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert
+cli: control/drift control/configuration client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault
+client: control/drift control/configuration control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: control/drift blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert
+control: control/drift control/configuration blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert
 control/access: control/audit problem sqldb
-control/api: control/drift control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert
+control/api: control/drift control/configuration control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/drift control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks
+control/console: control/configuration control/drift control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks
 drill: link mqtt recovery sastoken sqldb up vault
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/backup: control/access control/audit link problem resource sqldb vault
+control/configuration: control/access control/audit control/drift control/gate link problem resource sqldb
 control/drift: control/access control/audit control/environment link problem resource sqldb
 control/environment: bus control/access control/audit link problem resource sqldb seal
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -141,7 +142,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/drift control/gateway control/grant control/featureflag stamp/feature control/backup control/alert
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/configuration control/drift control/gateway control/grant control/featureflag stamp/feature control/backup control/alert
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
@@ -184,6 +185,8 @@ golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
 github.com/wI2L/jsondiff: control/drift
+github.com/santhosh-tekuri/jsonschema/v6: control/configuration
+golang.org/x/text: control/configuration
 golang.org/x/sync/errgroup: cli control/fleet provisioning/registration /bench vault
 golang.org/x/sys/unix: cli sqldb drill
 golang.org/x/crypto/argon2: control/signin

@@ -42,7 +42,38 @@ func TestANewEnvironmentIsReadyInAMinute(t *testing.T) {
 	if before, after := in.must("export"), in.must("export"); before != after || !strings.Contains(after, "blueprint: production") {
 		t.Errorf("exported:\n%s", after)
 	}
+	configures(t, in)
 	drifts(t, in)
+}
+
+// configures has a version of a configuration reach the stamps of an
+// environment, and go again by one command.
+func configures(t *testing.T, in *installation) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"schema.json": `{"type":"object","properties":{"every":{"type":"integer","minimum":1}}}`, "pace.json": `{"every":30}`, "wrong.json": `{"every":0}`} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.must("configuration", "define", "pace", "--schema", filepath.Join(dir, "schema.json"), "--reason", "how often devices report")
+	if out, err := in.run("configuration", "write", "pace", "-f", filepath.Join(dir, "wrong.json"), "--reason", "r"); err == nil {
+		t.Errorf("what the schema does not allow was taken: %s", out)
+	}
+	in.must("configuration", "write", "pace", "-f", filepath.Join(dir, "pace.json"), "--reason", "twice as often")
+	in.must("configuration", "promote", "pace", "--to", "scratch", "--reason", "try it")
+	eventually(t, "stamps have it", time.Minute, func() bool {
+		list, err := in.run("configuration", "list")
+		return err == nil && strings.Contains(list, "slipway-pace-1\tscratch-eu-1") && !strings.Contains(list, "\ttest-1")
+	})
+	in.must("configuration", "rollback", "pace", "--environment", "scratch", "--reason", "batteries")
+	eventually(t, "stamps have it no more", time.Minute, func() bool {
+		list, err := in.run("configuration", "list")
+		return err == nil && !strings.Contains(list, "slipway-pace")
+	})
+	if history := in.must("configuration", "history", "pace"); !strings.Contains(history, "batteries") || !strings.Contains(history, "try it") {
+		t.Errorf("the history is\n%s", history)
+	}
 }
 
 // drifts has a stamp be changed beside its blueprint: that is seen within a

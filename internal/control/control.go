@@ -29,6 +29,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/console"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
@@ -146,33 +147,34 @@ type Joining struct {
 
 // Plane is the control plane.
 type Plane struct {
-	db           *sqldb.DB
-	audit        *audit.Log
-	environments *environment.Environments
-	fleet        *fleet.Fleet
-	people       *access.Access
-	signIn       *signin.SignIn
-	members      *membership.Membership
-	artifacts    *artifact.Artifacts
-	releases     *release.Releases
-	signing      *signing.Signing
-	gates        *gate.Gates
-	rollouts     *rollout.Rollouts
-	promotions   *promotion.Promotions
-	taker        *taking.Taker
-	backups      *backup.Backups
-	flags        *featureflag.Flags
-	drift        *drift.Drift
-	grants       *grant.Grants
-	gateway      *gateway.Gateway
-	monitor      *monitor.Monitor
-	registry     *metrics.Registry
-	alerts       *alert.Alerts
-	api, console http.Handler
-	monitoring   http.Handler
-	adminToken   string
-	streamSecret []byte // signs the addresses at which clients hear of flags
-	logger       *slog.Logger
+	db             *sqldb.DB
+	audit          *audit.Log
+	environments   *environment.Environments
+	fleet          *fleet.Fleet
+	people         *access.Access
+	signIn         *signin.SignIn
+	members        *membership.Membership
+	artifacts      *artifact.Artifacts
+	releases       *release.Releases
+	signing        *signing.Signing
+	gates          *gate.Gates
+	rollouts       *rollout.Rollouts
+	promotions     *promotion.Promotions
+	taker          *taking.Taker
+	backups        *backup.Backups
+	flags          *featureflag.Flags
+	drift          *drift.Drift
+	configurations *configuration.Configurations
+	grants         *grant.Grants
+	gateway        *gateway.Gateway
+	monitor        *monitor.Monitor
+	registry       *metrics.Registry
+	alerts         *alert.Alerts
+	api, console   http.Handler
+	monitoring     http.Handler
+	adminToken     string
+	streamSecret   []byte // signs the addresses at which clients hear of flags
+	logger         *slog.Logger
 }
 
 // New opens control's database. It looks after nothing before Run.
@@ -242,12 +244,13 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	evaluation := p.flagging(o, log, people)
+	p.configuring(o, log)
 	p.drifting(o, log)
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, Drift: p.drift, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -445,6 +448,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
+		tasks.Task{Name: "configurations", Run: p.configurations.Run},
 		tasks.Task{Name: "drift", Run: p.drift.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/flag"
@@ -36,7 +37,7 @@ func (p *Plane) drifting(o Options, log *audit.Log) {
 				after = page.Items[len(page.Items)-1].Name
 			}
 		},
-		Configurations: func(context.Context, string) ([]link.HeldConfiguration, error) { return nil, nil },
+		Configurations: p.configurations.Wanted,
 		Held: func(ctx context.Context, stamp string) (link.Held, error) {
 			return bus.Ask(ctx, o.Conn, link.StampPeer(stamp), link.HeldRead, link.None{})
 		},
@@ -53,6 +54,18 @@ func (p *Plane) drifting(o Options, log *audit.Log) {
 		})
 	}
 	p.gates.Parity, p.gates.Drift = p.drift.Parity, p.drift.Findings
+}
+
+// configuring builds what keeps what devices are configured with beside
+// releases.
+func (p *Plane) configuring(o Options, log *audit.Log) {
+	p.configurations = configuration.New(configuration.Options{
+		DB: p.db, Audit: log, Gates: p.gates, Environment: p.environments.Get, Stamps: p.environments.Stamps, Logger: o.Logger, Now: time.Now,
+		Put: func(ctx context.Context, stamp string, all link.WantedConfigurations) error {
+			_, err := bus.Ask(ctx, o.Conn, link.StampPeer(stamp), link.ConfigurationsPut, all)
+			return err
+		},
+	})
 }
 
 // runningOf is what each stamp is to run.

@@ -5,6 +5,8 @@ package link
 var (
 	HeldRead      = Call[None, Held]{"held.read"}
 	DirectoryRead = Call[None, Directory]{"directory.read"}
+	// ConfigurationsPut gives a stamp the configurations that control decides.
+	ConfigurationsPut = Call[WantedConfigurations, None]{"configurations.put"}
 )
 
 // SecretSalt goes before a secret of a route whose digest stands for it.
@@ -29,4 +31,13 @@ type HeldConfiguration struct {
 	Target   string         `json:"target"`
 	Priority int64          `json:"priority"`
 	Content  map[string]any `json:"content,omitempty"` // of devices, by path
+}
+
+// ConfigurationPrefix begins the names of configurations that are control's.
+const ConfigurationPrefix = "slipway-"
+
+// WantedConfigurations are all configurations of control's that a stamp is to
+// have.
+type WantedConfigurations struct {
+	Items []HeldConfiguration `json:"items"`
 }

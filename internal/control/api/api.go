@@ -22,6 +22,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
@@ -42,30 +43,31 @@ import (
 
 // Options are the subjects the API speaks for.
 type Options struct {
-	Access       *access.Access
-	Places       *place.Finder // where things are, to ask for rights there
-	SignIn       *signin.SignIn
-	Audit        *audit.Log
-	Environments *environment.Environments
-	Fleet        *fleet.Fleet
-	Artifacts    *artifact.Artifacts
-	Releases     *release.Releases
-	Signing      *signing.Signing
-	Gates        *gate.Gates
-	Members      *membership.Membership // nil where all planes are in one process
-	Rollouts     *rollout.Rollouts
-	Promotions   *promotion.Promotions
-	Alerts       *alert.Alerts
-	Backups      *backup.Backups
-	Flags        *featureflag.Flags
-	Drift        *drift.Drift
-	OFREP        http.Handler // what flags are evaluated by
-	Grants       *grant.Grants
-	Gateway      *gateway.Gateway
-	Logger       *slog.Logger
-	Version      string
-	Provisioning string // the host back ends reach provisioning by
-	Registering  string // where devices register, host:port
+	Access         *access.Access
+	Places         *place.Finder // where things are, to ask for rights there
+	SignIn         *signin.SignIn
+	Audit          *audit.Log
+	Environments   *environment.Environments
+	Fleet          *fleet.Fleet
+	Artifacts      *artifact.Artifacts
+	Releases       *release.Releases
+	Signing        *signing.Signing
+	Gates          *gate.Gates
+	Members        *membership.Membership // nil where all planes are in one process
+	Rollouts       *rollout.Rollouts
+	Promotions     *promotion.Promotions
+	Alerts         *alert.Alerts
+	Backups        *backup.Backups
+	Flags          *featureflag.Flags
+	Drift          *drift.Drift
+	Configurations *configuration.Configurations
+	OFREP          http.Handler // what flags are evaluated by
+	Grants         *grant.Grants
+	Gateway        *gateway.Gateway
+	Logger         *slog.Logger
+	Version        string
+	Provisioning   string // the host back ends reach provisioning by
+	Registering    string // where devices register, host:port
 }
 
 // api holds the subjects for the handlers.
@@ -98,6 +100,7 @@ func New(o Options) http.Handler {
 	a.resources()
 	a.blueprints()
 	a.drift()
+	a.configurations()
 	a.devices()
 	a.logs()
 	a.moves()

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
@@ -195,7 +196,11 @@ func newServer(t *testing.T) *server {
 		Sample:         func(context.Context, string, string) (link.Rows, error) { return link.Rows{}, nil },
 	})
 	handler := api.New(api.Options{
-		Drift:   drifts,
+		Drift: drifts,
+		Configurations: configuration.New(configuration.Options{
+			DB: db, Audit: log, Gates: gates, Environment: environments.Get, Stamps: environments.Stamps, Logger: quiet, Now: time.Now,
+			Put: func(context.Context, string, link.WantedConfigurations) error { return nil },
+		}),
 		Alerts:  alerts,
 		SignIn:  signedIn,
 		Backups: backups,
