@@ -363,6 +363,9 @@ func (d *Drift) enrolments(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
+	if declared, err = d.takeOver(ctx, declared, have, v.now); err != nil {
+		return err
+	}
 	byName := map[string]Subject{}
 	for _, g := range declared {
 		var spec link.EnrollmentSpec
@@ -385,6 +388,33 @@ func (d *Drift) enrolments(ctx context.Context, v *view) error {
 		v.subjects = append(v.subjects, s)
 	}
 	return nil
+}
+
+// seeded marks that the groups which were there before anybody looked were
+// taken for declared.
+const seeded = "seeded"
+
+// takeOver takes the groups that are there when it is first looked for
+// declared: an installation may be older than this look.
+func (d *Drift) takeOver(ctx context.Context, declared []declaredGroup, have []link.Enrollment, now time.Time) ([]declaredGroup, error) {
+	_, done, err := sqldb.Row(ctx, d.o.DB, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT name FROM declared_enrollment WHERE kind = ?", seeded)
+	if err != nil || done {
+		return declared, err
+	}
+	for _, e := range have {
+		if !slices.ContainsFunc(declared, func(g declaredGroup) bool { return g.name == e.Name }) {
+			declared = append(declared, declaredGroup{e.Name, text(withoutKeys(e.Spec)), now})
+		}
+	}
+	return declared, d.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		for _, g := range declared {
+			if _, err := tx.Exec(ctx, "INSERT INTO declared_enrollment (kind, name, spec, declared_at) VALUES (?, ?, ?, ?) ON CONFLICT (kind, name) DO NOTHING", string(link.Group), g.name, string(g.spec), sqldb.Micros(g.at)); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, "INSERT INTO declared_enrollment (kind, name, spec, declared_at) VALUES (?, '', '', ?) ON CONFLICT (kind, name) DO NOTHING", seeded, sqldb.Micros(now))
+		return err
+	})
 }
 
 // withoutKeys is an enrolment with its key as a digest.

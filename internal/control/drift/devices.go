@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
@@ -46,32 +47,55 @@ const deviceGrace = 5 * time.Minute
 // devices reads a page of twins of each stamp and says what of their devices
 // is not as it is to be.
 func (d *Drift) devices(ctx context.Context, v *view) error {
+	pages := d.pages(ctx, v)
 	for _, s := range v.stamps {
 		name := s.Metadata.Name
-		held := d.heldBy(name)
-		if held.why != "" || held.at.IsZero() {
+		one := d.samples[name]
+		if page := pages[name]; page != nil {
+			one.take(*page, s.Spec.Environment, name, v.now)
+		}
+		if one == nil {
 			continue
 		}
-		one := d.samples[name]
-		if one == nil {
-			one = &sample{pass: map[string]*Rollup{}}
-			d.samples[name] = one
-		}
-		asking, done := context.WithTimeout(ctx, askTime)
-		page, err := d.o.Sample(asking, name, one.after)
-		done()
-		if err != nil {
-			continue // what was seen before says it is old by itself
-		}
-		one.take(page, s.Spec.Environment, name, v.now)
-		for _, model := range slices.Sorted(maps.Keys(one.shown())) {
-			if r := one.shown()[model]; r.Changed > 0 {
+		shown := one.shown()
+		for _, model := range slices.Sorted(maps.Keys(shown)) {
+			if r := shown[model]; r.Changed > 0 {
 				v.subjects = append(v.subjects, r.subject())
 			}
 		}
 		v.software(s.Spec.Environment, name, d.o.Fleet.Observed)
 	}
 	return nil
+}
+
+// pages asks each stamp that answers for its next twins, all at once. What was
+// seen before of one that does not answer says by itself that it is old.
+func (d *Drift) pages(ctx context.Context, v *view) map[string]*link.Rows {
+	ctx, done := context.WithTimeout(ctx, askTime)
+	defer done()
+	var mu sync.Mutex
+	pages := map[string]*link.Rows{}
+	var asking sync.WaitGroup
+	for _, s := range v.stamps {
+		name := s.Metadata.Name
+		if held := d.heldBy(name); held.why != "" || held.at.IsZero() {
+			continue
+		}
+		if d.samples[name] == nil {
+			d.samples[name] = &sample{pass: map[string]*Rollup{}}
+		}
+		after := d.samples[name].after
+		asking.Go(func() {
+			page, err := d.o.Sample(ctx, name, after)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				pages[name] = &page
+			}
+		})
+	}
+	asking.Wait()
+	return pages
 }
 
 // software adds a subject where devices of a stamp could not take what they

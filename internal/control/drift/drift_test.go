@@ -203,15 +203,19 @@ func TestEnrolmentsChangedBehindControl(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.groups = []link.Enrollment{group}
+	old := group
+	old.Name = "old"
+	w.groups = []link.Enrollment{old}
+	w.expect("one that was there before anybody looked")
+	w.groups = []link.Enrollment{old, group}
 	w.expect("made by a back end", "unmanaged enrolment group/g")
 	declare(&group.Spec)
 	w.expect("declared")
 	other := group
 	other.Spec.Attestation.SymmetricKey = &link.SymmetricKey{PrimaryKey: "b3RoZXI="}
-	w.groups = []link.Enrollment{other}
+	w.groups = []link.Enrollment{old, other}
 	w.expect("another key", "changed enrolment group/g")
-	w.groups = nil
+	w.groups = []link.Enrollment{old}
 	w.expect("gone", "missing enrolment group/g")
 	declare(nil)
 	w.expect("deleted through control")
