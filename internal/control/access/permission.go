@@ -39,12 +39,18 @@ const (
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
 	AlertWrite       Permission = "alert.write"
+	LogRead          Permission = "log.read"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
 	BackupRead       Permission = "backup.read"
 	BackupRun        Permission = "backup.run" // have backups taken, verified and tried
 	BackupWrite      Permission = "backup.write"
+	RetentionRead    Permission = "retention.read"
+	RetentionWrite   Permission = "retention.write"
+	DeviceRetire     Permission = "device.decommission"
+	DataErase        Permission = "data.erase"
+	DataExport       Permission = "data.export"
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -116,12 +122,18 @@ var permissions = []permission{
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{AlertWrite, stands, makers},
+	{LogRead, stands, everyone},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},
 	{BackupRead, stands, everyone},
 	{BackupRun, stands, []string{Operator}},
 	{BackupWrite, granted, []string{Operator}},
+	{RetentionRead, stands, everyone},
+	{RetentionWrite, granted, nil},
+	{DeviceRetire, granted, []string{Operator}},
+	{DataErase, granted, nil},
+	{DataExport, granted, nil},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
 )
@@ -44,6 +45,7 @@ var mutations = []mutation{
 	{id: "invokeMethod", path: "devices/acme-1/methods/reboot", body: `{}`, away: true},
 	{id: "sendCommand", path: "devices/acme-1/commands", body: `{"body":"eA=="}`, away: true},
 	{id: "purgeCommands", path: "devices/acme-1/commands", away: true},
+	{id: "importDevices", path: "environments/test/import-devices", body: `{"devices":[{"deviceId":"old-1"}]}`, away: true},
 	{id: "startMove", path: "moves", body: `{"to":"dev","devices":["acme-1"]}`, away: true},
 	{id: "cancelJob", path: "stamps/test-1/jobs/j/cancel", away: true},
 	{id: "setUpdateGateway", path: "stamps/test-1/update-gateway", body: `{"tenant":"acme","on":true}`, away: true},
@@ -55,6 +57,9 @@ var mutations = []mutation{
 	{id: "verifyAuthority", path: "provisioning/authorities/a/verify", body: `{"certificate":"x"}`, away: true},
 	{id: "deleteAuthority", path: "provisioning/authorities/a", away: true},
 	{id: "revokeCertificate", path: "provisioning/certificates/1/revoke", away: true},
+	{id: "answerReadiness", path: "environments/test/readiness/answers/R1", body: `{"owner":"mia","reason":"the vendor has shown it","until":"` + time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339) + `"}`},
+	{id: "withdrawReadiness", path: "environments/test/readiness/answers/R1"},
+	{id: "ownReadiness", path: "readiness-owners/operations", body: `{"owner":"mia"}`},
 	{id: "saveQuery", path: "saved-queries/q", body: `{"query":"SELECT * FROM devices"}`},
 	{id: "forgetQuery", path: "saved-queries/q"},
 
@@ -142,6 +147,10 @@ var mutations = []mutation{
 	{id: "approveGrant", path: "grants/grant-4/approve", body: `{}`, as: "bob"},
 	{id: "revokeGrant", path: "grants/grant-4/revoke", body: `{"reason":"enough"}`, as: "bob"},
 	{id: "openAccessReview", path: "access-reviews", body: `{"environment":"guarded"}`, as: "bob"},
+	{id: "setRetention", path: "retention", body: `{"everyHours":24,"days":{"uploads":30}}`},
+	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
+	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
+	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }

@@ -83,6 +83,7 @@ var lines = map[string]place.Line{
 	"getEnrollmentGroup":    place.Asking(access.EnrollmentRead, place.By(place.EnrollmentGroup, "name")).OrSecrets(place.By(place.EnrollmentGroup, "name")),
 	"putEnrollmentGroup":    place.Asking(access.EnrollmentWrite, place.Declared(place.EnrollmentGroup, "name", "spec.environment", "spec.tenant")).OrTrial(access.EnrollmentRead),
 	"deleteEnrollmentGroup": place.Asking(access.EnrollmentWrite, place.By(place.EnrollmentGroup, "name")),
+	"importDevices":         place.Asking(access.EnrollmentWrite, place.Environment("name")).OrTrial(access.EnrollmentRead),
 	"listAuthorities":       place.Asking(access.EnrollmentRead, place.Anywhere),
 	"addAuthority":          place.Asking(access.EnrollmentWrite, place.Every),
 	"verifyAuthority":       place.Asking(access.EnrollmentWrite, place.Every),
@@ -194,6 +195,9 @@ var lines = map[string]place.Line{
 	"liftHalt":              place.Asking(access.ReleaseStop, place.By(place.Halt, "id")),
 
 	// Monitoring.
+	"searchLogs":      place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
+	"listTraces":      place.Asking(access.LogRead, place.Whole),
+	"getTrace":        place.Asking(access.LogRead, place.Whole),
 	"listAlerts":      place.Asking(access.EnvironmentRead, place.Anywhere),
 	"getRuleFile":     place.Asking(access.EnvironmentRead, place.Anywhere),
 	"listSilences":    place.Asking(access.EnvironmentRead, place.Anywhere),
@@ -244,6 +248,16 @@ var lines = map[string]place.Line{
 	"readRecording":      place.Asking(access.Own, place.Anywhere),
 	"castRecording":      place.Asking(access.Own, place.Anywhere),
 
+	// Readiness.
+	"listReadiness":       place.Asking(access.EnvironmentRead, place.Whole),
+	"getReadiness":        place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"getReadinessHistory": place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"listReadinessChecks": place.Asking(access.EnvironmentRead, place.Anywhere),
+	"answerReadiness":     place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"withdrawReadiness":   place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"ownReadiness":        place.Asking(access.ReleaseApprove, place.Whole),
+	"getCalendar":         place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+
 	// The installation.
 	"listTokens":               place.Asking(access.AccessRead, place.Whole),
 	"createToken":              place.Asking(access.AccessAdmin, place.Whole),
@@ -283,6 +297,13 @@ var lines = map[string]place.Line{
 	"claimDrill":               place.Asking(access.BackupRun, place.Whole),
 	"advanceDrill":             place.Asking(access.BackupRun, place.Whole),
 	"concludeDrill":            place.Asking(access.BackupRun, place.Whole),
+	"getRetention":             place.Asking(access.RetentionRead, place.Anywhere),
+	"setRetention":             place.Asking(access.RetentionWrite, place.Whole),
+	"tryRetention":             place.Asking(access.RetentionRead, place.Whole),
+	"runRetention":             place.Asking(access.RetentionWrite, place.Whole),
+	"listLegalHolds":           place.Asking(access.RetentionRead, place.Whole),
+	"placeLegalHold":           place.Asking(access.RetentionWrite, place.Whole),
+	"liftLegalHold":            place.Asking(access.RetentionWrite, place.Whole),
 	"listAudit":                place.Asking(access.AuditRead, place.Whole),
 	"getAuditEntry":            place.Asking(access.AuditRead, place.Whole),
 	"getAuditConsistency":      place.Asking(access.AuditRead, place.Whole),
