@@ -60,7 +60,7 @@ control/rollout: control/access control/audit control/gate link problem resource
 control/gate: control/drift control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag
 control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
 control/grant: control/access control/audit problem resource sqldb tasks
-control/evidence: control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
+control/evidence: control/drift control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
 control/readiness: control/access control/audit problem resource sqldb tasks vault
 control/featureflag: control/access control/audit flag link problem resource sqldb tasks
 control/ofrep: control/featureflag flag problem tasks

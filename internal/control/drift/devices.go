@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/resource"
 )
 
 // sample is what was seen of the twins of a stamp. A page is read at each look,
@@ -47,6 +48,9 @@ const deviceGrace = 5 * time.Minute
 // devices reads a page of twins of each stamp and says what of their devices
 // is not as it is to be.
 func (d *Drift) devices(ctx context.Context, v *view) error {
+	maps.DeleteFunc(d.samples, func(name string, _ *sample) bool {
+		return !slices.ContainsFunc(v.stamps, func(s resource.Stamp) bool { return s.Metadata.Name == name })
+	})
 	pages := d.pages(ctx, v)
 	for _, s := range v.stamps {
 		name := s.Metadata.Name
@@ -247,17 +251,27 @@ func (r Rollup) worst() (path string) {
 	return path
 }
 
-// Devices are the rollups of all stamps, or of those of one environment.
-func (d *Drift) Devices(environment string) (all []Rollup) {
-	d.looking.Lock()
-	defer d.looking.Unlock()
+// rollups are how the twins of all stamps are now.
+func (d *Drift) rollups() (all []Rollup) {
 	for _, stamp := range slices.Sorted(maps.Keys(d.samples)) {
 		shown := d.samples[stamp].shown()
 		for _, model := range slices.Sorted(maps.Keys(shown)) {
-			if r := *shown[model]; environment == "" || r.Environment == environment {
-				r.Paths = maps.Clone(r.Paths)
-				all = append(all, r)
-			}
+			r := *shown[model]
+			r.Paths = maps.Clone(r.Paths)
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// Devices are the rollups of all stamps, or of those of one environment, as of
+// the last look.
+func (d *Drift) Devices(environment string) (all []Rollup) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.twins {
+		if environment == "" || r.Environment == environment {
+			all = append(all, r)
 		}
 	}
 	return all

@@ -66,7 +66,9 @@ type Drift struct {
 	looking sync.Mutex // one look at a time
 	mu      sync.Mutex
 	found   []Finding
-	at      time.Time // of the last look
+	at      time.Time      // of the last look
+	objects map[string]int // that were compared, by environment
+	twins   []Rollup       // of all stamps
 	likes   map[string]Likeness
 	reports []Report           // of neighbours, as of the last look
 	samples map[string]*sample // by stamp
@@ -135,7 +137,10 @@ func (d *Drift) Look(ctx context.Context) error {
 		return err
 	}
 	d.mu.Lock()
-	d.found, d.likes, d.at = found, likes, now
+	d.found, d.likes, d.at, d.objects, d.twins = found, likes, now, map[string]int{}, d.rollups()
+	for _, s := range subjects {
+		d.objects[s.Environment]++
+	}
 	d.mu.Unlock()
 	return d.keepParity(ctx, now)
 }
@@ -173,6 +178,14 @@ func (d *Drift) Open() (counts []Count, at time.Time) {
 		}
 	}
 	return counts, p.At
+}
+
+// Compared is how many things of an environment were held against what is
+// declared at the last look.
+func (d *Drift) Compared(environment string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.objects[environment]
 }
 
 // Parity holds two environments against one another, as of the last look.
