@@ -247,17 +247,7 @@ func (a *app) configurationPromote() *cobra.Command {
 				return usage("say --to ENVIRONMENT and --reason TEXT")
 			}
 			ask.Name = args[0]
-			asked, err := c.ChangeConfiguration(ctx, "promote", ask)
-			if err != nil {
-				return err
-			}
-			history, err := c.ConfigurationHistory(ctx, args[0], ask.Environment)
-			for _, one := range history {
-				if one.ID == asked.ID {
-					asked = one
-				}
-			}
-			return a.configurationChanged(asked, err)
+			return a.configurationChanged(c.ChangeConfiguration(ctx, "promote", ask))
 		}),
 	})
 	cmd.Flags().StringVar(&ask.Environment, "to", "", "where (required)")

@@ -81,7 +81,16 @@ func (c *Configurations) Promote(ctx context.Context, actor access.Actor, ask As
 	if err != nil {
 		return change, err
 	}
-	return change, c.Step(ctx)
+	return c.stepped(ctx, change)
+}
+
+// stepped takes a change as far as it may come and returns it as it is then.
+func (c *Configurations) stepped(ctx context.Context, change Change) (Change, error) {
+	if err := c.Step(ctx); err != nil {
+		return change, err
+	}
+	after, _, err := sqldb.Row(ctx, c.o.DB, scanChange, selectChanges+" WHERE sequence = ?", change.Sequence)
+	return after, err
 }
 
 // candidate is the version that comes next: what the environment before has, or
@@ -235,11 +244,7 @@ func (c *Configurations) Approve(ctx context.Context, actor access.Actor, enviro
 	if err := c.o.Gates.Approve(ctx, actor, subject(waiting, "", nil), reason); err != nil {
 		return waiting, err
 	}
-	if err := c.Step(ctx); err != nil {
-		return waiting, err
-	}
-	after, _, err := sqldb.Row(ctx, c.o.DB, scanChange, selectChanges+" WHERE sequence = ?", waiting.Sequence)
-	return after, err
+	return c.stepped(ctx, waiting)
 }
 
 // Withdraw ends a change that waits.
@@ -291,7 +296,7 @@ func (c *Configurations) stepOne(ctx context.Context, change Change) error {
 	if err != nil {
 		return err
 	}
-	f := facts{upstream: env.Spec.PromotesFrom, first: env.Spec.PromotesFrom == "", asked: true}
+	f := facts{upstream: env.Spec.PromotesFrom}
 	var since *time.Time
 	if f.upstream != "" {
 		up, err := standing(ctx, c.o.DB, f.upstream, change.Name)

@@ -121,8 +121,6 @@ type facts struct {
 	upstream  string // the environment before; empty is none
 	inForceUp int64  // the version that is in force there
 	gates     []gate.Result
-	asked     bool // gates were looked at
-	first     bool // nothing comes before
 	opening   gate.Opening
 	newer     int64 // sequence of a later change of the same configuration there
 }
@@ -142,9 +140,6 @@ func step(c Change, f facts, now time.Time) Change {
 	}
 	if !f.opening.Open {
 		c.Blocks = append(c.Blocks, f.opening.Reason)
-	}
-	if !f.asked {
-		c.Blocks = append(c.Blocks, "its gates are being looked at")
 	}
 	for _, r := range gate.Stopping(f.gates) {
 		c.Blocks = append(c.Blocks, fmt.Sprintf("gate %s: %s", r.Gate, r.Reason))
