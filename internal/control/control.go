@@ -42,6 +42,7 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -160,6 +161,7 @@ type Plane struct {
 	promotions   *promotion.Promotions
 	taker        *taking.Taker
 	backups      *backup.Backups
+	rehearsals   *rehearsal.Rehearsals
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
@@ -234,11 +236,12 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.backingUp(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	p.rehearsing(log, secret)
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Rehearsals: p.rehearsals, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
@@ -436,6 +439,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},

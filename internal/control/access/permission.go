@@ -45,6 +45,9 @@ const (
 	BackupRead       Permission = "backup.read"
 	BackupRun        Permission = "backup.run" // have backups taken, verified and tried
 	BackupWrite      Permission = "backup.write"
+	RehearsalRead    Permission = "rehearsal.read"
+	RehearsalStart   Permission = "rehearsal.start" // ask for rehearsals, and cancel them
+	RehearsalRun     Permission = "rehearsal.run"   // run them, on a host that may read the data
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -122,6 +125,9 @@ var permissions = []permission{
 	{BackupRead, stands, everyone},
 	{BackupRun, stands, []string{Operator}},
 	{BackupWrite, granted, []string{Operator}},
+	{RehearsalRead, stands, everyone},
+	{RehearsalStart, stands, testers},
+	{RehearsalRun, stands, []string{Operator}},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

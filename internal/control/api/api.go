@@ -32,6 +32,7 @@ import (
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
@@ -56,6 +57,7 @@ type Options struct {
 	Promotions   *promotion.Promotions
 	Alerts       *alert.Alerts
 	Backups      *backup.Backups
+	Rehearsals   *rehearsal.Rehearsals
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
@@ -112,6 +114,7 @@ func New(o Options) http.Handler {
 	a.updates()
 	a.promotions()
 	a.backups()
+	a.rehearsals()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

@@ -134,6 +134,8 @@ var mutations = []mutation{
 	{id: "approveGrant", path: "grants/grant-4/approve", body: `{}`, as: "bob"},
 	{id: "revokeGrant", path: "grants/grant-4/revoke", body: `{"reason":"enough"}`, as: "bob"},
 	{id: "openAccessReview", path: "access-reviews", body: `{"environment":"guarded"}`, as: "bob"},
+	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
+	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
@@ -169,6 +171,9 @@ var notHere = map[string]string{
 	"advanceDrill":       "the suite of backup",
 	"claimDrill":         "the suite of backup",
 	"askDrill":           "the suite of backup",
+	"advanceRehearsal":   "it is how a host is heard of",
+	"claimRehearsal":     "the suite of rehearsal",
+	"concludeRehearsal":  "the suite of rehearsal",
 	"pruneBackups":       "the suite of backup",
 	"endOwnSession":      "sessions are opened in the console",
 }
