@@ -4,20 +4,25 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/device"
 	"github.com/slipway/slipway/internal/bus/bustest"
+	"github.com/slipway/slipway/internal/sastoken"
 	"github.com/slipway/slipway/internal/simfleet"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -28,10 +33,23 @@ type assembly struct {
 	Provisioning, IDScope, CA, Pattern string
 	Devices                            int
 	StartRate                          float64
-	// Host is what devices are told of their stamp, and At where its processes
+	// Host is what devices know as their hub, and At where the stamp's processes
 	// are: each device goes to another one in turn, as through a balancer.
 	Host string
 	At   []string
+}
+
+// store is that of a device which knows its hub from before it was switched off.
+func (c assembly) store(id string) device.Store {
+	known := &device.MemoryStore{}
+	text, err := json.Marshal(map[string]any{"assignment": device.Assignment{Hub: c.Host, DeviceID: id}})
+	if err == nil {
+		err = known.Save(text)
+	}
+	if err != nil {
+		panic(err) // a string and memory
+	}
+	return known
 }
 
 const crowdVariable = "SLIPWAY_TEST_CROWD"
@@ -54,7 +72,7 @@ func gather(ctx context.Context, text string) error {
 	var turn atomic.Uint32
 	var dialer net.Dialer
 	fleet, err := simfleet.New(simfleet.Options{
-		Devices: c.Devices, Pattern: c.Pattern, Provisioning: c.Provisioning, IDScope: c.IDScope, GroupKey: groupKey, CA: pool, StartRate: c.StartRate, Quiet: true,
+		Devices: c.Devices, Pattern: c.Pattern, Provisioning: c.Provisioning, IDScope: c.IDScope, GroupKey: groupKey, CA: pool, StartRate: c.StartRate, Quiet: true, Store: c.store,
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address == c.Host {
 				address = c.At[int(turn.Add(1))%len(c.At)]
@@ -66,7 +84,7 @@ func gather(ctx context.Context, text string) error {
 		return err
 	}
 	go func() {
-		tick := time.NewTicker(200 * time.Millisecond)
+		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for range tick.C {
 			if err := json.NewEncoder(os.Stdout).Encode(fleet.Stats()); err != nil {
@@ -123,11 +141,11 @@ const (
 	usualCrowd      = 400
 	perStampProcess = 17_000
 	perCrowdProcess = 15_000
-	crowdRate       = 150 // devices started each second
+	crowdRate       = 500 // devices started each second
 )
 
-// TestManyConnectionsComeBack connects many devices to one stamp of several
-// processes, prints what a connection costs, kills all processes at once, and
+// TestManyConnectionsComeBack connects many devices, which a back end made and
+// which know their hub, to one stamp of several processes, prints what a connection costs, kills all processes at once, and
 // prints how long the devices take to come back.
 func TestManyConnectionsComeBack(t *testing.T) {
 	t.Parallel()
@@ -139,13 +157,13 @@ func TestManyConnectionsComeBack(t *testing.T) {
 		}
 	}
 	g := startTogetherBeside(t, sqldbtest.Start(t), "", bustest.Start(t, 3), max(2, (devices+perStampProcess-1)/perStampProcess))
-	g.enrol()
 	before := g.resident(t)
 	c := assembly{Provisioning: g.provisioningAddress(), IDScope: g.ready.Provisioning.IDScope, CA: g.ready.CA, Host: fmt.Sprint(g.stamp("test-1").Host, ":", stampMQTTS), At: g.mqtts}
 	var crowds []*crowdProcess
 	processes := (devices + perCrowdProcess - 1) / perCrowdProcess
 	for i := range processes {
 		c.Pattern, c.Devices, c.StartRate = fmt.Sprintf("crowd-%d-%%05d", i), devices/processes, crowdRate/float64(processes)
+		g.make(t, c)
 		crowds = append(crowds, startCrowd(t, c))
 	}
 	devices = devices / processes * processes
@@ -181,6 +199,33 @@ func TestManyConnectionsComeBack(t *testing.T) {
 	})
 	t.Logf("all processes killed: they serve again after %s; half of the devices are back after %s, 99 of 100 after %s (%d processors for both sides)",
 		up.Sub(begin).Round(time.Millisecond), half.Round(time.Millisecond), most.Round(time.Millisecond), runtime.NumCPU())
+}
+
+// make has a back end make the devices of an assembly, a hundred at a time.
+func (g *together) make(t *testing.T, c assembly) {
+	t.Helper()
+	s := g.stamp("test-1")
+	key, err := base64.StdEncoding.DecodeString(g.policy("test-1", "iothubowner").PrimaryKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := sastoken.Sign(key, url.QueryEscape(s.Host), time.Now().Add(time.Hour), "iothubowner")
+	hub := g.hubHTTP(s)
+	for first := 1; first <= c.Devices; first += 100 {
+		var hundred []map[string]any
+		for i := first; i < min(first+100, c.Devices+1); i++ {
+			id := fmt.Sprintf(c.Pattern, i)
+			key := base64.StdEncoding.EncodeToString(device.DeriveKey(groupKey, id))
+			hundred = append(hundred, map[string]any{"id": id, "importMode": "create", "authentication": map[string]any{"type": "sas", "symmetricKey": map[string]any{"primaryKey": key, "secondaryKey": key}}})
+		}
+		body, err := json.Marshal(hundred)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, _, text := hub.do("POST", "/devices?api-version=2021-04-12", token, nil, string(body)); code != 200 || !strings.Contains(text, `"isSuccessful":true`) {
+			t.Fatalf("devices from %d on are not made: %d %s", first, code, text)
+		}
+	}
 }
 
 // resident is the memory that the stamp's processes take, in bytes.

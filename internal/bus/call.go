@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 const (
@@ -26,8 +28,26 @@ const (
 // Answer serves a call under a peer's name until the connection closes. Where
 // several processes answer as one peer, one of them is asked.
 func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn func(context.Context, Req) (Resp, error)) error {
+	return answer(c, peer, subject(peer, call.Name), call.Name, func(ctx context.Context, _ string, req Req) (Resp, error) { return fn(ctx, req) })
+}
+
+// AnswerFrom is Answer for a call that each peer may make in its own name alone;
+// fn is told by whom.
+func AnswerFrom[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn func(ctx context.Context, from string, req Req) (Resp, error)) error {
+	begins := subject(peer, call.Name) + "."
+	return answer(c, peer, begins+">", call.Name, func(ctx context.Context, at string, req Req) (Resp, error) {
+		return fn(ctx, strings.TrimPrefix(at, begins), req)
+	})
+}
+
+// In makes a call one that a peer makes in its own name, for AnswerFrom.
+func In[Req, Resp any](call link.Call[Req, Resp], from string) link.Call[Req, Resp] {
+	return link.Call[Req, Resp]{Name: call.Name + "." + from}
+}
+
+func answer[Req, Resp any](c *Conn, peer, on, name string, fn func(ctx context.Context, subject string, req Req) (Resp, error)) error {
 	slots := make(chan struct{}, maxInService)
-	return c.serve(subject(peer, call.Name), peer, func(m *nats.Msg) {
+	return c.serve(on, peer, func(m *nats.Msg) {
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -37,17 +57,30 @@ func Answer[Req, Resp any](c *Conn, peer string, call link.Call[Req, Resp], fn f
 		c.busy.Add(1)
 		go func() {
 			defer func() { <-slots; c.busy.Add(-1) }()
-			ctx, cancel := context.WithTimeout(context.Background(), waitOf(m))
+			ctx, cancel := context.WithTimeout(trail.Extract(context.Background(), m.Header), waitOf(m))
 			defer cancel()
+			ctx, work := trail.Under(ctx, name)
+			answering(work, peer)
 			var req Req
 			if err := json.Unmarshal(m.Data, &req); err != nil {
-				respond(m, nil, problem.New(problem.Invalid, "%s: the request cannot be read: %w", call.Name, err))
+				work.End(err)
+				respond(m, nil, problem.New(problem.Invalid, "%s: the request cannot be read: %w", name, err))
 				return
 			}
-			resp, err := fn(ctx, req)
+			resp, err := fn(ctx, m.Subject, req)
+			work.End(err)
 			respond(m, resp, err)
 		}()
 	})
+}
+
+// answering notes which plane does the work of a call.
+func answering(work *trail.Work, peer string) {
+	if stamp, isStamp := link.StampOfPeer(peer); isStamp {
+		work.Say("plane", "stamp").Say("stamp", stamp)
+		return
+	}
+	work.Say("plane", peer)
 }
 
 // service is what the connection answers on a subject.
@@ -159,8 +192,10 @@ func (c *Conn) announce() error {
 // Ask makes a call and waits for its answer, 10 s unless ctx says otherwise.
 // Problems come back as they were; a peer that is away is problem.NotReady,
 // one that does not answer in time problem.TimedOut.
-func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Call[Req, Resp], req Req) (Resp, error) {
-	var resp Resp
+func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Call[Req, Resp], req Req) (resp Resp, err error) {
+	ctx, work := trail.Under(ctx, "ask "+call.Name)
+	work.Say("peer", peer)
+	defer func() { work.End(err) }()
 	wait := defaultWait
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = time.Until(deadline)
@@ -179,6 +214,7 @@ func Ask[Req, Resp any](ctx context.Context, c *Conn, peer string, call link.Cal
 	m := nats.NewMsg(subject(peer, call.Name))
 	m.Data = body
 	m.Header.Set(waitHeader, strconv.FormatInt(wait.Milliseconds(), 10))
+	trail.Inject(ctx, m.Header)
 	answer, err := c.nc.RequestMsgWithContext(ctx, m)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed):

@@ -317,6 +317,7 @@ func parseAck(m *nats.Msg) (uint64, error) {
 // LogState tells how much a log holds.
 type LogState struct {
 	First, Last uint64
+	Messages    uint64
 	Bytes       uint64
 	Created     time.Time
 }
@@ -327,7 +328,7 @@ func (l *Log) State(ctx context.Context) (LogState, error) {
 	if err != nil {
 		return LogState{}, fmt.Errorf("state of %s: %w", l.name, err)
 	}
-	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes, info.Created}, nil
+	return LogState{info.State.FirstSeq, info.State.LastSeq, info.State.Msgs, info.State.Bytes, info.Created}, nil
 }
 
 // Read returns up to limit records on a subject with a sequence above after,

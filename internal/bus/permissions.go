@@ -15,6 +15,7 @@ import (
 //	feed.{peer}.{id}          what the peer sends on a feed; .grant is the follower's
 //	observed.{peer}           what the peer tells of itself
 //	metrics.{peer}            what the peer counts
+//	call.control.trail.put.{peer}   what the peer says of what it does
 //	_INBOX.{peer}.…           answers to the peer
 func inboxOf(peer string) string { return "_INBOX." + peer }
 
@@ -30,7 +31,7 @@ const maxAnswer = 15 * time.Minute
 // is, and a stamp fetches artifacts and signed metadata from it. Nobody hears
 // or says what is another's.
 func permissions(peer string) *server.Permissions {
-	publish := []string{subject(link.ControlPeer, link.TokenCheck.Name), "feed." + peer + ".>", link.ObservedSubject(peer), link.MetricsSubject(peer)}
+	publish := []string{subject(link.ControlPeer, link.TokenCheck.Name), "feed." + peer + ".>", link.ObservedSubject(peer), link.MetricsSubject(peer), subject(link.ControlPeer, In(link.TrailPut, peer).Name)}
 	subscribe := []string{"call." + peer + ".>", "feed." + peer + ".*.grant", inboxOf(peer) + ".>"}
 	switch {
 	case peer == link.ControlPeer:

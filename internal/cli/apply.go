@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -72,6 +73,9 @@ func (a *app) export() *cobra.Command {
 						continue // it is shipped, and nobody has declared another
 					}
 					s.Metadata = resource.Metadata{Name: s.Metadata.Name}
+					if s.Spec, err = ownSpec(s.Resource); err != nil {
+						return err
+					}
 					all = append(all, s.Resource)
 				}
 			}
@@ -83,6 +87,19 @@ func (a *app) export() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&secrets, "secrets", false, "write symmetric keys too; the audit log records it")
 	return a.read(cmd)
+}
+
+// ownSpec is what a resource says itself: an environment made from a blueprint
+// says where it differs.
+func ownSpec(r resource.Resource) (json.RawMessage, error) {
+	if r.Kind != resource.KindEnvironment {
+		return r.Spec, nil
+	}
+	spec, err := resource.SpecOf[resource.EnvironmentSpec](r)
+	if err != nil || spec.Blueprint == "" {
+		return r.Spec, err
+	}
+	return json.Marshal(spec.Own())
 }
 
 func filesFlag(cmd *cobra.Command, files *[]string) {
@@ -223,10 +240,10 @@ func planOne(ctx context.Context, c *client.Client, r resource.Resource, growing
 }
 
 // references are the fields by which resources name others.
-var references = []string{"spec.environment", "spec.promotesFrom", "spec.autoMove.to", "spec.allocation.stamps", "spec.tenant", "spec.tenants"}
+var references = []string{"spec.environment", "spec.promotesFrom", "spec.blueprint", "spec.autoMove.to", "spec.allocation.stamps", "spec.tenant", "spec.tenants"}
 
 // named are the kinds that other resources name.
-var named = []string{resource.KindTenant, resource.KindEnvironment, resource.KindStamp}
+var named = []string{resource.KindTenant, resource.KindBlueprint, resource.KindEnvironment, resource.KindStamp}
 
 // refers tells whether a refusal is about another resource that is not there.
 func refers(err error) bool {

@@ -28,7 +28,7 @@ func (a *app) auditList() *cobra.Command {
 	cmd := a.read(&cobra.Command{
 		Use: "list", Short: "List entries of the audit log, newest first; that you looked is recorded", Args: cobra.NoArgs,
 		Long:    "List entries of the audit log, newest first. A filter that ends in * is one that they\nbegin with. That you looked is an entry itself.",
-		Example: "  slipway audit list --object device/sensor-1\n  slipway audit list --action 'promotion.*' --environment production --from 2026-11-01T00:00:00Z",
+		Example: "  slipway audit list --object device/sensor-1\n  slipway audit list --grant grant-12\n  slipway audit list --action 'promotion.*' --environment production --from 2026-11-01T00:00:00Z",
 		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) (err error) {
 			if f.From, err = moment("from", from); err != nil {
 				return err
@@ -45,9 +45,9 @@ func (a *app) auditList() *cobra.Command {
 			}
 			rows := make([][]string, len(entries))
 			for i, e := range entries {
-				rows[i] = []string{strconv.FormatInt(e.Sequence, 10), a.when(&e.At), e.Actor, e.Action, e.Object, e.Outcome, detailOf(e)}
+				rows[i] = []string{strconv.FormatInt(e.Sequence, 10), a.when(&e.At), e.Actor, e.Action, e.Object, e.Grant, e.Outcome, detailOf(e)}
 			}
-			return a.table([]string{"ENTRY", "WHEN", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"}, rows)
+			return a.table([]string{"ENTRY", "WHEN", "WHO", "ACTION", "OBJECT", "GRANT", "OUTCOME", "DETAIL"}, rows)
 		}),
 	})
 	flags := cmd.Flags()
@@ -116,11 +116,15 @@ func (a *app) auditShow() *cobra.Command {
 				return a.json(p)
 			}
 			e := p.Entry
-			for _, row := range [][2]string{
+			rows := [][2]string{
 				{"entry", strconv.FormatInt(e.Sequence, 10)}, {"at", e.At.Format(time.RFC3339Nano)}, {"actor", e.Actor}, {"person", e.Person}, {"token", e.Token}, {"grant", e.Grant},
 				{"action", e.Action}, {"object", e.Object}, {"environment", e.Environment}, {"reason", e.Reason}, {"outcome", e.Outcome}, {"detail", e.Detail},
 				{"before", e.Before}, {"after", e.After}, {"request", e.Request}, {"signed", "in a log of " + strconv.FormatInt(p.Proof.Checkpoint.Size, 10) + " entries; verified"},
-			} {
+			}
+			for _, m := range p.Recorded {
+				rows = append(rows, [2]string{"recorded", m.Session + ", line " + strconv.Itoa(m.Number)})
+			}
+			for _, row := range rows {
 				if row[1] == "" {
 					continue
 				}

@@ -285,6 +285,7 @@ func (a *app) grantShow() *cobra.Command {
 			if err != nil || len(page.Items) == 0 {
 				return err
 			}
+			a.note("slipway audit list --grant %s lists what it changed\n", g.ID)
 			return a.table(sessionHeader, a.sessionRows(page.Items))
 		}),
 	})

@@ -34,7 +34,7 @@ func (a *app) environment() *cobra.Command {
 			return []string{s.Metadata.Name, spec.DisplayName, spec.PromotesFrom, strings.Join(status.Stamps, ","), strconv.Itoa(status.Devices), strconv.Itoa(status.Waiting)}, err
 		},
 	})
-	group.AddCommand(a.environmentDiff())
+	group.AddCommand(a.environmentCreate(), a.environmentExplain(), a.environmentDiff())
 	return group
 }
 

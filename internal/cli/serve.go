@@ -11,6 +11,7 @@ import (
 
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 func (a *app) serve() *cobra.Command {
@@ -36,7 +37,12 @@ func (a *app) servePlane(plane string) *cobra.Command {
 			if config.Plane != plane {
 				return usage("%s is for %s, not for %s", file, config.Plane, plane)
 			}
-			return a.runServe(cmd.Context(), serve.Options{Config: config, JoinToken: a.env("SLIPWAY_JOIN_TOKEN"), ReadyFile: readyFile, Version: versionText(), Logger: a.logger(config.Log)})
+			t, err := trail.Open(cmd.Context(), trail.Options{Output: a.output(config.Log), Collector: config.Trail.Collector, Share: *config.Trail.Share, Plane: plane, Version: versionText()})
+			if err != nil {
+				return err
+			}
+			defer a.lastWords(cmd.Context(), t)
+			return a.runServe(cmd.Context(), serve.Options{Config: config, JoinToken: a.env("SLIPWAY_JOIN_TOKEN"), ReadyFile: readyFile, Version: versionText(), Trail: t, Logger: t.Logger()})
 		}),
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file")
@@ -47,17 +53,17 @@ func (a *app) servePlane(plane string) *cobra.Command {
 	return cmd
 }
 
-// logger writes to standard error as a configuration says.
-func (a *app) logger(l serve.Log) *slog.Logger {
+// output writes lines to standard error as a configuration says.
+func (a *app) output(l serve.Log) slog.Handler {
 	level := slog.LevelInfo
 	if l.Level != "" && level.UnmarshalText([]byte(l.Level)) != nil {
 		level = slog.LevelInfo // the configuration was checked
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if l.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, options))
+		return slog.NewJSONHandler(a.err, options)
 	}
-	return slog.New(slog.NewTextHandler(a.err, options))
+	return slog.NewTextHandler(a.err, options)
 }
 
 // runServe runs a plane; a banner that cannot be written ends nothing.

@@ -13,15 +13,18 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/slipway/slipway/internal/trail"
 	"github.com/slipway/slipway/internal/up"
 )
 
 func (a *app) up() *cobra.Command {
 	var o up.Options
 	var level string
+	said := trail.Options{Plane: "all"}
 	cmd := &cobra.Command{
 		Use: "up", Short: "Run a whole installation on this machine", Args: cobra.NoArgs,
 		Long: "Run a whole installation in this process: control, provisioning and every stamp, over\n" +
@@ -42,8 +45,8 @@ func (a *app) up() *cobra.Command {
 			}
 			o.Data = dir
 			o.Database = cmp.Or(o.Database, a.env("SLIPWAY_DATABASE"))
-			o.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: threshold}))
-			return a.runUp(cmd.Context(), o)
+			said.Output = slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: threshold})
+			return a.runUp(cmd.Context(), o, said)
 		}),
 	}
 	flags := cmd.Flags()
@@ -53,9 +56,13 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.HTTPS, "https", ":8443", "console, API and device HTTPS")
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
+	flags.StringVar(&o.SealingKeys, "sealing-keys", "", "where the keys come from that seal secrets in the databases: file:PATH, credential:NAME of systemd, or command:PROGRAM ARGUMENT…; a file beside each database if not given")
+	flags.StringSliceVar(&o.From, "allow-from", nil, "DOOR=NETWORK from where a door may be used: people, devices, mqtt, amqp or metrics, such as people=10.1.0.0/16; may be repeated; a door not named is open to all")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes, webhooks and gates may reach, such as 10.1.0.0/16; may be repeated")
 	flags.StringArrayVar(&o.Witnesses, "audit-witness", nil, "file or URL that keeps the signed checkpoints of the audit log, out of reach of who runs this machine")
 	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")
+	flags.StringVar(&said.Collector, "otlp", "", "URL of an OpenTelemetry collector that logs and traces go to, too, such as https://otel.example.com:4318; OTEL_EXPORTER_OTLP_HEADERS holds what it asks for")
+	flags.Float64Var(&said.Share, "traces", trail.DefaultShare, "of how many requests of devices there is a trace, 0 to 1; those of people all have one")
 	flags.StringVar(&o.Provider.Issuer, "oidc-issuer", "", "identity provider that people sign in with, such as https://login.example.com")
 	flags.StringVar(&o.Provider.ClientID, "oidc-client", "", "client by which the identity provider knows the console")
 	flags.StringVar(&o.Provider.SecretFile, "oidc-secret-file", "", "file of that client's secret")
@@ -74,14 +81,20 @@ func (a *app) up() *cobra.Command {
 const maxDemo = 10_000
 
 // runUp runs the installation; a banner that cannot be written ends nothing.
-func (a *app) runUp(ctx context.Context, o up.Options) error {
+func (a *app) runUp(ctx context.Context, o up.Options, said trail.Options) (err error) {
+	said.Version = versionText()
+	if o.Trail, err = trail.Open(ctx, said); err != nil {
+		return err
+	}
+	defer a.lastWords(ctx, o.Trail)
+	o.Logger = o.Trail.Logger()
 	o.Ready = func(r up.Ready) {
 		if err := a.print("%s%s", banner(r), a.next(r)); err != nil {
 			o.Logger.Warn("the banner was not written", "error", err)
 		}
 	}
 	o.Version = versionText()
-	err := up.Run(ctx, o)
+	err = up.Run(ctx, o)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return withHint(err, "another program listens there; --http, --https, --mqtts and --amqps name other ports, and :0 any free one")
@@ -90,6 +103,17 @@ func (a *app) runUp(ctx context.Context, o up.Options) error {
 	}
 	return err
 }
+
+// lastWords gives a collector what it has not yet, while it takes it.
+func (a *app) lastWords(ctx context.Context, t *trail.Trail) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWordsWithin)
+	defer cancel()
+	if err := t.Close(ctx); err != nil {
+		a.note("the collector did not take the last of what the process said: %s\n", err)
+	}
+}
+
+const lastWordsWithin = 3 * time.Second
 
 // banner says where everything is and what to try next.
 func banner(r up.Ready) string {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/gateway"
 )
 
 // AuditEntries returns a page of the audit log, newest first, and the Before
@@ -36,8 +37,9 @@ func (c *Client) AuditEntries(ctx context.Context, f audit.Filter) ([]audit.Entr
 
 // ProvenEntry is an entry of the audit log with its proof.
 type ProvenEntry struct {
-	Entry audit.Entry `json:"entry"`
-	Proof audit.Proof `json:"proof"`
+	Entry    audit.Entry    `json:"entry"`
+	Proof    audit.Proof    `json:"proof"`
+	Recorded []gateway.Mark `json:"recorded,omitempty"` // the lines of recorded sessions by which it came
 }
 
 // AuditEntry returns an entry with the proof that it is in the signed log.

@@ -17,12 +17,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	taking "github.com/slipway/slipway/internal/backup"
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
+	"github.com/slipway/slipway/internal/care"
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/api"
@@ -36,14 +38,17 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -56,6 +61,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what control is built from.
@@ -63,8 +69,11 @@ type Options struct {
 	Dir string // its database, unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Conn     *bus.Conn // to the other planes
-	Driver   environment.Driver
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file in Dir. See seal.ParseSource.
+	SealingKeys string
+	Conn        *bus.Conn // to the other planes
+	Driver      environment.Driver
 	// Joining lets processes elsewhere join the link; nil where all planes are
 	// in this one.
 	Joining *Joining
@@ -79,7 +88,11 @@ type Options struct {
 	// Prometheus keeps what all planes count; where it is empty, control does.
 	Prometheus string
 	Metrics    Metrics
-	Address    string // where people reach the console, for links
+	// Journal bounds what is kept of what all processes say, and Trail is what
+	// this one says; nil is nothing.
+	Journal Journal
+	Trail   *trail.Trail
+	Address string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
 	Backups BackupConfig
@@ -90,6 +103,12 @@ type Options struct {
 
 // Metrics bounds what control keeps of what all planes count; 0 is as usual.
 type Metrics struct {
+	Age   time.Duration
+	Bytes int64
+}
+
+// Journal bounds what control keeps of what all processes say; 0 is as usual.
+type Journal struct {
 	Age   time.Duration
 	Bytes int64
 }
@@ -161,11 +180,16 @@ type Plane struct {
 	promotions   *promotion.Promotions
 	taker        *taking.Taker
 	backups      *backup.Backups
+	care         *care.Keeper
+	retention    *retention.Retention
 	rehearsals   *rehearsal.Rehearsals
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
+	readiness    *readiness.Readiness
 	monitor      *monitor.Monitor
+	journal      *journal.Journal
+	trail        *trail.Trail
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
 	api, console http.Handler
@@ -173,6 +197,17 @@ type Plane struct {
 	adminToken   string
 	streamSecret []byte // signs the addresses at which clients hear of flags
 	logger       *slog.Logger
+}
+
+// sealed are the columns of the plane that hold secrets.
+var sealed = slices.Concat(environment.Sealed, alert.Sealed, gate.Sealed)
+
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.Dir)
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, time.Now)
 }
 
 // New opens control's database. It looks after nothing before Run.
@@ -184,7 +219,10 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
 	}
-	p := &Plane{db: db, logger: o.Logger, registry: metrics.New(o.Version, o.Logger)}
+	if err := o.keepSealed(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p := &Plane{db: db, logger: o.Logger, trail: o.Trail, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
 	secret, err := seal.Secret(filepath.Join(o.Dir, signingKey))
 	if err != nil {
@@ -203,6 +241,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if p.environments, err = environment.New(db, o.Conn, o.Driver, log, o.Logger, time.Now); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	box, err := seal.New(derived(secret, "secrets of routes"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
+	p.environments.Box = &box
 	people.Controlled = p.environments.Controlled
 	if p.adminToken, err = people.Bootstrap(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
@@ -228,6 +271,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.measuring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := p.listening(ctx, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), p.monitor.Close(), db.Close())
+	}
 	p.gates = gate.New(gate.Options{
 		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
@@ -236,16 +282,24 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.backingUp(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	if err := p.caring(o, log); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
+	}
 	p.rehearsing(log, secret)
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
+	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
-	p.api = api.New(api.Options{Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Backups: p.backups, Rehearsals: p.rehearsals, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+	p.api = api.New(api.Options{
+		Readiness: p.readiness, Rehearsals: p.rehearsals,
+		Retention: p.retention,
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
+	p.api, p.console = trail.HTTP(link.ControlPeer, "", false, p.api), trail.HTTP(link.ControlPeer, "", false, p.console)
 	return p, nil
 }
 
@@ -435,22 +489,29 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "people", Run: p.repeatedly(tidyEvery, "asking the identity provider about people", p.signIn.Renew)},
 		tasks.Task{Name: "audit", Run: p.repeatedly(signEvery, "publishing a checkpoint of the audit log", p.audit.Publish)},
 		tasks.Task{Name: "rights", Run: p.repeatedly(noteEvery, "noting which rights are used", p.people.KeepUses)},
+		tasks.Task{Name: "streams", Run: p.people.Watch},
 		tasks.Task{Name: "rollouts", Run: p.rollouts.Run},
 		tasks.Task{Name: "promotions", Run: p.promotions.Run},
 		tasks.Task{Name: "backup", Run: p.taker.Run},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
+		tasks.Task{Name: "care", Run: p.care.Run},
+		tasks.Task{Name: "retention", Run: p.retention.Run},
 		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
+		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
+		tasks.Task{Name: "journal", Run: p.journal.Run},
+		tasks.Task{Name: "trail", Run: p.say},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
 	)
 }
 
 // Close closes the database and what is kept of metrics.
-func (p *Plane) Close() error { return errors.Join(p.monitor.Close(), p.db.Close()) }
+func (p *Plane) Close() error { return errors.Join(p.monitor.Close(), p.journal.Close(), p.db.Close()) }
 
 // Settled reports whether every stamp runs and provisioning knows the
 // directory, bringing both about if need be.
@@ -487,6 +548,13 @@ func (p *Plane) Apply(ctx context.Context, actor access.Actor, all []resource.Re
 func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resource, onlyNew bool) error {
 	name := r.Metadata.Name
 	switch r.Kind {
+	case resource.KindBlueprint:
+		spec, err := resource.SpecOf[resource.BlueprintSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.environments.PutBlueprint(ctx, actor, name, spec, "", false)
+		return err
 	case resource.KindEnvironment:
 		spec, err := resource.SpecOf[resource.EnvironmentSpec](r)
 		if err != nil {

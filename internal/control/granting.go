@@ -28,7 +28,7 @@ func (p *Plane) granting(o Options, log *audit.Log) {
 		Known: grantable, Alarm: alarms{o.Guard}.tell, Logger: o.Logger, Now: time.Now,
 	})
 	p.gateway = gateway.New(gateway.Options{
-		DB: p.db, Audit: log, Fleet: p.fleet, Grants: p.grants, Logger: o.Logger, Now: time.Now,
+		DB: p.db, Audit: log, Fleet: p.fleet, Grants: p.grants, Still: people.Still, Logger: o.Logger, Now: time.Now,
 		Check: func(ctx context.Context, actor access.Actor, permission string, at gateway.Place) error {
 			return people.Check(ctx, actor, access.Permission(permission), func(context.Context) ([]access.Place, error) {
 				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
@@ -48,6 +48,10 @@ func (p *Plane) granting(o Options, log *audit.Log) {
 		if err != nil || !found {
 			return false, err
 		}
+		if access.Again(ctx) { // it goes on under what lets it, and passes nothing anew
+			return gateway.Passes(ctx), nil
+		}
+		p.grants.Use(given.ID, string(permission))
 		return true, p.gateway.Pass(ctx, actor, given)
 	}
 }

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
+	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/monitor"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 )
 
@@ -41,6 +45,33 @@ func monitorHandler(people *access.Access, registry *metrics.Registry, m *monito
 		}
 		api.ServeHTTP(w, r)
 	})
+}
+
+// listening builds what keeps what all processes say.
+func (p *Plane) listening(ctx context.Context, o Options) (err error) {
+	p.journal, err = journal.Open(ctx, journal.Options{
+		Dir: filepath.Join(o.Dir, "journal"), Age: o.Journal.Age, Bytes: o.Journal.Bytes, Stamps: p.environments.Stamps, Logger: o.Logger, Now: time.Now,
+		Tenant: func(ctx context.Context, device string) (string, error) {
+			at, err := p.fleet.Whereabouts(ctx, device)
+			return at.Tenant, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	p.registry.Collect("journal", p.journal.Collect)
+	return bus.AnswerFrom(o.Conn, link.ControlPeer, link.TrailPut, func(ctx context.Context, from string, t link.Trail) (link.None, error) {
+		return link.None{}, p.journal.Take(ctx, from, t)
+	})
+}
+
+// say puts what this process says into the journal.
+func (p *Plane) say(ctx context.Context) error {
+	if p.trail == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return p.trail.Tell(ctx, "", func(ctx context.Context, t link.Trail) error { return p.journal.Take(ctx, "", t) })
 }
 
 // collect looks up what control does not count as it happens.

@@ -29,7 +29,7 @@ const (
 
 // specs are the forms of the kinds' specs.
 var specs = map[string]reflect.Type{
-	KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
+	KindBlueprint: reflect.TypeFor[BlueprintSpec](), KindEnvironment: reflect.TypeFor[EnvironmentSpec](), KindStamp: reflect.TypeFor[StampSpec](),
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
 	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
 	KindAlertRule: reflect.TypeFor[AlertRuleSpec](), KindReceiver: reflect.TypeFor[ReceiverSpec](), KindOnCall: reflect.TypeFor[OnCallSpec](), KindSLO: reflect.TypeFor[SLOSpec](),
@@ -154,6 +154,8 @@ func (d decoder) spec(body ast.Node, r Resource, form reflect.Type) error {
 	}
 	var err error
 	switch spec := spec.Interface().(type) {
+	case *BlueprintSpec:
+		err = spec.Check()
 	case *EnvironmentSpec:
 		err = spec.Check(r.Metadata.Name)
 	case *StampSpec:

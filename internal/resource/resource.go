@@ -20,6 +20,7 @@ const APIVersion = "slipway/v1"
 
 // The kinds.
 const (
+	KindBlueprint       = "Blueprint"
 	KindEnvironment     = "Environment"
 	KindStamp           = "Stamp"
 	KindEnrollmentGroup = "EnrollmentGroup"
@@ -36,11 +37,11 @@ const (
 
 // Kinds are all kinds that are applied, in the order in which they must be. A
 // release is made once instead, and stays as it is.
-var Kinds = []string{KindTenant, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall}
+var Kinds = []string{KindTenant, KindBlueprint, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
-	KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
+	KindBlueprint: "blueprints", KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
 	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos",
 }
 
@@ -71,6 +72,8 @@ type EnvironmentSpec struct {
 	Grants       *GrantPolicy   `json:"grants,omitempty" doc:"How people come to act in it for a while"`
 	Rehearsal    *RehearsalSpec `json:"rehearsal,omitempty" doc:"How migrations are rehearsed on masked copies of its data"`
 	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
+	Blueprint    string         `json:"blueprint,omitempty" maxLength:"63" doc:"What it is made from; it then says itself only its names and where it differs"`
+	Differences  []Difference   `json:"differences,omitempty" maxItems:"200" doc:"Where it is not as its blueprint says, and why"`
 }
 
 // AccessControlled is the access of an environment in which changes take a
@@ -185,7 +188,7 @@ var roles = []string{"root", "targets", "snapshot", "timestamp"}
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO:
+	case KindBlueprint, KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}
@@ -211,6 +214,12 @@ func CheckName(kind, text string) error {
 // Check holds an environment's spec against the rules that need no other
 // resource.
 func (s EnvironmentSpec) Check(self string) error {
+	if s.Blueprint == "" && len(s.Differences) > 0 {
+		return problem.New(problem.Invalid, "an environment differs from a blueprint; name it").At("spec.blueprint")
+	}
+	if err := checkDifferences(s.Differences); err != nil {
+		return err
+	}
 	if s.PromotesFrom == self {
 		return problem.New(problem.Invalid, "an environment cannot promote from itself").At("spec.promotesFrom")
 	}
@@ -256,10 +265,13 @@ func (s EnvironmentSpec) Check(self string) error {
 // MaxCapacity is the most devices a stamp may be declared for.
 const MaxCapacity = 1_000_000
 
+// defaultCapacity is what a stamp holds that does not say.
+const defaultCapacity = 10_000
+
 // Check holds a stamp's spec against the rules and returns it with defaults.
 func (s StampSpec) Check() (StampSpec, error) {
 	if s.Capacity == 0 {
-		s.Capacity = 10_000
+		s.Capacity = defaultCapacity
 	}
 	if s.Weight == 0 {
 		s.Weight = 1

@@ -56,7 +56,7 @@ func TestFaultsNameTheirLine(t *testing.T) {
 		head + "spec:\n  environment: e\n  region: r\n  region: s":      "f.yaml:7:3: mapping key \"region\" already defined",
 		head + "spec:\n  region: r":                                     "spec.environment: a stamp belongs to",
 		head:                                                            "spec: is missing",
-		strings.Replace(head, "Stamp", "Stump", 1) + "spec: {}":         "f.yaml:2:7: kind: must be one of Tenant, Environment",
+		strings.Replace(head, "Stamp", "Stump", 1) + "spec: {}":         "f.yaml:2:7: kind: must be one of Tenant, Blueprint, Environment",
 		strings.Replace(head, "v1", "v9", 1) + "spec: {}":               "f.yaml:1:13: apiVersion: must be slipway/v1",
 		strings.Replace(head, "name: s", "name: S_", 1) + "spec: {}":    "f.yaml:3:19: metadata.name: a name has",
 		"apiVersion: slipway/v1\nkind: [\n":                             "f.yaml:2",

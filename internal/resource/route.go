@@ -193,7 +193,7 @@ func checkWebhook(w *link.Webhook) error {
 			return problem.New(problem.Invalid, "%q cannot be set", name).At(at + ".headers")
 		}
 	}
-	if w.Secret == "" || w.Secret == Mask {
+	if _, named := IsReference(w.Secret); named || w.Secret == "" || w.Secret == Mask {
 		return nil
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(w.Secret, "whsec_"))
@@ -308,20 +308,19 @@ func secrets(s *link.RouteSpec) (address string, fields []*string) {
 	return "", nil
 }
 
-// MaskRoute returns a route without its secrets.
+// MaskRoute returns a route without its secrets; the names of those that it
+// only names stay.
 func MaskRoute(s link.RouteSpec) link.RouteSpec {
-	_, fields := secrets(&s)
-	for _, f := range fields {
-		if *f != "" {
-			*f = Mask
+	masked, err := Secrets(s, func(secret string) (string, error) {
+		if _, named := IsReference(secret); named {
+			return secret, nil
 		}
+		return Mask, nil
+	})
+	if err != nil {
+		return link.RouteSpec{}
 	}
-	if s.Endpoint.Webhook != nil {
-		for name := range s.Endpoint.Webhook.Headers {
-			s.Endpoint.Webhook.Headers[name] = Mask
-		}
-	}
-	return s
+	return masked
 }
 
 // UnmaskRoute puts the stored secrets where s has the mask. They are kept only

@@ -16,13 +16,16 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/throttle"
+	"github.com/slipway/slipway/internal/trail"
 	"github.com/slipway/slipway/internal/vault"
 )
 
@@ -50,12 +53,23 @@ type Config struct {
 	TLS    TLS      `json:"tls,omitzero"`
 	Link   Link     `json:"link,omitzero"`
 	Join   Join     `json:"join,omitzero"`
+	// SealingKeys says where the keys come from that seal the database's secrets:
+	// file:PATH, credential:NAME or command:PROGRAM ARGUMENT…; a file in data where
+	// it is not there.
+	SealingKeys string `json:"sealingKeys,omitempty"`
+	// AllowFrom are the networks from which each door may be used: people,
+	// devices, mqtt, amqp, metrics. One without a list is open to all.
+	AllowFrom map[string][]string `json:"allowFrom,omitempty"`
 	// Networks are private networks that routes, webhooks and gates may reach.
 	Networks []string `json:"networks,omitempty"`
 	// Prometheus is the URL of what control's gates ask that name none.
 	Prometheus string `json:"prometheus,omitempty"`
 	// Metrics bounds what control keeps of what all planes count.
 	Metrics Metrics `json:"metrics,omitzero"`
+	// Journal bounds what control keeps of what all processes say.
+	Journal Metrics `json:"journal,omitzero"`
+	// Trail says where else what the process says goes.
+	Trail Trail `json:"trail,omitzero"`
 	// OIDC is the identity provider that vouches for people at control.
 	OIDC *control.Provider `json:"oidc,omitempty"`
 	// Provisioning is where devices register, host:port, for control to show.
@@ -148,6 +162,13 @@ type NATS struct {
 type Metrics struct {
 	Days  float64 `json:"days,omitempty"`  // how long; 0 is 31
 	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
+}
+
+// Trail says where what the process says goes, beside its own output and
+// control's journal.
+type Trail struct {
+	Collector string   `json:"collector,omitempty"` // URL of an OpenTelemetry collector
+	Share     *float64 `json:"share,omitempty"`     // of how many requests of devices there is a trace, 0 to 1
 }
 
 // Listen are the addresses of a process, host:port each.
@@ -359,6 +380,14 @@ func (c *Config) checkRest() error {
 		return invalid("tls", "certificate and key go together")
 	case c.Metrics != (Metrics{}) && (c.Plane != Control || c.Prometheus != ""):
 		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
+	case c.Trail.Collector != "" && trail.CheckCollector("trail.collector", c.Trail.Collector) != nil:
+		return trail.CheckCollector("trail.collector", c.Trail.Collector)
+	case c.Trail.Share != nil && trail.CheckShare("trail.share", *c.Trail.Share) != nil:
+		return trail.CheckShare("trail.share", *c.Trail.Share)
+	case c.Journal != (Metrics{}) && c.Plane != Control:
+		return invalid("journal", "is for control alone")
+	case c.Journal.Days < 0 || c.Journal.Days > 3660 || c.Journal.Bytes < 0:
+		return invalid("journal", "keeps 0 to 3660 days and a number of bytes that is not negative")
 	case c.Metrics.Days < 0 || c.Metrics.Days > 3660 || c.Metrics.Bytes < 0:
 		return invalid("metrics", "days is a number up to 3660 and bytes one from 0; 0 is as usual")
 	case c.OIDC != nil && c.Plane != Control:
@@ -369,6 +398,10 @@ func (c *Config) checkRest() error {
 		return invalid("log.level", "must be debug, info, warn or error, not %q", c.Log.Level)
 	case c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json":
 		return invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	if c.Trail.Share == nil {
+		usual := trail.DefaultShare
+		c.Trail.Share = &usual
 	}
 	if c.OIDC != nil {
 		if err := c.OIDC.Check("oidc"); err != nil {
@@ -388,6 +421,12 @@ func (c *Config) checkRest() error {
 		if err := sqldb.CheckURL(c.Database); err != nil {
 			return problem.Of(err).At("database")
 		}
+	}
+	if _, err := inbound.Parse(c.AllowFrom); err != nil {
+		return invalid(strings.TrimSuffix("allowFrom."+problem.Of(err).Field, "."), "%s", problem.Of(err).Message)
+	}
+	if _, err := seal.ParseSource(c.SealingKeys, c.Data); err != nil {
+		return invalid("sealingKeys", "%s", problem.Of(err).Message)
 	}
 	if err := c.Audit.check(); err != nil {
 		return err

@@ -18,11 +18,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/httpserve"
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what Run needs beside the configuration.
@@ -32,6 +37,7 @@ type Options struct {
 	ReadyFile string // where to write Ready as JSON
 	Version   string // of the program
 	Logger    *slog.Logger
+	Trail     *trail.Trail // what the process says, for control; nil is nothing
 	Ready     func(Ready)
 }
 
@@ -98,19 +104,37 @@ func (p *process) standBy(ctx context.Context) error {
 	return err
 }
 
-// checkCopies says what a standby of control lacks of the first process: with an
-// authority of its own nobody would know it, and with another key it could not
-// sign. Better now than when it is needed.
+// checkCopies says what a standby lacks of the first process: with an authority
+// of its own nobody would know it, and with other keys it could not sign, or
+// read what is sealed. Better now than when it is needed.
 func (p *process) checkCopies() error {
-	if p.Config.Plane != Control {
-		return nil
+	var needed []string
+	if p.Config.Plane == Control {
+		needed = append(needed, control.CopiedFiles...)
 	}
-	for _, name := range control.CopiedFiles {
+	if p.Config.SealingKeys == "" {
+		needed = append(needed, seal.FileName)
+	}
+	for _, name := range needed {
 		if _, err := os.Stat(filepath.Join(p.Config.Data, name)); err != nil {
-			return problem.New(problem.Invalid, "a standby of control needs a copy of the first process's %s: %s", strings.Join(control.CopiedFiles, ", "), err)
+			return problem.New(problem.Invalid, "a standby of %s needs a copy of the first process's %s: %s", p.Config.Plane, strings.Join(needed, ", "), err)
 		}
 	}
 	return nil
+}
+
+// say gives control what the process says, as a peer of the link.
+func (p *process) say(conn *bus.Conn, peer string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if p.Trail == nil {
+			<-ctx.Done()
+			return nil
+		}
+		return p.Trail.Tell(ctx, p.Config.Cluster.Process, func(ctx context.Context, t link.Trail) error {
+			_, err := bus.Ask(ctx, conn, link.ControlPeer, bus.In(link.TrailPut, peer), t)
+			return err
+		})
+	}
 }
 
 // ready says that the process serves.
@@ -124,6 +148,7 @@ func (p *process) ready(r Ready) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
+	p.Logger.Info("ready", "plane", r.Plane, "stamp", r.Name, "version", p.Version)
 	if p.Ready != nil {
 		p.Ready(r)
 	}
@@ -197,10 +222,7 @@ func (p *process) told(ports entrance.Ports) string {
 
 // serveHTTP serves until ctx ends.
 func (p *process) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserve.Server(handler, p.Logger)
 	stop := context.AfterFunc(ctx, func() {
 		if err := server.Close(); err != nil {
 			p.Logger.Debug("http closed", "error", err)

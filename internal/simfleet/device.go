@@ -39,7 +39,12 @@ func (f *Fleet) newDevice(id string) (*Device, error) {
 		off := o.scenario.clock(id)
 		clock = func() time.Time { return time.Now().Add(off) }
 	}
+	var known device.Store
+	if o.Store != nil {
+		known = o.Store(id)
+	}
 	client, err := device.New(device.Config{
+		Store:        known,
 		Clock:        clock,
 		Provisioning: o.Provisioning, IDScope: o.IDScope, RegistrationID: id, Key: device.DeriveKey(o.GroupKey, id), Queue: offline,
 		CA: o.CA, HTTPSPort: o.HTTPSPort, Policy: o.Policy, Logger: o.Logger, Dial: dial, ModelID: "dtmi:slipway:demo:sensor;1",

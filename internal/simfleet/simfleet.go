@@ -45,6 +45,8 @@ type Options struct {
 	ReconnectEvery time.Duration
 	Logger         *slog.Logger
 	Dial           func(ctx context.Context, network, address string) (net.Conn, error)
+	// Store holds what a device knows from before; nil: devices are new.
+	Store func(registration string) device.Store
 	// Event is called with what happens to each device's connection.
 	Event func(registration string, e device.Event)
 	// Ordered is called when a device begins to follow an order of its hub.

@@ -56,6 +56,7 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.DeadLetterPurge, s.deliveries.Purge),
 		bus.Answer(s.link, peer, link.BackupTake, atLeader(s, link.BackupTake, s.backups.Take)),
 		bus.Answer(s.link, peer, link.BackupStatus, atLeader(s, link.BackupStatus, s.backups.Status)),
+		s.answerCare(peer),
 		bus.Answer(s.link, peer, link.ConsumerRead, s.consumers.Read),
 		bus.Answer(s.link, peer, link.ConsumerAck, s.consumers.Ack),
 		bus.Answer(s.link, peer, link.ConsumerSeek, s.consumers.Seek),

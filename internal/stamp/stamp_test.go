@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,8 +39,11 @@ type rig struct {
 	limits   hub.Limits
 	stamp    *stamp.Stamp
 	server   *bus.Server
+	ahead    atomic.Int64 // of the clock that the stamp goes by
 	stop     func()
 }
+
+func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -74,7 +78,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	s, err := stamp.New(r.t.Context(), stamp.Options{
-		Name: "test-1", Dir: r.dir, Database: r.database, Link: conn, Limits: r.limits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: time.Now,
+		Name: "test-1", Dir: r.dir, Database: r.database, Link: conn, Limits: r.limits, Retention: telemetry.DefaultRetention, Logger: quiet, Now: r.now,
 	})
 	if err != nil {
 		r.t.Fatal(err)

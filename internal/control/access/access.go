@@ -40,6 +40,8 @@ type Actor struct {
 	Session string // by which it came, if it did
 	MFA     bool   // a second factor was shown
 	Limit   *Right // what its token is confined to, whatever its rights
+	// Until is when that by which it came holds no longer; nil is no time.
+	Until *time.Time
 }
 
 const (
@@ -55,6 +57,7 @@ type Access struct {
 	db    *sqldb.DB
 	audit *audit.Log
 	now   func() time.Time
+	open  holds
 
 	// Controlled names the environments in which roles are not enough to change
 	// anything; nil is none.
@@ -71,7 +74,7 @@ type Access struct {
 
 // New returns the tokens and sessions kept in db.
 func New(db *sqldb.DB, log *audit.Log, now func() time.Time) *Access {
-	return &Access{db: db, audit: log, now: now, failures: map[string]*rate.Limiter{}, fresh: map[use]bool{}, uses: map[use]bool{}}
+	return &Access{db: db, audit: log, now: now, open: holds{all: map[*Hold]struct{}{}}, failures: map[string]*rate.Limiter{}, fresh: map[use]bool{}, uses: map[use]bool{}}
 }
 
 // secret makes 256 random bits as text.

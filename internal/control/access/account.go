@@ -165,6 +165,9 @@ func (a *Access) SetDisabled(ctx context.Context, actor Actor, id string, disabl
 			if _, err := tx.Exec(ctx, "DELETE FROM session WHERE account = ?", id); err != nil {
 				return err
 			}
+			if err := Loses(ctx, tx); err != nil {
+				return err
+			}
 			if err := a.stillAdmin(ctx, tx); err != nil {
 				return err
 			}
@@ -196,6 +199,9 @@ func (a *Access) RemoveAccount(ctx context.Context, actor Actor, id string) erro
 				return err
 			}
 		}
+		if err := Loses(ctx, tx); err != nil {
+			return err
+		}
 		if err := a.stillAdmin(ctx, tx); err != nil {
 			return err
 		}
@@ -215,6 +221,9 @@ func (a *Access) SetSponsor(ctx context.Context, actor Actor, id, sponsor string
 			return problem.New(problem.Invalid, "the sponsor of a program is a person with an active account").At("sponsor")
 		}
 		if _, err := tx.Exec(ctx, "UPDATE account SET sponsor = ? WHERE id = ?", sponsor, id); err != nil {
+			return err
+		}
+		if err := Loses(ctx, tx); err != nil {
 			return err
 		}
 		if changed, err = accountIn(ctx, tx, id); err != nil {

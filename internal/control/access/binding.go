@@ -125,6 +125,9 @@ func (a *Access) unbind(ctx context.Context, tx *sqldb.Tx, id string) (Binding, 
 	if _, err := tx.Exec(ctx, "DELETE FROM binding WHERE id = ?", id); err != nil {
 		return b, err
 	}
+	if err := Loses(ctx, tx); err != nil {
+		return b, err
+	}
 	return b, a.stillAdmin(ctx, tx)
 }
 
@@ -160,7 +163,7 @@ func (a *Access) actor(ctx context.Context, q sqldb.Querier, id string) (Actor, 
 	if err != nil {
 		return Actor{}, err
 	}
-	who := Actor{Name: account.ID, Kind: account.Kind, Person: account.ID}
+	who := Actor{Name: account.ID, Kind: account.Kind, Person: account.ID, Until: account.VouchedUntil}
 	if account.Kind != Human {
 		sponsor, err := accountIn(ctx, q, account.Sponsor)
 		if err == nil {
@@ -169,10 +172,18 @@ func (a *Access) actor(ctx context.Context, q sqldb.Querier, id string) (Actor, 
 		if err != nil {
 			return Actor{}, problem.New(problem.Unauthenticated, "%s answers for %s and may do nothing now; give it another sponsor", account.Sponsor, id)
 		}
-		who.Person = sponsor.ID
+		who.Person, who.Until = sponsor.ID, earlier(who.Until, sponsor.VouchedUntil)
 	}
 	who.Rights, err = rights(ctx, q, account)
 	return who, err
+}
+
+// earlier is the earlier of two times, of which nil is none.
+func earlier(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.Before(*a) {
+		return b
+	}
+	return a
 }
 
 // stillAdmin refuses a change after which nobody could let anybody in: some

@@ -21,7 +21,7 @@ func (a *Access) Check(ctx context.Context, actor Actor, p Permission, find Find
 		return nil
 	}
 	err := a.check(ctx, actor, p, find)
-	if err == nil {
+	if err == nil && !Again(ctx) {
 		a.used(actor, p)
 	}
 	return err

@@ -39,12 +39,18 @@ const (
 	SigningWrite     Permission = "signing.write"
 	QueryWrite       Permission = "query.write"
 	AlertWrite       Permission = "alert.write"
+	LogRead          Permission = "log.read"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
 	BackupRead       Permission = "backup.read"
 	BackupRun        Permission = "backup.run" // have backups taken, verified and tried
 	BackupWrite      Permission = "backup.write"
+	RetentionRead    Permission = "retention.read"
+	RetentionWrite   Permission = "retention.write"
+	DeviceRetire     Permission = "device.decommission"
+	DataErase        Permission = "data.erase"
+	DataExport       Permission = "data.export"
 	RehearsalRead    Permission = "rehearsal.read"
 	RehearsalStart   Permission = "rehearsal.start" // ask for rehearsals, and cancel them
 	RehearsalRun     Permission = "rehearsal.run"   // run them, on a host that may read the data
@@ -119,12 +125,18 @@ var permissions = []permission{
 	{SigningWrite, granted, nil},
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{AlertWrite, stands, makers},
+	{LogRead, stands, everyone},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},
 	{BackupRead, stands, everyone},
 	{BackupRun, stands, []string{Operator}},
 	{BackupWrite, granted, []string{Operator}},
+	{RetentionRead, stands, everyone},
+	{RetentionWrite, granted, nil},
+	{DeviceRetire, granted, []string{Operator}},
+	{DataErase, granted, nil},
+	{DataExport, granted, nil},
 	{RehearsalRead, stands, everyone},
 	{RehearsalStart, stands, testers},
 	{RehearsalRun, stands, []string{Operator}},

@@ -87,8 +87,12 @@ func (a *Access) Open(ctx context.Context, tx *sqldb.Tx, from Login, name string
 		return "", err
 	}
 	id := "s-" + strings.ToLower(rand.Text()[:10])
-	if _, err := tx.Exec(ctx, `DELETE FROM session WHERE id IN (SELECT id FROM session WHERE account = ? OR token_id = ? ORDER BY created_at DESC, id LIMIT 1000 OFFSET ?)`,
-		from.Account, from.token, maxSessions-1); err != nil {
+	gone, err := tx.Exec(ctx, `DELETE FROM session WHERE id IN (SELECT id FROM session WHERE account = ? OR token_id = ? ORDER BY created_at DESC, id LIMIT 1000 OFFSET ?)`,
+		from.Account, from.token, maxSessions-1)
+	if err == nil && gone > 0 {
+		err = Loses(ctx, tx)
+	}
+	if err != nil {
 		return "", err
 	}
 	if _, err := tx.Exec(ctx, "INSERT INTO session (id, hash, token_id, account, method, mfa, remote, agent, csrf, created_at, seen_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -149,7 +153,7 @@ func (a *Access) behind(ctx context.Context, o Opened) (who Actor, err error) {
 		if o.Method == ByPassword && !o.MFA {
 			who.Limit = &Right{Role: "second factor"}
 		}
-		who.Session, who.MFA = o.ID, o.MFA
+		who.Session, who.MFA, who.Until = o.ID, o.MFA, earlier(who.Until, &o.ExpiresAt)
 		return who, err
 	}
 	t, found, err := sqldb.Row(ctx, a.db, scanToken, selectTokens+" WHERE id = ?", o.Token)
@@ -160,7 +164,7 @@ func (a *Access) behind(ctx context.Context, o Opened) (who Actor, err error) {
 		return who, err
 	}
 	who, err = a.bearer(ctx, t)
-	who.Session = o.ID
+	who.Session, who.Until = o.ID, earlier(who.Until, &o.ExpiresAt)
 	return who, err
 }
 
@@ -181,6 +185,9 @@ func (a *Access) EndSession(ctx context.Context, actor Actor, id, account string
 		if err == nil && gone == 0 {
 			err = problem.New(problem.NotFound, "there is no session %q", id)
 		}
+		if err == nil {
+			err = Loses(ctx, tx)
+		}
 		if err != nil {
 			return err
 		}
@@ -191,7 +198,9 @@ func (a *Access) EndSession(ctx context.Context, actor Actor, id, account string
 // Logout ends a session.
 func (a *Access) Logout(ctx context.Context, cookie string) error {
 	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "DELETE FROM session WHERE hash = ?", digest(cookie))
-		return err
+		if _, err := tx.Exec(ctx, "DELETE FROM session WHERE hash = ?", digest(cookie)); err != nil {
+			return err
+		}
+		return Loses(ctx, tx)
 	})
 }

@@ -67,10 +67,10 @@ func (t Token) limit() *Right {
 func (a *Access) bearer(ctx context.Context, t Token) (Actor, error) {
 	if t.Account != "" {
 		who, err := a.actor(ctx, a.db, t.Account)
-		who.TokenID, who.Tenant, who.Limit = t.ID, t.Tenant, t.limit()
+		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, t.limit(), earlier(who.Until, t.ExpiresAt)
 		return who, err
 	}
-	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit()}, nil
+	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit(), Until: t.ExpiresAt}, nil
 }
 
 func count(ctx context.Context, q sqldb.Querier) (int64, error) {
@@ -194,6 +194,9 @@ func (a *Access) revoke(ctx context.Context, actor Actor, id, account string) er
 		}
 		if gone == 0 {
 			return problem.New(problem.NotFound, "there is no token %q", id)
+		}
+		if err := Loses(ctx, tx); err != nil {
+			return err
 		}
 		if err := a.stillAdmin(ctx, tx); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
@@ -50,10 +51,20 @@ func (a *Access) Vouch(ctx context.Context, v Vouched) (id string, err error) {
 			}
 			id = v.ID
 		}
+		if there && !sameGroups(found.Groups, v.Groups) {
+			if err := Loses(ctx, tx); err != nil { // the provider may have taken the person out of a group
+				return err
+			}
+		}
 		_, err = tx.Exec(ctx, "UPDATE account SET member_of = ?, vouched_until = ?, refresh = ? WHERE id = ?", string(groups), sqldb.Micros(v.Until), v.Refresh, id)
 		return err
 	})
 	return id, err
+}
+
+// sameGroups reports whether two lists of groups give the same rights.
+func sameGroups(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
 // Renewable returns whose word ends before a time and can be renewed.
@@ -75,6 +86,9 @@ func (a *Access) PutOut(ctx context.Context, id string) error {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM session WHERE account = ?", id); err != nil {
+			return err
+		}
+		if err := Loses(ctx, tx); err != nil {
 			return err
 		}
 		return a.audit.Record(ctx, tx, audit.Entry{Actor: "slipway", Action: "account.lapse", Object: "account/" + id, Outcome: audit.Done, Detail: "the identity provider vouches no more"})

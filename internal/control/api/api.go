@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -28,16 +29,20 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are the subjects the API speaks for.
@@ -56,12 +61,15 @@ type Options struct {
 	Rollouts     *rollout.Rollouts
 	Promotions   *promotion.Promotions
 	Alerts       *alert.Alerts
+	Journal      *journal.Journal
 	Backups      *backup.Backups
+	Retention    *retention.Retention
 	Rehearsals   *rehearsal.Rehearsals
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
+	Readiness    *readiness.Readiness
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -96,8 +104,10 @@ func New(o Options) http.Handler {
 	config.Security = []map[string][]string{{"token": {}}}
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
+	a.blueprints()
 	a.devices()
 	a.logs()
+	a.journal()
 	a.moves()
 	a.admin()
 	a.auditLog()
@@ -114,6 +124,7 @@ func New(o Options) http.Handler {
 	a.updates()
 	a.promotions()
 	a.backups()
+	a.retention()
 	a.rehearsals()
 	a.artifacts(mux)
 	a.releases()
@@ -123,6 +134,7 @@ func New(o Options) http.Handler {
 	a.flags()
 	a.grants()
 	a.recordings()
+	a.readiness()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -204,6 +216,8 @@ func (a *api) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		asked.Actor, asked.Person, asked.Token = actor.Name, actor.Person, actor.TokenID
+		r, letGo := a.Access.HoldRequest(w, r, actor)
+		defer letGo()
 		next.ServeHTTP(w, r.WithContext(context.WithValue(audit.With(r.Context(), asked), actorKey{}, actor)))
 	})
 }
@@ -221,7 +235,11 @@ func (a *api) log(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, recorder := time.Now(), &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(recorder, r)
-		a.Logger.Debug("request", "method", r.Method, "path", r.URL.Path, "status", recorder.status, "took", time.Since(start), "remote", remote(r))
+		level := slog.LevelDebug
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			level = slog.LevelInfo // who reads changes nothing
+		}
+		a.Logger.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", recorder.status, "took", time.Since(start), "remote", remote(r), "request", w.Header().Get("X-Request-Id"))
 	})
 }
 
@@ -251,11 +269,13 @@ func register[In, Out any](a *api, o huma.Operation, handle func(context.Context
 	o.Tags = []string{tag}
 	line := lineOf(o.OperationID, reflect.TypeFor[In]())
 	huma.Register(a.huma, o, func(ctx context.Context, in *In) (out *Out, err error) {
+		trail.Current(ctx).Call(o.OperationID)
 		if err = a.permit(ctx, line, saidBy(in)); err == nil {
 			out, err = handle(ctx, in)
 		}
 		if err != nil {
-			a.logInternal(o.OperationID, err)
+			err = cmp.Or(access.Cut(ctx), err)
+			a.logInternal(ctx, o.OperationID, err)
 			return nil, statusOf(err)
 		}
 		return out, nil
@@ -263,9 +283,9 @@ func register[In, Out any](a *api, o huma.Operation, handle func(context.Context
 }
 
 // logInternal keeps the whole of a fault that the answer only hints at.
-func (a *api) logInternal(id string, err error) {
+func (a *api) logInternal(ctx context.Context, id string, err error) {
 	if problem.Is(err, problem.Internal) {
-		a.Logger.Error("request failed", "operation", id, "error", err)
+		a.Logger.ErrorContext(ctx, "request failed", "operation", id, "error", err)
 	}
 }
 

@@ -22,17 +22,21 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
+	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
 	"github.com/slipway/slipway/internal/control/signin"
 	"github.com/slipway/slipway/internal/control/signing"
@@ -41,6 +45,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 )
@@ -63,6 +68,7 @@ type server struct {
 
 	db      *sqldb.DB
 	log     *audit.Log
+	journal *journal.Journal
 	signing *signing.Signing
 }
 
@@ -92,6 +98,7 @@ func newServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	people := access.New(db, log, time.Now)
+	go people.Watch(t.Context())
 	token, err := people.Bootstrap(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +107,11 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	box, err := seal.New(make([]byte, seal.SecretSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	environments.Box = &box
 	artifacts := artifact.New(db, blob.New(blob.Dir(t.TempDir())), artifact.Limits{Total: 64 << 20}, log, time.Now)
 	releases := release.New(db, artifacts, log, time.Now)
 	signed, err := signing.Open(t.Context(), signing.Options{DB: db, Audit: log, Releases: releases, Environment: environments.SpecIn, Secret: make([]byte, 32), Now: time.Now})
@@ -159,7 +171,7 @@ func newServer(t *testing.T) *server {
 		Alarm: func(context.Context, grant.Grant, resource.GrantPolicy) error { return nil },
 	})
 	recorder := gateway.New(gateway.Options{
-		DB: db, Audit: log, Fleet: devices, Grants: grants, Logger: quiet, Now: time.Now,
+		DB: db, Audit: log, Fleet: devices, Grants: grants, Still: people.Still, Logger: quiet, Now: time.Now,
 		Check: func(ctx context.Context, actor access.Actor, p string, at gateway.Place) error {
 			return people.Check(ctx, actor, access.Permission(p), func(context.Context) ([]access.Place, error) {
 				return []access.Place{{Environment: at.Environment, Stamp: at.Stamp, Tenant: at.Tenant}}, nil
@@ -179,20 +191,42 @@ func newServer(t *testing.T) *server {
 		if err != nil || !found {
 			return false, err
 		}
+		if access.Again(ctx) {
+			return gateway.Passes(ctx), nil
+		}
+		grants.Use(given.ID, string(p))
 		return true, recorder.Pass(ctx, actor, given)
 	}
+	gathering := &evidence.Gatherer{DB: db, Environments: environments, Fleet: devices, Releases: releases, Promotions: promotions, Rollouts: rollouts, Gates: gates, Flags: flags, Signing: signed, People: people, Grants: grants, Audit: log, Alerts: alerts, Monitor: counted, Backups: backups, Now: time.Now}
+	ready := readiness.New(readiness.Options{DB: db, Audit: log, Environments: environments.List, Gather: gathering.Gather, Sign: backups.Sign, Logger: quiet, Now: time.Now})
+	kept, err := journal.Open(t.Context(), journal.Options{Dir: t.TempDir(), Stamps: environments.Stamps, Logger: quiet, Now: time.Now, Tenant: func(ctx context.Context, id string) (string, error) {
+		at, err := devices.Whereabouts(ctx, id)
+		return at.Tenant, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kept.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	handler := api.New(api.Options{
+		Readiness: ready,
+
 		Alerts:  alerts,
+		Journal: kept,
 		SignIn:  signedIn,
 		Backups: backups, Rehearsals: rehearsals,
 		Grants: grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
+		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, signed}
+	return &server{t, h.URL, token, conn, db, log, kept, signed}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

@@ -104,7 +104,7 @@ func (a *api) describeContent() {
 func (a *api) sendArtifact(w http.ResponseWriter, r *http.Request) {
 	content, err := a.Artifacts.Open(r.Context(), r.PathValue("sha256"))
 	if err != nil {
-		a.logInternal("readArtifact", err)
+		a.logInternal(r.Context(), "readArtifact", err)
 		writeProblem(w, r, err)
 		return
 	}
@@ -141,7 +141,7 @@ func (a *api) takePart(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if r.Context().Err() == nil {
-		a.logInternal("writeArtifact", err)
+		a.logInternal(r.Context(), "writeArtifact", err)
 	}
 	writeProblem(w, r, err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/gateway"
 )
 
 // auditQuery selects entries of the audit log.
@@ -32,8 +33,9 @@ type entryRef struct {
 
 // provenEntry is an entry with the proof that it is in the log.
 type provenEntry struct {
-	Entry audit.Entry `json:"entry"`
-	Proof audit.Proof `json:"proof"`
+	Entry    audit.Entry    `json:"entry"`
+	Proof    audit.Proof    `json:"proof"`
+	Recorded []gateway.Mark `json:"recorded,omitempty" doc:"The lines of recorded sessions by which it came"`
 }
 
 type eraseAudit struct {
@@ -75,7 +77,11 @@ func (a *api) auditLog() {
 	})
 	route(a, "GET", base+"/entries/{sequence}", "getAuditEntry", "An entry with the proof that it is in the signed log; that you looked is recorded", func(ctx context.Context, in *entryRef) (*body[provenEntry], error) {
 		e, p, err := a.Audit.Show(ctx, actorOf(ctx).Name, in.Sequence)
-		return &body[provenEntry]{provenEntry{e, p}}, err
+		if err != nil {
+			return nil, err
+		}
+		marks, err := a.Gateway.Recorded(ctx, e.Request)
+		return &body[provenEntry]{provenEntry{e, p, marks}}, err
 	})
 	route(a, "GET", base+"/consistency", "getAuditConsistency", "The proof that the log begins with all that an earlier checkpoint covers", func(ctx context.Context, in *struct {
 		From int64 `query:"from" required:"true" minimum:"1" doc:"Size of the earlier checkpoint"`

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
 )
@@ -25,6 +26,10 @@ var mutations = []mutation{
 	{id: "putEnvironment", path: "environments/next", body: `{"spec":{"promotesFrom":"dev"}}`},
 	{id: "putEnvironment", path: "environments/spare", body: `{"spec":{}}`},
 	{id: "deleteEnvironment", path: "environments/spare"},
+	{id: "putBlueprint", path: "blueprints/plan", body: `{"spec":{"stamps":[{"name":"a","region":"r"}]}}`},
+	{id: "deleteBlueprint", path: "blueprints/plan"},
+	{id: "setSecret", path: "environments/dev/secrets/key", body: `{"value":"v"}`},
+	{id: "deleteSecret", path: "environments/dev/secrets/key"},
 	{id: "putStamp", path: "stamps/spare-1", body: `{"spec":{"environment":"dev","region":"r","state":"closed"}}`},
 	{id: "putTenant", path: "tenants/spare", body: `{"spec":{}}`},
 	{id: "putRoute", path: "routes/r1", body: `{"spec":{"environment":"test","source":"telemetry","endpoint":{"webhook":{"url":"https://example.com/hook"}}}}`},
@@ -51,6 +56,9 @@ var mutations = []mutation{
 	{id: "verifyAuthority", path: "provisioning/authorities/a/verify", body: `{"certificate":"x"}`, away: true},
 	{id: "deleteAuthority", path: "provisioning/authorities/a", away: true},
 	{id: "revokeCertificate", path: "provisioning/certificates/1/revoke", away: true},
+	{id: "answerReadiness", path: "environments/test/readiness/answers/R1", body: `{"owner":"mia","reason":"the vendor has shown it","until":"` + time.Now().AddDate(0, 1, 0).UTC().Format(time.RFC3339) + `"}`},
+	{id: "withdrawReadiness", path: "environments/test/readiness/answers/R1"},
+	{id: "ownReadiness", path: "readiness-owners/operations", body: `{"owner":"mia"}`},
 	{id: "saveQuery", path: "saved-queries/q", body: `{"query":"SELECT * FROM devices"}`},
 	{id: "forgetQuery", path: "saved-queries/q"},
 
@@ -134,6 +142,10 @@ var mutations = []mutation{
 	{id: "approveGrant", path: "grants/grant-4/approve", body: `{}`, as: "bob"},
 	{id: "revokeGrant", path: "grants/grant-4/revoke", body: `{"reason":"enough"}`, as: "bob"},
 	{id: "openAccessReview", path: "access-reviews", body: `{"environment":"guarded"}`, as: "bob"},
+	{id: "setRetention", path: "retention", body: `{"everyHours":24,"days":{"uploads":30}}`},
+	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
+	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
+	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
 	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
 	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},

@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -62,7 +63,9 @@ func (a *api) logs() {
 // serveLog answers with a page, or with a stream of lines.
 func (a *api) serveLog(ctx context.Context, source logSource, stamp, device string, in LogQuery) (*huma.StreamResponse, error) {
 	if in.Follow {
-		return a.followLog(source, stamp, link.WatchLog{DeviceID: device, After: in.After})
+		return a.following(func(ctx context.Context, write func(any) error) error {
+			return source.follow(ctx, stamp, link.WatchLog{DeviceID: device, After: in.After}, func(r link.LogRecord) error { return write(r) })
+		})
 	}
 	page, err := source.read(ctx, stamp, link.ReadLog{DeviceID: device, After: in.After, Last: in.Last, Limit: in.Limit})
 	if err != nil {
@@ -91,7 +94,8 @@ func (a *api) streamed(answer any) *huma.StreamResponse {
 // heartbeat keeps an idle stream's connection known to be alive.
 const heartbeat = 15 * time.Second
 
-func (a *api) followLog(source logSource, stamp string, req link.WatchLog) (*huma.StreamResponse, error) {
+// following is an answer that goes on for as long as somebody reads it.
+func (a *api) following(follow func(ctx context.Context, write func(any) error) error) (*huma.StreamResponse, error) {
 	select {
 	case a.streams <- struct{}{}:
 	default:
@@ -108,13 +112,22 @@ func (a *api) followLog(source logSource, stamp string, req link.WatchLog) (*hum
 		ctx, cancel := context.WithCancel(hctx.Context())
 		defer cancel()
 		go lines.keepAlive(ctx, cancel)
-		if err := source.follow(ctx, stamp, req, func(r link.LogRecord) error { return lines.write(r) }); err != nil && ctx.Err() == nil {
-			// The status has left; the last line says what went wrong.
-			if err := lines.write(statusOf(err)); err != nil {
-				a.Logger.Debug("stream not ended properly", "error", err)
-			}
-		}
+		a.endLines(ctx, lines, follow(ctx, lines.write))
 	}}, nil
+}
+
+// endLines says in the last line why a stream ends, if there is a reason: the
+// status has left.
+func (a *api) endLines(ctx context.Context, lines *lineWriter, err error) {
+	if ctx.Err() != nil {
+		err = access.Cut(ctx)
+	}
+	if err == nil {
+		return
+	}
+	if err := lines.write(statusOf(err)); err != nil {
+		a.Logger.Debug("stream not ended properly", "error", err)
+	}
 }
 
 // lineWriter writes one JSON object a line.

@@ -38,7 +38,7 @@ func (a *api) permit(ctx context.Context, line place.Line, said place.Said) erro
 			return inner(field)
 		}
 	}
-	return line.Check(ctx, a.Access, a.Places, actor, said)
+	return line.CheckOn(ctx, a.Access, a.Places, actor, said)
 }
 
 // permitted is permit for a handler outside the framework, which reads the
@@ -48,7 +48,7 @@ func (a *api) permitted(id string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		err := a.permit(r.Context(), line, func(field string) []string { return []string{r.PathValue(field)} })
 		if err != nil {
-			a.logInternal(id, err)
+			a.logInternal(r.Context(), id, err)
 			writeProblem(w, r, err)
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/problem"
 )
@@ -111,6 +112,9 @@ func (a *api) recording(ctx context.Context, id string) (gateway.Session, error)
 	if err == nil {
 		err = a.Gateway.MayRead(ctx, actorOf(ctx), s)
 	}
+	if err == nil {
+		access.Keep(ctx, func(ctx context.Context, actor access.Actor) error { return a.Gateway.MayRead(ctx, actor, s) })
+	}
 	return s, err
 }
 
@@ -146,15 +150,9 @@ func (a *api) followSession(in *readLines) (*huma.StreamResponse, error) {
 		defer cancel()
 		go lines.keepAlive(ctx, cancel)
 		s, err := a.Gateway.Follow(ctx, in.ID, in.After, func(l gateway.Line) error { return lines.write(FollowedLine{Line: &l}) })
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			err = lines.write(statusOf(err))
-		default:
+		if err == nil && ctx.Err() == nil {
 			err = lines.write(FollowedLine{Closed: &s})
 		}
-		if err != nil {
-			a.Logger.Debug("stream not ended properly", "error", err)
-		}
+		a.endLines(ctx, lines, err)
 	}}, nil
 }

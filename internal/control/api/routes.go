@@ -182,9 +182,9 @@ func (a *api) readGroup(ctx context.Context, in *readGroup) (*huma.StreamRespons
 		return nil, err
 	}
 	if in.Follow {
-		return a.followLog(logSource{follow: func(ctx context.Context, stamp string, _ link.WatchLog, each func(link.LogRecord) error) error {
-			return a.followGroup(ctx, stamp, req, each)
-		}}, in.Stamp, link.WatchLog{})
+		return a.following(func(ctx context.Context, write func(any) error) error {
+			return a.followGroup(ctx, in.Stamp, req, func(r link.LogRecord) error { return write(r) })
+		})
 	}
 	page, err := a.Fleet.ReadConsumer(ctx, in.Stamp, req)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -36,7 +37,7 @@ type Entry struct {
 	Actor       string    `json:"actor"`
 	Person      string    `json:"person,omitempty"`
 	Token       string    `json:"token,omitempty" doc:"Id of the token that was used"`
-	Grant       string    `json:"grant,omitempty" doc:"Id of the grant that allowed it"`
+	Grant       string    `json:"grant,omitempty" doc:"Id of the grant that allowed it, or that it is about"`
 	Action      string    `json:"action"`
 	Object      string    `json:"object"`
 	Environment string    `json:"environment,omitempty"`
@@ -58,19 +59,53 @@ type Request struct {
 	Actor  string // the name by which it acts
 	Person string
 	Token  string
-	Grant  string
 }
 
 type requestKey struct{}
 
-// With returns a context by which entries know of a request.
-func With(ctx context.Context, r Request) context.Context {
-	return context.WithValue(ctx, requestKey{}, r)
+// request is a request on its way, with the grants that let it pass: the first,
+// and one for each environment.
+type request struct {
+	Request
+	mu     sync.Mutex
+	first  string
+	grants map[string]string
 }
 
-func requestOf(ctx context.Context) Request {
-	r, _ := ctx.Value(requestKey{}).(Request)
-	return r
+// With returns a context by which entries know of a request.
+func With(ctx context.Context, r Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, &request{Request: r, grants: map[string]string{}})
+}
+
+// Under notes that a grant lets the request of ctx change something in an
+// environment; entries of what it changes carry the grant from then on.
+func Under(ctx context.Context, environment, grant string) {
+	if r, _ := ctx.Value(requestKey{}).(*request); r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.first = cmp.Or(r.first, grant)
+		r.grants[environment] = grant
+	}
+}
+
+// RequestOf is the id of the request of ctx; empty if it is of none.
+func RequestOf(ctx context.Context) string { return requestOf(ctx).ID }
+
+var noRequest = &request{}
+
+func requestOf(ctx context.Context) *request {
+	if r, _ := ctx.Value(requestKey{}).(*request); r != nil {
+		return r
+	}
+	return noRequest
+}
+
+// grant is the one by which something was changed in an environment: its own,
+// or that of the request where what is changed is of no environment.
+func (r *request) grant(environment string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.grants[environment], r.first)
 }
 
 // Log is the audit log, in control's database.
@@ -173,10 +208,10 @@ func (l *Log) append(ctx context.Context, tx *sqldb.Tx, kind string, entry int64
 	r := requestOf(ctx)
 	one := leaf{
 		Sequence: size + 1, At: l.now().UTC().Truncate(time.Microsecond), Kind: kind, Entry: entry, Action: e.Action,
-		Subject: subjectOf(e.Object), Environment: e.Environment, Outcome: e.Outcome, Request: r.ID,
+		Subject: subjectOf(e.Object), Environment: e.Environment, Outcome: e.Outcome, Request: r.ID, Grant: cmp.Or(e.Grant, r.grant(e.Environment)),
 	}
 	if e.Actor == r.Actor {
-		one.Person, one.Token, one.Grant = r.Person, r.Token, r.Grant
+		one.Person, one.Token = r.Person, r.Token
 	}
 	by := who{newSalt(), cut(e.Actor)}
 	of := what{newSalt(), cut(e.Object), cut(e.Reason), cut(e.Detail), e.Before, e.After}

@@ -380,7 +380,8 @@ func TestWithoutItsEntryNothingIsChanged(t *testing.T) {
 func TestAMutationElsewhereIsOneEntryWithItsOutcome(t *testing.T) {
 	t.Parallel()
 	db, log := open(t)
-	ctx := audit.With(t.Context(), audit.Request{ID: "r1", Actor: "anna", Person: "p1", Token: "t1", Grant: "g1"})
+	ctx := audit.With(t.Context(), audit.Request{ID: "r1", Actor: "anna", Person: "p1", Token: "t1"})
+	audit.Under(ctx, "test", "g1")
 	if err := log.Around(ctx, audit.Entry{Actor: "anna", Action: "twin.patch", Object: "device/a", Detail: "this"}, func(o *audit.Entry) error { o.After = audit.Digest("a"); return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -122,6 +122,16 @@ func (l *Log) List(ctx context.Context, actor string, f Filter) ([]Entry, error)
 	return found, l.Write(ctx, Entry{Actor: actor, Action: "audit.read", Object: "audit", Detail: f.describe()})
 }
 
+// Newest finds the newest entry of an action, as evidence for control itself:
+// nobody has looked, and so it is no entry.
+func (l *Log) Newest(ctx context.Context, action string) (Entry, bool, error) {
+	found, err := l.find(ctx, Filter{Action: action, Limit: 1})
+	if err != nil || len(found) == 0 {
+		return Entry{}, false, err
+	}
+	return found[0], true, nil
+}
+
 func (l *Log) find(ctx context.Context, f Filter) ([]Entry, error) {
 	condition, args := f.condition()
 	return sqldb.Rows(ctx, l.db, scanEntry, selectEntries+condition+" ORDER BY a.sequence DESC LIMIT ?", append(args, min(cmp.Or(max(f.Limit, 0), 100), MaxPage))...)

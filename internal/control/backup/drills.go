@@ -257,9 +257,15 @@ func (b *Backups) sign(d Drill, o Objectives) Drill {
 	if err != nil {
 		panic(err) // of plain fields
 	}
-	d.Signed, d.Key = string(text), vault.KeyID(b.Signer())
-	d.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(b.key, text))
+	d.Signed = string(text)
+	d.Signature, d.Key = b.Sign(text)
 	return d
+}
+
+// Sign signs evidence with the key that signs backups and drills, and says
+// which that is.
+func (b *Backups) Sign(text []byte) (signature, key string) {
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(b.key, text)), vault.KeyID(b.Signer())
 }
 
 // drillStanding tells when drills were last.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -101,9 +102,10 @@ func (c *console) auditLog(w http.ResponseWriter, r *http.Request, s access.Sess
 
 type auditEntryView struct {
 	base
-	Entry   audit.Entry
-	Proof   audit.Proof
-	Refused string // why the proof does not hold; empty: it does
+	Entry    audit.Entry
+	Proof    audit.Proof
+	Recorded []gateway.Mark // the lines of records by which it came
+	Refused  string         // why the proof does not hold; empty: it does
 }
 
 // auditEntry shows an entry, and checks its proof before it says so.
@@ -114,6 +116,9 @@ func (c *console) auditEntry(w http.ResponseWriter, r *http.Request, s access.Se
 	}
 	view := auditEntryView{base: inside(r, s, "audit", "Audit entry "+strconv.FormatInt(sequence, 10))}
 	if view.Entry, view.Proof, err = c.Audit.Show(r.Context(), s.Name, sequence); err != nil {
+		return err
+	}
+	if view.Recorded, err = c.Gateway.Recorded(r.Context(), view.Entry.Request); err != nil {
 		return err
 	}
 	if _, err := audit.VerifyProof(view.Proof, ""); err != nil {

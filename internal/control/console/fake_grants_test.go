@@ -115,7 +115,7 @@ func (g gatewayOf) List(context.Context, access.Actor, gateway.Filter) ([]gatewa
 
 func (g gatewayOf) Lines(context.Context, string, int, int) ([]gateway.Line, error) {
 	return []gateway.Line{
-		{Number: 1, At: 1_200_000, Kind: gateway.In, Text: `method selfTest {"deep":true}`}, {Number: 2, At: 2_700_000, Kind: gateway.Out, Text: "status 200\n{\n  \"ok\": false,\n  \"valve\": \"<stuck>\"\n}"},
+		{Number: 1, At: 1_200_000, Request: "r-1", Kind: gateway.In, Text: `method selfTest {"deep":true}`}, {Number: 2, At: 2_700_000, Kind: gateway.Out, Text: "status 200\n{\n  \"ok\": false,\n  \"valve\": \"<stuck>\"\n}"},
 		{Number: 3, At: 65_000_000, Kind: gateway.In, Text: "shell uptime"}, {Number: 4, At: 65_400_000, Kind: gateway.Out, Text: " 12:00:01 up 23 days, load average: 0.02"},
 	}, nil
 }
@@ -125,6 +125,13 @@ func (g gatewayOf) Verify(context.Context, string) (bool, error) { return true, 
 func (g gatewayOf) Cast(_ context.Context, _ string, out io.Writer) error {
 	_, err := io.WriteString(out, `{"version":2}`+"\n")
 	return err
+}
+
+func (g gatewayOf) Recorded(_ context.Context, request string) ([]gateway.Mark, error) {
+	if request == "" {
+		return nil, nil
+	}
+	return []gateway.Mark{{Session: "session-1", Number: 3}}, nil
 }
 
 func (g gatewayOf) MayRead(context.Context, access.Actor, gateway.Session) error { return nil }

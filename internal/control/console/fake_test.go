@@ -118,7 +118,7 @@ func (w *world) addDevice(d fleet.Device) {
 }
 
 func (w *world) options() Options {
-	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Alerts: alertsOf{w}, Metrics: metricsOf{w}, Backups: backupsOf{w}, Flags: flagsOf{w}, Grants: grantsOf{w}, Gateway: gatewayOf{w}, Permissions: []string{"device.write", "device.move", "stamp.write"}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
+	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Alerts: alertsOf{w}, Journal: journalOf{w}, Metrics: metricsOf{w}, Backups: backupsOf{w}, Flags: flagsOf{w}, Grants: grantsOf{w}, Gateway: gatewayOf{w}, Permissions: []string{"device.write", "device.move", "stamp.write"}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
 func (w *world) Login(_ context.Context, token string, _ access.Login) (string, error) {
@@ -129,6 +129,10 @@ func (w *world) Login(_ context.Context, token string, _ access.Login) (string, 
 	defer w.mu.Unlock()
 	w.sessions["cookie-1"] = true
 	return "cookie-1", nil
+}
+
+func (w *world) HoldRequest(_ http.ResponseWriter, r *http.Request, _ access.Actor) (*http.Request, func()) {
+	return r, func() {}
 }
 
 func (w *world) Session(_ context.Context, cookie string) (access.Session, error) {

@@ -118,6 +118,7 @@ func newTeam(t *testing.T) (*team, *httptest.Server) {
 	}
 	m.gateway = gateway.New(gateway.Options{
 		DB: db, Audit: log, Fleet: m, Grants: m.grants, Logger: quiet, Now: m.now,
+		Still: func(_ context.Context, actor access.Actor) (access.Actor, error) { return actor, nil },
 		Check: func(ctx context.Context, actor access.Actor, p string, at gateway.Place) error {
 			return m.access.Check(ctx, actor, access.Permission(p), func(context.Context) ([]access.Place, error) {
 				return []access.Place{{Environment: at.Environment}}, nil

@@ -127,6 +127,10 @@ var lines = map[string]place.Line{
 	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
 	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
 
+	"GET /logs":           place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
+	"GET /traces":         place.Asking(access.LogRead, place.Whole),
+	"GET /traces/{trace}": place.Asking(access.LogRead, place.Whole),
+
 	"GET /audit":            place.Asking(access.AuditRead, place.Whole),
 	"GET /audit/{sequence}": place.Asking(access.AuditRead, place.Whole),
 }
@@ -209,7 +213,7 @@ func (c *console) permitted(pattern string, h sessionHandler) sessionHandler {
 		if err != nil {
 			return err
 		}
-		if err := line.Check(r.Context(), c.Access, c.Places, s.Actor, saidBy(r)); err != nil {
+		if err := line.CheckOn(r.Context(), c.Access, c.Places, s.Actor, saidBy(r)); err != nil {
 			return err
 		}
 		return h(w, r, s)

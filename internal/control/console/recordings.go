@@ -22,6 +22,7 @@ type Gateway interface {
 	Verify(ctx context.Context, id string) (bool, error)
 	Cast(ctx context.Context, id string, out io.Writer) error
 	MayRead(ctx context.Context, actor access.Actor, s gateway.Session) error
+	Recorded(ctx context.Context, request string) ([]gateway.Mark, error)
 }
 
 var (
@@ -92,6 +93,11 @@ func afterOf(r *http.Request) (after int) {
 
 func (c *console) recordingLive(w http.ResponseWriter, r *http.Request, s access.Session) error {
 	after := afterOf(r)
+	found, err := c.Gateway.Get(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	access.Keep(r.Context(), func(ctx context.Context, actor access.Actor) error { return c.Gateway.MayRead(ctx, actor, found) })
 	return c.live(w, r, time.Second, func(ctx context.Context, out *stream) error {
 		view, err := c.findRecording(ctx, s.Actor, r.PathValue("id"), after)
 		if err != nil {

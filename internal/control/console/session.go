@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"net/http"
 	"net/url"
@@ -64,8 +65,19 @@ func (c *console) loggedIn(h sessionHandler) handler {
 		}
 		asked := audit.Request{ID: uuid.NewString(), Actor: s.Name, Person: s.Person, Token: s.TokenID}
 		w.Header().Set("X-Request-Id", asked.ID)
-		return h(w, r.WithContext(audit.With(r.Context(), asked)), s)
+		r, letGo := c.Access.HoldRequest(w, r, s.Actor)
+		defer letGo()
+		err = h(w, r.WithContext(audit.With(r.Context(), asked)), s)
+		return cmp.Or(cutIf(r, err), err)
 	}
+}
+
+// cutIf is why a request failed that was cut.
+func cutIf(r *http.Request, err error) error {
+	if err == nil {
+		return nil
+	}
+	return access.Cut(r.Context())
 }
 
 // toLogin sends a person to log in and back to where they wanted to be. A

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/problem"
 )
 
@@ -44,7 +45,8 @@ func (c *console) live(w http.ResponseWriter, r *http.Request, every time.Durati
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for ctx := r.Context(); ctx.Err() == nil; {
+	ctx := r.Context()
+	for ctx.Err() == nil {
 		if err := step(ctx, s); err != nil {
 			return c.endStream(ctx, s, err)
 		}
@@ -56,7 +58,7 @@ func (c *console) live(w http.ResponseWriter, r *http.Request, every time.Durati
 		case <-tick.C:
 		}
 	}
-	return nil
+	return c.endStream(ctx, s, access.Cut(ctx))
 }
 
 // keepAlive lets an idle connection be known to be alive, and ends it when
@@ -75,7 +77,10 @@ func (c *console) keepAlive(r *http.Request, s *stream) error {
 // endStream tells the page why its stream ends: the status has left already.
 func (c *console) endStream(ctx context.Context, s *stream, cause error) error {
 	if ctx.Err() != nil {
-		return nil
+		cause = access.Cut(ctx)
+	}
+	if cause == nil {
+		return nil // the browser has left
 	}
 	known := problem.Of(cause)
 	if known.Kind == problem.Internal {

@@ -45,6 +45,9 @@ var functions = template.FuncMap{
 	"per":         per,
 	"precise":     precise,
 	"silencing":   silencing,
+	"details":     detailsOf,
+	"deep":        func(n int) string { return strings.Repeat("· ", min(n, 20)) },
+	"micros":      func(n int64) string { return (time.Duration(n) * time.Microsecond).String() },
 	"unsigned":    func(n uint64) int64 { return int64(min(n, math.MaxInt64)) },
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
@@ -49,6 +50,9 @@ type Environments struct {
 	// Changed is told of an environment that is changed or deleted, as part of
 	// that change.
 	Changed func(ctx context.Context, tx *sqldb.Tx, name string) error
+
+	// Box encrypts the secrets that routes name; nil keeps none.
+	Box *seal.Box
 
 	mu       sync.Mutex
 	observed map[string]map[string]link.Observed // by stamp and process
@@ -93,7 +97,7 @@ type record struct {
 
 func scanRecord(rows *sql.Rows) (r record, err error) {
 	var created, updated int64
-	err = rows.Scan(&r.name, &r.spec, &r.version, &r.host, &created, &updated)
+	err = rows.Scan(&r.name, routeSpec.Into(&r.spec, &r.name), &r.version, &r.host, &created, &updated)
 	r.created, r.updated = sqldb.Time(created), sqldb.Time(updated)
 	return r, err
 }
@@ -134,13 +138,16 @@ func (c edit) kind() string {
 // digest is that of a resource as it stands, with the environment it is of;
 // both are empty where there is no such resource.
 func (e *Environments) digest(ctx context.Context, tx *sqldb.Tx, c edit) (digest, environment string, err error) {
-	query := map[string]string{"environment": selectEnvironments, "stamp": selectStamps, "route": selectRoutes, "tenant": selectTenants}[c.kind()]
+	query := map[string]string{"environment": selectEnvironments, "stamp": selectStamps, "route": selectRoutes, "tenant": selectTenants, "blueprint": selectBlueprints}[c.kind()]
 	r, found, err := sqldb.Row(ctx, tx, scanRecord, query+" WHERE name = ?", c.name)
 	if err != nil || !found {
 		return "", "", err
 	}
-	if c.kind() == "environment" {
+	switch c.kind() {
+	case "environment":
 		return audit.Digest(json.RawMessage(r.spec)), c.name, nil
+	case "blueprint":
+		return audit.Digest(json.RawMessage(r.spec)), "", nil
 	}
 	var of struct{ Environment string }
 	err = json.Unmarshal(r.spec, &of)

@@ -106,36 +106,53 @@ func (e *Environments) Put(ctx context.Context, actor access.Actor, name string,
 	if err := spec.Check(name); err != nil {
 		return stored, err
 	}
-	if err := e.checkRule(ctx, spec.AutoMove); err != nil {
+	whole, err := e.derive(ctx, e.db, name, spec)
+	if err != nil {
 		return stored, err
 	}
-	if err := e.checkWaves(ctx, spec.Promotion); err != nil {
+	if err := e.checkRule(ctx, whole.Environment.AutoMove); err != nil {
 		return stored, err
 	}
-	text, err := json.Marshal(spec)
+	if err := e.checkWaves(ctx, whole.Environment.Promotion); err != nil {
+		return stored, err
+	}
+	text, err := json.Marshal(spec.Own())
 	if err != nil {
 		return stored, err
 	}
 	err = e.commit(ctx, dryRun, edit{actor, "environment.put", name, string(text), func(ctx context.Context, tx *sqldb.Tx) error {
-		if err := e.checkPath(ctx, tx, name, spec); err != nil {
-			return err
-		}
-		r, err := e.put(ctx, tx, selectEnvironments, record{name: name, spec: text}, ifMatch)
+		d, err := e.derive(ctx, tx, name, spec) // the blueprint may have changed since
 		if err != nil {
 			return err
 		}
-		stored, err = r.environment()
-		if err != nil {
-			return err
-		}
-		if _, err = tx.Exec(ctx, `INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
-			name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
-			return err
-		}
-		return e.Changed(ctx, tx, name)
+		stored, err = e.storeDerived(ctx, tx, name, d, ifMatch)
+		return err
 	}})
 	return stored, err
+}
+
+// storeEnvironment stores an environment as part of a change.
+func (e *Environments) storeEnvironment(ctx context.Context, tx *sqldb.Tx, name string, spec resource.EnvironmentSpec, ifMatch string) (stored resource.Environment, err error) {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return stored, err
+	}
+	if err := e.checkPath(ctx, tx, name, spec); err != nil {
+		return stored, err
+	}
+	r, err := e.put(ctx, tx, selectEnvironments, record{name: name, spec: text}, ifMatch)
+	if err != nil {
+		return stored, err
+	}
+	if stored, err = r.environment(); err != nil {
+		return stored, err
+	}
+	if _, err = tx.Exec(ctx, `INSERT INTO environment (name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
+		name, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
+		return stored, err
+	}
+	return stored, e.Changed(ctx, tx, name)
 }
 
 // put works out the record to store: the next version of what is there. An

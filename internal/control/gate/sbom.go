@@ -160,6 +160,9 @@ func (g *Gates) sbom(ctx context.Context, now time.Time, gate resource.SBOMGate,
 	return clean(now, r, findings, nameless)
 }
 
+// Listed is when vulnerabilities were last uploaded; never is zero.
+func (g *Gates) Listed(ctx context.Context) (time.Time, error) { return g.listed(ctx) }
+
 // listed is when vulnerabilities were last uploaded.
 func (g *Gates) listed(ctx context.Context) (time.Time, error) {
 	at, found, err := sqldb.Row(ctx, g.DB, func(rows *sql.Rows) (n int64, err error) { return n, rows.Scan(&n) }, "SELECT updated_at FROM vulnerability ORDER BY updated_at DESC LIMIT 1")

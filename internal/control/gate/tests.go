@@ -144,6 +144,14 @@ func (g *Gates) Tests(ctx context.Context, release string) ([]TestResult, error)
 	return g.testsOf(ctx, found.Digest)
 }
 
+// LastTests returns the newest results of each suite in each environment, of
+// whichever release.
+func (g *Gates) LastTests(ctx context.Context) ([]TestResult, error) {
+	return sqldb.Rows(ctx, g.DB, scanTests, `SELECT id, digest, release, environment, suite, summary, content, uploaded_by, uploaded_at FROM test_result t
+		WHERE id = (SELECT o.id FROM test_result o WHERE o.suite = t.suite AND o.environment = t.environment ORDER BY o.uploaded_at DESC, o.id DESC LIMIT 1)
+		ORDER BY suite, environment`)
+}
+
 func (g *Gates) testsOf(ctx context.Context, digest string) ([]TestResult, error) {
 	return sqldb.Rows(ctx, g.DB, scanTests, selectTests+" ORDER BY uploaded_at DESC, id DESC", digest)
 }

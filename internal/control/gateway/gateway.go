@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/link"
+	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -38,6 +39,7 @@ type Session struct {
 	Name        string     `json:"name"`
 	Way         string     `json:"way" enum:"shell,api,console" doc:"A shell, or requests to the API or the console"`
 	Grant       string     `json:"grant,omitempty" doc:"The grant that allows it; none where roles are enough"`
+	Token       string     `json:"token,omitempty" doc:"Id of the token that opened a shell, which ends with it"`
 	Until       *time.Time `json:"until,omitempty" doc:"When the grant ends, as it was when the session began"`
 	Stamp       string     `json:"stamp,omitempty" doc:"The stamp whose data is asked"`
 	Device      string     `json:"device,omitempty" doc:"The device it is about"`
@@ -57,6 +59,8 @@ type Line struct {
 	At     int64  `json:"at" doc:"Microseconds since the session was opened"`
 	Kind   string `json:"kind" enum:"i,o" doc:"i: what was asked; o: what came back"`
 	Text   string `json:"text"`
+	// Request is the same as that of the entry in the audit log.
+	Request string `json:"request,omitempty" doc:"Id of the request by which it came, as the audit log has it too"`
 }
 
 // The kinds of lines, as asciicast has them.
@@ -103,6 +107,8 @@ type Options struct {
 	// Check lets an actor do something to a device, or on a stamp, or says what
 	// is missing. Where a grant lets it be done, Pass is called.
 	Check func(ctx context.Context, actor access.Actor, permission string, at Place) error
+	// Still is an actor as it is now, by its token, or says that it is void.
+	Still func(ctx context.Context, actor access.Actor) (access.Actor, error)
 	// Environment fails if there is no such environment.
 	Environment func(ctx context.Context, name string) error
 	// Stamp returns the environment of a stamp.
@@ -193,6 +199,13 @@ func (g *Gateway) over(ctx context.Context, s Session) (string, error) {
 			return "grant " + s.Grant + " is over", nil
 		}
 	}
+	if s.Way == Shell {
+		if err := g.still(ctx, s); access.Lost(err) {
+			return problem.Of(err).Message, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
 	switch {
 	case s.Way == Shell && now.Sub(s.LastAt) >= maxIdle:
 		return "nothing was asked for " + maxIdle.String(), nil
@@ -200,4 +213,15 @@ func (g *Gateway) over(ctx context.Context, s Session) (string, error) {
 		return "a session lasts at most " + maxSession.String(), nil
 	}
 	return "", nil
+}
+
+// still says why who opened a shell may not go on with it: their token is void,
+// or their roles let them read there no longer. A grant ends by itself.
+func (g *Gateway) still(ctx context.Context, s Session) error {
+	ctx = access.OnceMore(ctx)
+	actor, err := g.o.Still(ctx, access.Actor{TokenID: s.Token})
+	if err != nil || s.Grant != "" {
+		return err
+	}
+	return g.o.Check(ctx, actor, reading, Place{Environment: s.Environment, Stamp: s.Stamp})
 }

@@ -48,6 +48,8 @@ type world struct {
 	mu     sync.Mutex
 	later  time.Duration // by how much the clock is ahead
 	method func(ctx context.Context, req link.InvokeMethod) (link.MethodResult, error)
+	// revoked is the id of a token that is void.
+	revoked string
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,7 +94,7 @@ func (w *world) open() {
 		Alarm: func(context.Context, grant.Grant, resource.GrantPolicy) error { return nil },
 	})
 	w.gateway = gateway.New(gateway.Options{
-		DB: db, Audit: w.log, Fleet: w, Grants: w.grants, Logger: quiet, Now: w.now, Check: w.check,
+		DB: db, Audit: w.log, Fleet: w, Grants: w.grants, Still: w.still, Logger: quiet, Now: w.now, Check: w.check,
 		Environment: func(context.Context, string) error { return nil },
 		Stamp:       func(_ context.Context, name string) (string, error) { return strings.TrimSuffix(name, "-1"), nil },
 	})
@@ -104,6 +106,16 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	w.open()
+}
+
+// still finds that a token was revoked.
+func (w *world) still(_ context.Context, actor access.Actor) (access.Actor, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.revoked != "" && w.revoked == actor.TokenID {
+		return actor, problem.New(problem.Unauthenticated, "the token was revoked, or has expired")
+	}
+	return actor, nil
 }
 
 // everybody decides on grants.
@@ -302,6 +314,28 @@ func (w *world) checkDigest(id string) {
 	})
 	if same, verifyErr := w.gateway.Verify(w.t.Context(), id); err != nil || verifyErr != nil || same {
 		w.t.Errorf("a changed record was not noticed: %v %v", err, verifyErr)
+	}
+}
+
+// TestAShellEndsWithItsToken opens two, and revokes what one of them was opened
+// with.
+func TestAShellEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	laptop, phone := ada, ada
+	laptop.TokenID, phone.TokenID = "laptop", "phone"
+	cut, kept := w.shell(laptop, gateway.Opening{Environment: "test"}), w.shell(phone, gateway.Opening{Environment: "test"})
+	w.mu.Lock()
+	w.revoked = "laptop"
+	w.mu.Unlock()
+	if err := w.gateway.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for id, over := range map[string]bool{cut.ID: true, kept.ID: false} {
+		s, err := w.gateway.Get(t.Context(), id)
+		if err != nil || (s.ClosedAt != nil) != over || over && !strings.Contains(s.Outcome, "revoked") {
+			t.Errorf("%v %+v", err, s)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -35,10 +36,15 @@ type pass struct {
 // Device is the device that what is checked is about; empty is none, or
 // several.
 func Device(ctx context.Context) string {
-	if p, _ := ctx.Value(passKey{}).(*pass); p != nil {
+	if p := passOf(ctx); p != nil {
 		return p.device
 	}
 	return ""
+}
+
+func passOf(ctx context.Context) *pass {
+	p, _ := ctx.Value(passKey{}).(*pass)
+	return p
 }
 
 // deviceOf is the device that a path of the API or the console names.
@@ -64,17 +70,25 @@ func withPass(ctx context.Context, p *pass) context.Context {
 // first, and is cut when the grant is over. What comes by no way that is
 // recorded does not pass.
 func (g *Gateway) Pass(ctx context.Context, actor access.Actor, given grant.Grant) error {
-	p, _ := ctx.Value(passKey{}).(*pass)
+	p := passOf(ctx)
 	if p == nil {
 		return problem.New(problem.Denied, "what %s may do under grant %s goes through the API or the console, where it is recorded", actor.Name, given.ID)
 	}
 	if p.request != nil {
-		if err := p.request.pass(actor, given); err != nil {
+		if err := p.request.pass(ctx, actor, given); err != nil {
 			return err
 		}
 	}
 	p.grant = &given
+	audit.Under(ctx, given.Environment, given.ID)
 	return nil
+}
+
+// Passes reports whether what is asked once more was let pass by a grant, and
+// so is recorded.
+func Passes(ctx context.Context) bool {
+	p := passOf(ctx)
+	return p != nil && p.grant != nil
 }
 
 // Wrap has requests to a handler recorded, and cut, if only a grant allows
@@ -102,13 +116,14 @@ type passage struct {
 	answer *answer
 
 	mu       sync.Mutex
+	asker    context.Context   // knows which request it is
 	sessions map[string]string // that record it, by grant
 	letGo    []context.CancelFunc
 }
 
 // pass records a request before anything of it is done, and has it end when
 // the grant does.
-func (p *passage) pass(actor access.Actor, given grant.Grant) error {
+func (p *passage) pass(ctx context.Context, actor access.Actor, given grant.Grant) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sessions[given.ID] != "" {
@@ -118,14 +133,14 @@ func (p *passage) pass(actor access.Actor, given grant.Grant) error {
 	if err != nil {
 		return err
 	}
-	id, err := p.g.record(p.r.Context(), p.way, actor, given, text)
+	id, err := p.g.record(ctx, p.way, actor, given, text)
 	if err != nil {
 		return err
 	}
 	if p.sessions == nil {
 		p.sessions, p.answer.sum = map[string]string{}, sha256.New()
 	}
-	p.sessions[given.ID] = id
+	p.sessions[given.ID], p.asker = id, ctx
 	p.g.enter(id)
 	held, letGo := p.g.o.Grants.Hold(p.r.Context(), given.ID)
 	p.letGo = append(p.letGo, letGo)
@@ -178,7 +193,7 @@ func (p *passage) end() {
 		letGo()
 	}
 	for _, id := range p.sessions {
-		err := p.g.write(p.r.Context(), id, Out, p.answer.told(context.Cause(p.r.Context())))
+		err := p.g.write(p.asker, id, Out, p.answer.told(context.Cause(p.asker)))
 		p.g.leave(id)
 		if err != nil {
 			p.g.o.Logger.Error("an answer was not recorded", "session", id, "error", err)

@@ -124,7 +124,7 @@ func (g *Gateway) append(ctx context.Context, tx *sqldb.Tx, id, kind, text strin
 	if now.Before(s.LastAt) {
 		now = s.LastAt // the clock was set back; a record goes forward
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO recording_line (recording, number, at, kind, text) VALUES (?, ?, ?, ?, ?)", id, s.Lines+1, now.Sub(s.OpenedAt).Microseconds(), kind, text); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO recording_line (recording, number, at, kind, text, request) VALUES (?, ?, ?, ?, ?, ?)", id, s.Lines+1, now.Sub(s.OpenedAt).Microseconds(), kind, text, audit.RequestOf(ctx)); err != nil {
 		return err
 	}
 	_, err = tx.Exec(ctx, "UPDATE recording SET lines = lines + 1, bytes = bytes + ?, last_at = ? WHERE id = ?", len(text), sqldb.Micros(now), id)
@@ -148,8 +148,25 @@ func bounded(text string) string {
 // Lines returns lines of a record after a number, and whether there are more.
 func (g *Gateway) Lines(ctx context.Context, id string, after, limit int) ([]Line, error) {
 	return sqldb.Rows(ctx, g.o.DB, func(rows *sql.Rows) (l Line, err error) {
-		return l, rows.Scan(&l.Number, &l.At, &l.Kind, &l.Text)
-	}, "SELECT number, at, kind, text FROM recording_line WHERE recording = ? AND number > ? ORDER BY number LIMIT ?", id, after, limit)
+		return l, rows.Scan(&l.Number, &l.At, &l.Kind, &l.Text, &l.Request)
+	}, "SELECT number, at, kind, text, request FROM recording_line WHERE recording = ? AND number > ? ORDER BY number LIMIT ?", id, after, limit)
+}
+
+// Mark is a line of a session's record.
+type Mark struct {
+	Session string `json:"session"`
+	Number  int    `json:"number"`
+}
+
+// Recorded finds what a request did in the records of sessions: the line by
+// which it came, in each.
+func (g *Gateway) Recorded(ctx context.Context, request string) ([]Mark, error) {
+	if request == "" {
+		return nil, nil
+	}
+	return sqldb.Rows(ctx, g.o.DB, func(rows *sql.Rows) (m Mark, err error) {
+		return m, rows.Scan(&m.Session, &m.Number)
+	}, "SELECT recording, min(number) FROM recording_line WHERE request = ? AND request <> '' GROUP BY recording ORDER BY recording LIMIT 20", request)
 }
 
 // close closes a session and puts the digest of its record into the audit log.

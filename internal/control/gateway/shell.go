@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,7 +54,7 @@ func (g *Gateway) Open(ctx context.Context, actor access.Actor, o Opening) (s Se
 			return s, problem.New(problem.Invalid, "stamp %s is of %s, not of %s", o.Stamp, in, o.Environment).At("stamp")
 		}
 	}
-	s = Session{Environment: o.Environment, Person: personOf(actor), Name: actor.Name, Way: Shell, Stamp: o.Stamp, Device: o.Device, Reason: o.Reason}
+	s = Session{Environment: o.Environment, Person: personOf(actor), Name: actor.Name, Token: actor.TokenID, Way: Shell, Stamp: o.Stamp, Device: o.Device, Reason: o.Reason}
 	at, err := g.place(ctx, s, o.Device)
 	if err != nil {
 		return s, err
@@ -255,7 +256,14 @@ func (g *Gateway) allowed(ctx context.Context, actor access.Actor, s Session, ne
 	if err != nil {
 		return err
 	}
-	return g.o.Check(withPass(ctx, &pass{device: device}), actor, needs, at)
+	ctx = withPass(ctx, &pass{device: device})
+	if err := g.o.Check(ctx, actor, needs, at); err != nil {
+		return err
+	}
+	access.Keep(ctx, func(again context.Context, actor access.Actor) error {
+		return g.o.Check(withPass(again, passOf(ctx)), actor, needs, at)
+	})
+	return nil
 }
 
 // held runs something that ends when the session's grant does.
@@ -268,8 +276,8 @@ func (g *Gateway) held(ctx context.Context, s Session, do func(context.Context) 
 		ctx = held
 	}
 	output, err := do(ctx)
-	if over := grant.Over(ctx); over != nil && err != nil {
-		err = over
+	if err != nil {
+		err = cmp.Or(access.Cut(ctx), grant.Over(ctx), err)
 	}
 	return output, err
 }

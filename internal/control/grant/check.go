@@ -29,7 +29,6 @@ func (gs *Grants) Covering(ctx context.Context, actor access.Actor, environment,
 			return g, false, err
 		}
 		if g.On(gs.now()) {
-			gs.use(g.ID, permission)
 			return g, true, nil
 		}
 	}
@@ -100,9 +99,9 @@ type (
 	}
 )
 
-// use notes that a permission of a grant was used. The figure is for reviews;
+// Use notes that a permission of a grant was used. The figure is for reviews;
 // what was done stands in the audit log and in the records of sessions.
-func (gs *Grants) use(id, permission string) {
+func (gs *Grants) Use(id, permission string) {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
 	u := gs.used[use{id, permission}]

@@ -173,9 +173,12 @@ func (w *world) ask(actor access.Actor, a grant.Asking) func() (grant.Grant, err
 
 func (w *world) covered(actor access.Actor, permission string, t grant.Target) bool {
 	w.t.Helper()
-	_, found, err := w.Covering(w.t.Context(), actor, "production", permission, t)
+	g, found, err := w.Covering(w.t.Context(), actor, "production", permission, t)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if found {
+		w.Use(g.ID, permission)
 	}
 	return found
 }

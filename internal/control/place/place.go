@@ -83,6 +83,16 @@ func (l Line) Check(ctx context.Context, people Checker, f *Finder, actor access
 	return nil
 }
 
+// CheckOn is Check for a request that may go on: it ends once the line would
+// not let the actor pass any more.
+func (l Line) CheckOn(ctx context.Context, people Checker, f *Finder, actor access.Actor, said Said) error {
+	err := l.Check(ctx, people, f, actor, said)
+	if err == nil {
+		access.Keep(ctx, func(ctx context.Context, actor access.Actor) error { return l.Check(ctx, people, f, actor, said) })
+	}
+	return err
+}
+
 func (w Where) in(f *Finder, said Said) access.Find {
 	if w.find == nil {
 		return access.Anywhere

@@ -140,6 +140,9 @@ func (s *SignIn) Accept(ctx context.Context, code, chosen string, from access.Lo
 				return err
 			}
 		}
+		if err := access.Loses(ctx, tx); err != nil {
+			return err
+		}
 		if err := s.insert(ctx, tx, account, password, "", hash, 0); err != nil {
 			return err
 		}

@@ -10,7 +10,13 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
-const columns = "kind, name, version, spec, created_at, updated_at"
+// keptSpec holds the keys of an enrolment, so it is sealed.
+var keptSpec = sqldb.Sealed{Table: "enrollment", Key: []string{"kind", "name_key"}, Name: "spec"}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{keptSpec}
+
+const columns = "kind, name_key, name, version, spec, created_at, updated_at"
 
 // stored is an enrolment with the number behind its ETag.
 type stored struct {
@@ -19,15 +25,15 @@ type stored struct {
 }
 
 func scan(r *sql.Rows) (e stored, err error) {
-	var spec string
+	var kind, key, spec string
 	var created, updated int64
-	if err := r.Scan(&e.Kind, &e.Name, &e.version, &spec, &created, &updated); err != nil {
+	if err := r.Scan(&kind, &key, &e.Name, &e.version, keptSpec.Into(&spec, &kind, &key), &created, &updated); err != nil {
 		return e, err
 	}
 	if err := json.Unmarshal([]byte(spec), &e.Spec); err != nil {
 		return e, fmt.Errorf("enrolment %s: %w", e.Name, err)
 	}
-	e.ETag = etag(e.version)
+	e.Kind, e.ETag = link.EnrollmentKind(kind), etag(e.version)
 	e.CreatedAt, e.UpdatedAt = sqldb.Time(created), sqldb.Time(updated)
 	return e, nil
 }
@@ -54,7 +60,7 @@ func save(ctx context.Context, tx *sqldb.Tx, e stored) error {
 	}
 	_, err = tx.Exec(ctx, "INSERT INTO enrollment (kind, name_key, name, version, spec, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)"+
 		" ON CONFLICT (kind, name_key) DO UPDATE SET version = excluded.version, spec = excluded.spec, updated_at = excluded.updated_at",
-		string(e.Kind), Key(e.Name), e.Name, e.version, string(spec), sqldb.Micros(e.CreatedAt), sqldb.Micros(e.UpdatedAt))
+		string(e.Kind), Key(e.Name), e.Name, e.version, tx.Seal(keptSpec, spec, string(e.Kind), Key(e.Name)), sqldb.Micros(e.CreatedAt), sqldb.Micros(e.UpdatedAt))
 	return err
 }
 

@@ -55,6 +55,7 @@ type Service struct {
 	// Chooser asks webhooks, Issuer makes certificates; nil for neither.
 	Chooser   Chooser
 	Issuer    *issuing.Authority
+	BarKey    []byte // by which barred registrations are known
 	admission *rate.Limiter
 	workers   chan struct{}
 	kick      chan struct{} // wakes Run
@@ -136,6 +137,9 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 	var r Record
 	err = s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		now := s.clock()
+		if barred, err := s.barred(ctx, tx, strings.ToLower(registrationID)); err != nil || barred {
+			return cmp.Or(err, error(errBarred))
+		}
 		known, err := s.loadOrMake(ctx, tx, &r, registrationID, proof, now)
 		if err != nil {
 			return err
@@ -405,6 +409,9 @@ func (s *Service) Poll(ctx context.Context, registrationID, operationID string) 
 	err = s.commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		if r, known, err = byKey(ctx, tx, r.Key); err != nil || !known {
 			return errors.Join(err, errChanged)
+		}
+		if barred, err := s.barred(ctx, tx, r.Key); err != nil || barred {
+			return cmp.Or(err, error(errBarred))
 		}
 		now := s.clock()
 		r.Open, r.Due, r.UpdatedAt = true, &now, now

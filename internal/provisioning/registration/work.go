@@ -131,8 +131,12 @@ func (s *Service) change(ctx context.Context, r Record, apply func(ctx context.C
 // stepWaiting chooses a stamp for a device that asks for one.
 func (s *Service) stepWaiting(ctx context.Context, r Record, spec link.EnrollmentSpec) error {
 	return s.change(ctx, r, func(ctx context.Context, tx *sqldb.Tx, r *Record) error {
-		if !r.Open {
-			r.Due = nil
+		barred, err := s.barred(ctx, tx, r.Key)
+		if err != nil {
+			return err
+		}
+		if !r.Open || barred {
+			r.Open, r.Due = false, nil
 			return nil
 		}
 		return s.choose(ctx, tx, r, spec, s.clock())
@@ -199,7 +203,11 @@ func (s *Service) stepRemoving(ctx context.Context, r Record, spec link.Enrollme
 		if err := r.take(ctx, tx, -1); err != nil {
 			return err
 		}
-		if err := r.left(receipt, keepsTwin(spec), reason, s.clock()); err != nil {
+		barred, err := s.barred(ctx, tx, r.Key)
+		if err != nil {
+			return err
+		}
+		if err := r.left(receipt, keepsTwin(spec) && !barred, reason, s.clock()); err != nil {
 			return err
 		}
 		return departed(ctx, tx, r, receipt.Connected)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/query"
+	"github.com/slipway/slipway/internal/stamp/touched"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -34,35 +34,25 @@ type Engine struct {
 	// there are none.
 	Changed func()
 
-	mu      sync.Mutex
-	touched map[string]struct{} // identities to look at again
-	all     bool                // look at every one
-	kick    chan struct{}
-	active  bool // there are configurations, or traces of them
+	touched *touched.Devices
+
+	mu     sync.Mutex
+	active bool // there are configurations, or traces of them
 }
 
 // New returns an engine over a stamp's devices.
 func New(db *sqldb.DB, devices *device.Devices, twins Twins, logger *slog.Logger) *Engine {
-	return &Engine{db: db, devices: devices, twins: twins, logger: logger, touched: map[string]struct{}{}, all: true, active: true, kick: make(chan struct{}, 1)}
+	return &Engine{db: db, devices: devices, twins: twins, logger: logger, touched: touched.New(), active: true}
 }
-
-// maxTouched is how many identities wait to be looked at by name; beyond it
-// every one is.
-const maxTouched = 50_000
 
 // Touch says that an identity has changed in a way conditions may look at. It
 // does not wait.
 func (e *Engine) Touch(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.active || e.all {
-		return
+	if e.active {
+		e.touched.Touch(id)
 	}
-	if e.touched[id] = struct{}{}; len(e.touched) > maxTouched {
-		e.all = true
-		clear(e.touched)
-	}
-	e.wake()
 }
 
 // changed looks at every identity anew, here and elsewhere.
@@ -77,16 +67,8 @@ func (e *Engine) changed() {
 func (e *Engine) Again() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.all, e.active = true, true
-	clear(e.touched)
-	e.wake()
-}
-
-func (e *Engine) wake() {
-	select {
-	case e.kick <- struct{}{}:
-	default:
-	}
+	e.active = true
+	e.touched.TouchAll()
 }
 
 // settle is how long changes are gathered before they are looked at: a device
@@ -101,7 +83,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-e.kick:
+		case <-e.touched.Bell():
 		}
 		if err := e.round(ctx); err != nil && ctx.Err() == nil {
 			e.logger.Error("configurations not brought about", "error", err)
@@ -117,10 +99,7 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // round looks at what was touched, or at every identity.
 func (e *Engine) round(ctx context.Context) error {
-	e.mu.Lock()
-	everything, touched := e.all, e.touched
-	e.all, e.touched = false, map[string]struct{}{}
-	e.mu.Unlock()
+	ids, everything := e.touched.Take(touched.Most)
 	configurations, err := e.List(ctx, Max)
 	if err != nil {
 		return err
@@ -128,11 +107,6 @@ func (e *Engine) round(ctx context.Context) error {
 	if everything {
 		return e.everyone(ctx, configurations)
 	}
-	ids := make([]string, 0, len(touched))
-	for id := range touched {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
 	for _, id := range ids {
 		one, err := e.devices.Whole(ctx, id)
 		if problem.Is(err, problem.NotFound) {
@@ -159,7 +133,7 @@ func (e *Engine) everyone(ctx context.Context, configurations []Configuration) e
 		if left == 0 {
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			e.active = e.all // unless somebody came meanwhile
+			e.active = e.touched.All() // unless somebody came meanwhile
 			return nil
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"log/slog"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/touched"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -39,12 +38,8 @@ type Engine struct {
 	// none.
 	Changed func()
 
-	flags atomic.Pointer[known]
-
-	mu      sync.Mutex
-	touched map[string]struct{} // devices to look at again
-	all     bool                // look at every one
-	kick    chan struct{}
+	flags   atomic.Pointer[known]
+	touched *touched.Devices
 }
 
 // known are the flags as control said last.
@@ -55,7 +50,7 @@ type known struct {
 
 // New returns an engine over a stamp's devices. It knows no flags before Load.
 func New(db *sqldb.DB, devices *device.Devices, twins Twins, logger *slog.Logger, now func() time.Time) *Engine {
-	return &Engine{db: db, devices: devices, twins: twins, logger: logger, now: now, touched: map[string]struct{}{}, kick: make(chan struct{}, 1)}
+	return &Engine{db: db, devices: devices, twins: twins, logger: logger, now: now, touched: touched.New()}
 }
 
 func read(version string, document json.RawMessage) (*known, error) {
@@ -106,13 +101,9 @@ func (e *Engine) Load(ctx context.Context) error {
 		return err
 	}
 	e.flags.Store(k)
-	e.again()
+	e.touched.TouchAll()
 	return nil
 }
-
-// maxTouched is how many devices wait to be looked at by name; beyond it every
-// one is.
-const maxTouched = 50_000
 
 // Touch says that a device has changed in a way rules may look at. It does not
 // wait.
@@ -121,31 +112,7 @@ func (e *Engine) Touch(id string) {
 	if k == nil || len(k.set.Keys()) == 0 {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.all {
-		return
-	}
-	if e.touched[id] = struct{}{}; len(e.touched) > maxTouched {
-		e.all = true
-		clear(e.touched)
-	}
-	e.wake()
-}
-
-func (e *Engine) again() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = true
-	clear(e.touched)
-	e.wake()
-}
-
-func (e *Engine) wake() {
-	select {
-	case e.kick <- struct{}{}:
-	default:
-	}
+	e.touched.Touch(id)
 }
 
 // settle is how long changes are gathered before they are looked at.
@@ -157,16 +124,16 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.Load(ctx); err != nil {
 		return err
 	}
-	e.again()
+	e.touched.TouchAll()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-e.kick:
+		case <-e.touched.Bell():
 		}
 		if err := e.round(ctx); err != nil && ctx.Err() == nil {
 			e.logger.Error("flags of devices not brought about; trying again", "error", err)
-			e.again()
+			e.touched.TouchAll()
 		}
 		select {
 		case <-ctx.Done():
@@ -179,21 +146,13 @@ func (e *Engine) Run(ctx context.Context) error {
 // round looks at what was touched, or at every device.
 func (e *Engine) round(ctx context.Context) error {
 	k := e.flags.Load()
-	e.mu.Lock()
-	everything, touched := e.all, e.touched
-	e.all, e.touched = false, map[string]struct{}{}
-	e.mu.Unlock()
+	ids, everything := e.touched.Take(touched.Most)
 	if k == nil {
 		return nil
 	}
 	if everything {
 		return e.everyone(ctx, k)
 	}
-	ids := make([]string, 0, len(touched))
-	for id := range touched {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
 	for _, id := range ids {
 		one, err := e.devices.Whole(ctx, id)
 		if problem.Is(err, problem.NotFound) {

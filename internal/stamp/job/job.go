@@ -43,7 +43,6 @@ const (
 	maxExecution  = 24 * time.Hour
 	defaultBound  = time.Hour
 	maxFuture     = 30 * 24 * time.Hour
-	keepEnded     = 30 * 24 * time.Hour
 	maxConcurrent = 10 // jobs under way
 	maxWaiting    = 1000
 )

@@ -60,8 +60,7 @@ func (r *Runner) stop(id string) {
 }
 
 const (
-	lookEvery  = time.Second
-	cleanEvery = time.Hour
+	lookEvery = time.Second
 	// inParallel is how many devices of one job are worked on at once, and
 	// chunk how many of them are taken up together.
 	inParallel = 16
@@ -76,9 +75,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err := r.recover(ctx); err != nil {
 		return err
 	}
-	look, clean := time.NewTicker(lookEvery), time.NewTicker(cleanEvery)
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	defer clean.Stop()
 	for {
 		if err := r.start(ctx, &working); err != nil && ctx.Err() == nil {
 			r.logger.Error("jobs not looked at", "error", err)
@@ -86,10 +84,6 @@ func (r *Runner) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-clean.C:
-			if err := r.clean(ctx); err != nil && ctx.Err() == nil {
-				r.logger.Error("ended jobs not dropped", "error", err)
-			}
 		case <-look.C:
 		case <-r.kick:
 		}
@@ -106,13 +100,6 @@ func (r *Runner) recover(ctx context.Context) error {
 		}
 		_, err = tx.Exec(ctx, `UPDATE device_job SET status = 'failed', failure = 'the stamp restarted while the method ran; it may have run', updated_at = ?
 			WHERE status = 'running'`, sqldb.Micros(r.now()))
-		return err
-	})
-}
-
-func (r *Runner) clean(ctx context.Context) error {
-	return r.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "DELETE FROM job WHERE end_at < ?", sqldb.Micros(r.now().Add(-keepEnded)))
 		return err
 	})
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/device"
+	"github.com/slipway/slipway/internal/stamp/touched"
 	"github.com/slipway/slipway/internal/stamp/twin"
 )
 
@@ -70,11 +71,10 @@ type Engine struct {
 	plan    atomic.Pointer[plan]
 	earlier sync.Map // releases by digest
 
-	mu      sync.Mutex
-	touched map[string]struct{} // devices to look at again
-	all     bool                // look at every one
-	kick    chan struct{}
+	touched *touched.Devices
 	urgent  chan struct{}
+
+	mu sync.Mutex // held while a plan is put into force
 
 	pass     pass
 	complete atomic.Int64 // the version for which every device was looked at
@@ -92,13 +92,9 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{metadata: metadata, fetch: make(chan struct{}, 1), Options: o, db: o.DB, files: files, touched: map[string]struct{}{}, kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
+	e := &Engine{metadata: metadata, fetch: make(chan struct{}, 1), Options: o, db: o.DB, files: files, touched: touched.New(), urgent: make(chan struct{}, 1)}
 	return e, e.Load(ctx)
 }
-
-// maxTouched is how many devices wait to be looked at by name; beyond it every
-// one is.
-const maxTouched = 50_000
 
 // Active reports whether control has said what is to run.
 func (e *Engine) Active() bool { return e.plan.Load() != nil }
@@ -109,24 +105,12 @@ func (e *Engine) Touch(id string) {
 	if _, module := link.SplitIdentity(id); module != "" || !e.Active() {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.all {
-		return
-	}
-	if e.touched[id] = struct{}{}; len(e.touched) > maxTouched {
-		e.all = true
-		clear(e.touched)
-	}
-	wake(e.kick)
+	e.touched.Touch(id)
 }
 
 // Again looks at every device anew, as news may have been lost.
 func (e *Engine) Again() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.all = true
-	clear(e.touched)
+	e.touched.TouchAll()
 	e.hurry()
 }
 
@@ -176,7 +160,7 @@ func (e *Engine) rest(ctx context.Context) {
 	case <-ctx.Done():
 	case <-e.urgent:
 	case <-time.After(tickEvery):
-	case <-e.kick:
+	case <-e.touched.Bell():
 		select {
 		case <-ctx.Done():
 		case <-e.urgent:

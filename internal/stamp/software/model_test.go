@@ -181,7 +181,7 @@ func (m *model) settle() {
 		if len(m.faults) > 0 {
 			m.t.Fatal(m.faults)
 		}
-		if !more && len(m.engine.touched) == 0 {
+		if !more && (m.engine.touched.None() || !m.engine.Active()) {
 			return
 		}
 	}

@@ -73,21 +73,11 @@ func (e *Engine) adopt(ctx context.Context, p *plan) (*plan, error) {
 
 // lookAtTouched looks at devices that have changed.
 func (e *Engine) lookAtTouched(ctx context.Context, p *plan) (bool, error) {
-	e.mu.Lock()
-	if e.all {
-		e.all, e.pass.everyone, e.pass.looking = false, "", true
+	ids, all := e.touched.Take(page)
+	if all {
+		e.pass.everyone, e.pass.looking = "", true
 		e.pass.enrolling, e.pass.enrolled = "", false
 	}
-	var ids []string
-	for id := range e.touched {
-		if ids = append(ids, id); len(ids) == page {
-			break
-		}
-	}
-	for _, id := range ids {
-		delete(e.touched, id)
-	}
-	e.mu.Unlock()
 	err := e.lookAt(ctx, p, ids)
 	if err != nil {
 		for _, id := range ids {

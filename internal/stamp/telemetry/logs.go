@@ -21,23 +21,30 @@ const (
 type Retention struct {
 	TelemetryBytes, EventBytes int64
 	TelemetryAge, EventAge     time.Duration
+	// Held keeps the logs from dropping anything for its age by themselves.
+	Held bool
 }
 
 // DefaultRetention keeps a week of telemetry and a month of events, within
 // bounds that a small machine's disk bears.
-var DefaultRetention = Retention{4 << 30, 256 << 20, 7 * 24 * time.Hour, 30 * 24 * time.Hour}
+var DefaultRetention = Retention{TelemetryBytes: 4 << 30, EventBytes: 256 << 20, TelemetryAge: 7 * 24 * time.Hour, EventAge: 30 * 24 * time.Hour}
 
 // Logs are a stamp's two logs.
 type Logs struct {
 	stamp     string
 	telemetry *bus.Log
 	events    *bus.Log
+	keep      Retention
 	logger    *slog.Logger
 	parts     partitions
 }
 
 // Open opens the logs of a stamp on its own bus.
-func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, logger *slog.Logger) (*Logs, error) {
+func Open(ctx context.Context, conn *bus.Conn, stamp string, retention Retention, logger *slog.Logger) (*Logs, error) {
+	keep := retention
+	if keep.Held {
+		keep.TelemetryAge, keep.EventAge = 0, 0
+	}
 	telemetry, err := conn.OpenLog(ctx, bus.LogConfig{Name: "TELEMETRY", Subjects: []string{telemetryPrefix + ">"}, MaxBytes: keep.TelemetryBytes, MaxAge: keep.TelemetryAge})
 	if err != nil {
 		return nil, err
@@ -46,7 +53,7 @@ func Open(ctx context.Context, conn *bus.Conn, stamp string, keep Retention, log
 	if err != nil {
 		return nil, err
 	}
-	return &Logs{stamp: stamp, telemetry: telemetry, events: events, logger: logger}, nil
+	return &Logs{stamp: stamp, telemetry: telemetry, events: events, keep: retention, logger: logger}, nil
 }
 
 // Copies are what copies each log, by its name.
