@@ -30,10 +30,11 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal rehearse control/rehearsal
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile rehearse control/rehearsal
 client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention control/rehearsal
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail httpserve inbound seal
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail httpserve inbound seal
+fleetfile: link problem
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software

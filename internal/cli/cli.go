@@ -65,7 +65,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 the answer is no
 // root lists every command there is.
 func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
-		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
+		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(), a.importing(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.tenant(), a.blueprint(), a.environment(), a.secret(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),

@@ -275,7 +275,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), p.monitor.Close(), db.Close())
 	}
 	p.gates = gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
+		DB: db, Audit: log, Now: time.Now, Independent: people.Independent, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
@@ -353,7 +353,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.environments.ReleaseRoutes = p.rollouts.Routes
 	p.promotions = promotion.New(promotion.Options{
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
-		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+		Independent: p.people.Independent, Guard: o.Guard, Logger: o.Logger, Now: time.Now,
 	})
 }
 

@@ -205,6 +205,7 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.RegistrationGet, p.service.Get),
 		bus.Answer(p.conn, peer, link.RegistrationList, p.service.List),
 		bus.Answer(p.conn, peer, link.RegistrationCount, func(ctx context.Context, _ link.None) (link.RegistrationCounts, error) { return p.service.Count(ctx) }),
+		bus.Answer(p.conn, peer, link.DevicesImport, p.service.Import),
 		bus.Answer(p.conn, peer, link.PlacementExplain, p.service.Explain),
 		bus.Answer(p.conn, peer, link.MoveStart, p.service.StartMove),
 		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),

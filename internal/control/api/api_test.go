@@ -128,7 +128,7 @@ func newServer(t *testing.T) *server {
 	}
 	devices := fleet.New(db, conn, environments, log, time.Now)
 	gates := gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
+		Independent: people.Independent, DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
 	})
 	people.Controlled = environments.Controlled
 	rollouts := rollout.New(rollout.Options{
@@ -136,7 +136,7 @@ func newServer(t *testing.T) *server {
 		Put: func(context.Context, string, link.Releases) error { return nil },
 	})
 	promotions := promotion.New(promotion.Options{
-		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
+		Independent: people.Independent, DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
 	counted, err := monitor.New(monitor.Options{Dir: filepath.Join(t.TempDir(), "metrics"), Conn: conn, Registry: metrics.New("test", quiet), Stamps: environments.Stamps, Logger: quiet, Now: time.Now})
 	if err != nil {

@@ -339,6 +339,8 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
+		"GET /access-reviews":               c.reviews,
+		"GET /access-reviews/{id}":          c.review,
 		"GET /grants":                       c.grants,
 		"GET /grants/live":                  c.grantsLive,
 		"GET /grants/new":                   c.planGrant,

@@ -109,6 +109,8 @@ var lines = map[string]place.Line{
 	"GET /flags/{name}":         place.Asking(access.FlagRead, place.Anywhere),
 	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
 
+	"GET /access-reviews":         place.Asking(access.AccessRead, place.EnvironmentOrEvery("environment")).OrElse(access.GrantApprove),
+	"GET /access-reviews/{id}":    place.Asking(access.AccessRead, place.By(place.AccessReview, "id")).OrElse(access.GrantApprove),
 	"GET /grants":                 place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /grants/live":            place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /grants/new":             place.Asking(access.Own, place.Anywhere),
@@ -152,6 +154,9 @@ var actLines = map[string]place.Line{
 	"resume":         place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"skip":           place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"abort":          place.Asking(access.ReleaseStop, place.By(place.Rollout, "rollout")),
+	"open-review":    place.Asking(access.GrantApprove, place.Environment("environment")),
+	"keep-right":     place.Asking(access.GrantApprove, place.By(place.AccessReview, "review")),
+	"remove-right":   place.Asking(access.GrantApprove, place.By(place.AccessReview, "review")),
 	"submit-grant":   place.Asking(access.Own, place.Anywhere),
 	"approve-grant":  place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
 	"deny-grant":     place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),

@@ -53,6 +53,9 @@ var done = map[string]struct {
 	"revoke-grant":   {[]string{"grant", "grant-2", "reason", "enough"}, "revoke grant-2 enough"},
 	"end-grant":      {[]string{"grant", "grant-2", "reason", "done"}, "end grant-2 done"},
 	"review-grant":   {[]string{"grant", "grant-5", "found", "as asked"}, "review grant-5 as asked"},
+	"open-review":    {[]string{"environment", "production"}, "open review production"},
+	"keep-right":     {[]string{"review", "review-2", "right", "b-1"}, "decide review-2 b-1 keep "},
+	"remove-right":   {[]string{"review", "review-2", "right", "b-1", "reason", "left"}, "decide review-2 b-1 remove left"},
 	"lift-halt":      {[]string{"halt", "h-1", "reason", "over"}, "lift h-1 over"},
 }
 

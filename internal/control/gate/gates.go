@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -33,6 +34,9 @@ type Options struct {
 	// Metrics answers a call of Prometheus' HTTP API from what the installation
 	// keeps itself; nil where it keeps nothing.
 	Metrics func(ctx context.Context, path string, form url.Values) (status int, text []byte, err error)
+	// Independent lets somebody approve who can be told from others: from who
+	// asked, and from who has approved. Default is by their names.
+	Independent func(ctx context.Context, q sqldb.Querier, actor access.Actor, others ...string) error
 	// Query asks the stamps of an environment about their devices.
 	Query func(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
 	// Environments are all there are, in order of promotion.
@@ -57,6 +61,9 @@ type Gates struct {
 
 // New returns the gates kept in a database.
 func New(o Options) *Gates {
+	if o.Independent == nil {
+		o.Independent = ByName
+	}
 	return &Gates{Options: o, prometheus: o.Guard.Client(askTimeout), webhooks: o.Guard.Client(0)}
 }
 

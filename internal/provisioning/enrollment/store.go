@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -46,6 +47,16 @@ func load(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, name s
 func Load(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, name string) (link.Enrollment, bool, error) {
 	e, found, err := load(ctx, q, kind, name)
 	return e.Enrollment, found, err
+}
+
+// Check holds an enrolment, whose spec is complete, against the rules.
+func Check(e link.Enrollment) error { return validate(e) }
+
+// Add stores an individual enrolment that is checked and not there yet, as part
+// of a larger change.
+func Add(ctx context.Context, tx *sqldb.Tx, e link.Enrollment, now time.Time) error {
+	e.CreatedAt, e.UpdatedAt = now, now
+	return save(ctx, tx, stored{Enrollment: e, version: 1})
 }
 
 func list(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, after string, limit int) ([]stored, error) {
