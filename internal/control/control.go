@@ -48,6 +48,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -166,39 +167,41 @@ type Joining struct {
 
 // Plane is the control plane.
 type Plane struct {
-	db             *sqldb.DB
-	audit          *audit.Log
-	environments   *environment.Environments
-	fleet          *fleet.Fleet
-	people         *access.Access
-	signIn         *signin.SignIn
-	members        *membership.Membership
-	artifacts      *artifact.Artifacts
-	releases       *release.Releases
-	signing        *signing.Signing
-	gates          *gate.Gates
-	rollouts       *rollout.Rollouts
-	promotions     *promotion.Promotions
-	taker          *taking.Taker
-	backups        *backup.Backups
-	care           *care.Keeper
-	retention      *retention.Retention
-	flags          *featureflag.Flags
+	db           *sqldb.DB
+	audit        *audit.Log
+	environments *environment.Environments
+	fleet        *fleet.Fleet
+	people       *access.Access
+	signIn       *signin.SignIn
+	members      *membership.Membership
+	artifacts    *artifact.Artifacts
+	releases     *release.Releases
+	signing      *signing.Signing
+	gates        *gate.Gates
+	rollouts     *rollout.Rollouts
+	promotions   *promotion.Promotions
+	taker        *taking.Taker
+	backups      *backup.Backups
+	care         *care.Keeper
+	retention    *retention.Retention
+	rehearsals   *rehearsal.Rehearsals
+	flags        *featureflag.Flags
+	grants       *grant.Grants
+	gateway      *gateway.Gateway
+	readiness    *readiness.Readiness
+	monitor      *monitor.Monitor
+	journal      *journal.Journal
+	trail        *trail.Trail
+	registry     *metrics.Registry
+	alerts       *alert.Alerts
+	api, console http.Handler
+	monitoring   http.Handler
+	adminToken   string
+	streamSecret []byte // signs the addresses at which clients hear of flags
+	logger       *slog.Logger
+
 	drift          *drift.Drift
 	configurations *configuration.Configurations
-	grants         *grant.Grants
-	gateway        *gateway.Gateway
-	readiness      *readiness.Readiness
-	monitor        *monitor.Monitor
-	journal        *journal.Journal
-	trail          *trail.Trail
-	registry       *metrics.Registry
-	alerts         *alert.Alerts
-	api, console   http.Handler
-	monitoring     http.Handler
-	adminToken     string
-	streamSecret   []byte // signs the addresses at which clients hear of flags
-	logger         *slog.Logger
 }
 
 // sealed are the columns of the plane that hold secrets.
@@ -287,6 +290,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.caring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	p.rehearsing(log, secret)
 	evaluation := p.flagging(o, log, people)
 	p.configuring(o, log)
 	p.drifting(o, log)
@@ -295,7 +299,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
-		Readiness: p.readiness,
+		Readiness: p.readiness, Rehearsals: p.rehearsals,
 		Retention: p.retention,
 		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
@@ -499,6 +503,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "retention", Run: p.retention.Run},
+		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "configurations", Run: p.configurations.Run},
 		tasks.Task{Name: "drift", Run: p.drift.Run},

@@ -13,7 +13,7 @@ type ConfigurationPolicy struct {
 }
 
 // releaseGates are about what a release brings, and a configuration does not.
-var releaseGates = []string{GateTests, GateSBOM, GateFlags}
+var releaseGates = []string{GateTests, GateSBOM, GateFlags, GateRehearsal}
 
 func (p *ConfigurationPolicy) check() error {
 	if p == nil {

@@ -29,6 +29,7 @@ type Gate struct {
 	Flags     *FlagsGate     `json:"flags,omitempty" doc:"The release's feature flags, each exercised with every variant"`
 	Parity    *ParityGate    `json:"parity,omitempty" doc:"How alike two environments are"`
 	Drift     *DriftGate     `json:"drift,omitempty" doc:"Nothing is other than declared"`
+	Rehearsal *RehearsalGate `json:"rehearsal,omitempty" doc:"Its migrations, rehearsed on a masked copy of the environment's data"`
 }
 
 // The kinds of gates.
@@ -44,6 +45,7 @@ const (
 	GateFlags     = "flags"
 	GateParity    = "parity"
 	GateDrift     = "drift"
+	GateRehearsal = "rehearsal"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -219,6 +221,7 @@ func (g Gate) kinds() (all []string) {
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
 		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
 		{GateParity, g.Parity != nil}, {GateDrift, g.Drift != nil},
+		{GateRehearsal, g.Rehearsal != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -232,7 +235,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags, parity and drift").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags, parity, drift and rehearsal").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -257,6 +260,8 @@ func (g Gate) Check() error {
 		return g.Parity.check()
 	case g.Drift != nil:
 		return g.Drift.check()
+	case g.Rehearsal != nil:
+		return g.Rehearsal.check()
 	}
 	return g.Webhook.check()
 }

@@ -63,17 +63,19 @@ type Resource struct {
 
 // EnvironmentSpec declares an environment.
 type EnvironmentSpec struct {
-	DisplayName   string               `json:"displayName,omitempty" maxLength:"100" doc:"Name shown to people"`
-	PromotesFrom  string               `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
-	AutoMove      *link.AutoMove       `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
-	Growth        []Growth             `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
-	Promotion     *PromotionSpec       `json:"promotion,omitempty" doc:"How releases enter it"`
-	Signing       *Signing             `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
-	Grants        *GrantPolicy         `json:"grants,omitempty" doc:"How people come to act in it for a while"`
-	Access        string               `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
+	DisplayName  string         `json:"displayName,omitempty" maxLength:"100" doc:"Name shown to people"`
+	PromotesFrom string         `json:"promotesFrom,omitempty" doc:"Environment from which devices and releases come"`
+	AutoMove     *link.AutoMove `json:"autoMove,omitempty" doc:"Rule that moves devices on once their checks pass"`
+	Growth       []Growth       `json:"growth,omitempty" maxItems:"20" doc:"When control adds a stamp by itself"`
+	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
+	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
+	Grants       *GrantPolicy   `json:"grants,omitempty" doc:"How people come to act in it for a while"`
+	Rehearsal    *RehearsalSpec `json:"rehearsal,omitempty" doc:"How migrations are rehearsed on masked copies of its data"`
+	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
+	Blueprint    string         `json:"blueprint,omitempty" maxLength:"63" doc:"What it is made from; it then says itself only its names and where it differs"`
+	Differences  []Difference   `json:"differences,omitempty" maxItems:"200" doc:"Where it is not as its blueprint says, and why"`
+
 	Configuration *ConfigurationPolicy `json:"configuration,omitempty" doc:"What must be true before a configuration comes into force"`
-	Blueprint     string               `json:"blueprint,omitempty" maxLength:"63" doc:"What it is made from; it then says itself only its names and where it differs"`
-	Differences   []Difference         `json:"differences,omitempty" maxItems:"200" doc:"Where it is not as its blueprint says, and why"`
 }
 
 // AccessControlled is the access of an environment in which changes take a
@@ -225,6 +227,11 @@ func (s EnvironmentSpec) Check(self string) error {
 	}
 	for i, rule := range s.Growth {
 		if err := rule.Check(self, fmt.Sprintf("spec.growth[%d]", i)); err != nil {
+			return err
+		}
+	}
+	if s.Rehearsal != nil {
+		if err := s.Rehearsal.Check(); err != nil {
 			return err
 		}
 	}

@@ -37,6 +37,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -48,34 +49,36 @@ import (
 
 // Options are the subjects the API speaks for.
 type Options struct {
-	Access         *access.Access
-	Places         *place.Finder // where things are, to ask for rights there
-	SignIn         *signin.SignIn
-	Audit          *audit.Log
-	Environments   *environment.Environments
-	Fleet          *fleet.Fleet
-	Artifacts      *artifact.Artifacts
-	Releases       *release.Releases
-	Signing        *signing.Signing
-	Gates          *gate.Gates
-	Members        *membership.Membership // nil where all planes are in one process
-	Rollouts       *rollout.Rollouts
-	Promotions     *promotion.Promotions
-	Alerts         *alert.Alerts
-	Journal        *journal.Journal
-	Backups        *backup.Backups
-	Retention      *retention.Retention
-	Flags          *featureflag.Flags
+	Access       *access.Access
+	Places       *place.Finder // where things are, to ask for rights there
+	SignIn       *signin.SignIn
+	Audit        *audit.Log
+	Environments *environment.Environments
+	Fleet        *fleet.Fleet
+	Artifacts    *artifact.Artifacts
+	Releases     *release.Releases
+	Signing      *signing.Signing
+	Gates        *gate.Gates
+	Members      *membership.Membership // nil where all planes are in one process
+	Rollouts     *rollout.Rollouts
+	Promotions   *promotion.Promotions
+	Alerts       *alert.Alerts
+	Journal      *journal.Journal
+	Backups      *backup.Backups
+	Retention    *retention.Retention
+	Rehearsals   *rehearsal.Rehearsals
+	Flags        *featureflag.Flags
+	OFREP        http.Handler // what flags are evaluated by
+	Grants       *grant.Grants
+	Gateway      *gateway.Gateway
+	Readiness    *readiness.Readiness
+	Logger       *slog.Logger
+	Version      string
+	Provisioning string // the host back ends reach provisioning by
+	Registering  string // where devices register, host:port
+
 	Drift          *drift.Drift
 	Configurations *configuration.Configurations
-	OFREP          http.Handler // what flags are evaluated by
-	Grants         *grant.Grants
-	Gateway        *gateway.Gateway
-	Readiness      *readiness.Readiness
-	Logger         *slog.Logger
-	Version        string
-	Provisioning   string // the host back ends reach provisioning by
-	Registering    string // where devices register, host:port
 }
 
 // api holds the subjects for the handlers.
@@ -129,6 +132,7 @@ func New(o Options) http.Handler {
 	a.promotions()
 	a.backups()
 	a.retention()
+	a.rehearsals()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
@@ -50,6 +51,9 @@ type Options struct {
 	// an environment is not as declared, as of the last look.
 	Parity func(ctx context.Context, from, to string) (drift.Report, error)
 	Drift  func(environment string) drift.Page
+	// Rehearsed is the newest rehearsal of a release on an environment's data, by
+	// its digest; nil where there is none.
+	Rehearsed func(ctx context.Context, environment, digest string) (*rehearsal.Rehearsal, error)
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -116,6 +120,8 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.parity(ctx, now, *gate.Parity, s)
 	case resource.GateDrift:
 		return g.drift(now, *gate.Drift, s)
+	case resource.GateRehearsal:
+		return g.rehearsal(ctx, now, *gate.Rehearsal, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }
