@@ -167,7 +167,7 @@ github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/itchyny/gojq: transform
-github.com/santhosh-tekuri/jsonschema/v6: transform
+github.com/santhosh-tekuri/jsonschema/v6: transform control/configuration
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/klauspost/compress/s2: bus
 github.com/klauspost/compress/zstd: vault
@@ -201,7 +201,6 @@ golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
 golang.org/x/sync/errgroup: cli control/fleet control/retention provisioning/registration /bench vault
 github.com/wI2L/jsondiff: control/drift
-github.com/santhosh-tekuri/jsonschema/v6: control/configuration
 golang.org/x/text: control/configuration
 golang.org/x/sys/unix: cli sqldb drill
 go.opentelemetry.io/: trail
