@@ -41,6 +41,7 @@ type Token struct {
 	Bounds    Bounds     `json:"bounds" doc:"Where it may do that"`
 	CreatedAt time.Time  `json:"createdAt"`
 	CreatedBy string     `json:"createdBy"`
+	madeBy    string     // the person who made it for another
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
 }
 
@@ -67,6 +68,7 @@ func (t Token) limit() *Right {
 func (a *Access) bearer(ctx context.Context, t Token) (Actor, error) {
 	if t.Account != "" {
 		who, err := a.actor(ctx, a.db, t.Account)
+		who.Maker = t.madeBy
 		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, t.limit(), earlier(who.Until, t.ExpiresAt)
 		return who, err
 	}
@@ -87,8 +89,8 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, account, tenant, role, bounds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds)); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, account, tenant, role, bounds, made_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds), t.madeBy); err != nil {
 		return err
 	}
 	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: "token/" + t.ID, Outcome: audit.Done, Detail: t.Name})
@@ -125,6 +127,9 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 		want.Account = actor.Name // what people make is theirs, so that they cannot be two
 	}
 	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: want.Name, Account: want.Account, Tenant: want.Tenant, Role: want.Role, Bounds: want.Bounds, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
+	if t.Account != "" && t.Account != actor.Name {
+		t.madeBy = actor.hand()
+	}
 	if want.Life > 0 {
 		until := t.CreatedAt.Add(want.Life)
 		t.ExpiresAt = &until
@@ -163,13 +168,13 @@ func (a *Access) List(ctx context.Context) ([]Token, error) {
 	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" ORDER BY created_at, id")
 }
 
-const selectTokens = "SELECT id, name, account, tenant, role, bounds, created_at, expires_at, created_by FROM token"
+const selectTokens = "SELECT id, name, account, tenant, role, bounds, created_at, expires_at, created_by, made_by FROM token"
 
 func scanToken(rows *sql.Rows) (t Token, err error) {
 	var bounds []byte
 	var created int64
 	var expires sql.NullInt64
-	if err := rows.Scan(&t.ID, &t.Name, &t.Account, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy); err != nil {
+	if err := rows.Scan(&t.ID, &t.Name, &t.Account, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy, &t.madeBy); err != nil {
 		return t, err
 	}
 	t.CreatedAt, t.ExpiresAt = sqldb.Time(created), sqldb.NullTime(expires)

@@ -23,6 +23,8 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -36,6 +38,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -65,6 +68,7 @@ type Options struct {
 	Incidents    *incident.Incidents
 	Backups      *backup.Backups
 	Retention    *retention.Retention
+	Rehearsals   *rehearsal.Rehearsals
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
@@ -74,6 +78,9 @@ type Options struct {
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
 	Registering  string // where devices register, host:port
+
+	Drift          *drift.Drift
+	Configurations *configuration.Configurations
 }
 
 // api holds the subjects for the handlers.
@@ -105,6 +112,8 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
 	a.blueprints()
+	a.drift()
+	a.configurations()
 	a.devices()
 	a.logs()
 	a.journal()
@@ -126,6 +135,7 @@ func New(o Options) http.Handler {
 	a.promotions()
 	a.backups()
 	a.retention()
+	a.rehearsals()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

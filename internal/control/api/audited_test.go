@@ -77,6 +77,10 @@ var mutations = []mutation{
 	{id: "killFlag", path: "environments/dev/flags/fast/kill", body: `{"reason":"r"}`},
 	{id: "reviveFlag", path: "environments/dev/flags/fast/revive", body: `{"reason":"r"}`},
 	{id: "deleteFlag", path: "flags/fast"},
+	{id: "defineConfiguration", path: "configurations/pace", body: `{"definition":{"schema":{"type":"object"}},"reason":"r"}`},
+	{id: "writeConfiguration", path: "configurations/pace/versions", body: `{"content":{"every":5},"reason":"r"}`},
+	{id: "promoteConfiguration", path: "environments/dev/configurations/pace/promote", body: `{"reason":"r"}`},
+	{id: "rollbackConfiguration", path: "environments/dev/configurations/pace/rollback", body: `{"reason":"r"}`},
 	{id: "startHalt", path: "halts", body: `{"environment":"dev","reason":"r"}`, keep: [2]string{"halt", "id"}},
 	{id: "liftHalt", path: "halts/{halt}/lift", body: `{"reason":"r"}`},
 	{id: "setHold", path: "environments/dev/holds", body: `{"reason":"r"}`, keep: [2]string{"hold", "id"}},
@@ -152,6 +156,8 @@ var mutations = []mutation{
 	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
 	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
 	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
+	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
+	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
@@ -187,8 +193,17 @@ var notHere = map[string]string{
 	"advanceDrill":       "the suite of backup",
 	"claimDrill":         "the suite of backup",
 	"askDrill":           "the suite of backup",
+	"advanceRehearsal":   "it is how a host is heard of",
+	"claimRehearsal":     "the suite of rehearsal",
+	"concludeRehearsal":  "the suite of rehearsal",
 	"pruneBackups":       "the suite of backup",
 	"endOwnSession":      "sessions are opened in the console",
+
+	"approveConfiguration":  "no change waits; see configuration",
+	"withdrawConfiguration": "no change waits; see configuration",
+	"acceptDrift":           "nothing differs; see drift",
+	"retractAcceptance":     "nothing was accepted; see drift",
+	"acceptParity":          "nothing differs; see drift",
 }
 
 // TestEveryMutationIsOneEntry sends a valid request of each operation that
