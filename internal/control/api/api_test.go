@@ -47,6 +47,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
+	"github.com/slipway/slipway/internal/vault"
 )
 
 // noDriver starts nothing and says that it did.
@@ -69,6 +70,7 @@ type server struct {
 	log     *audit.Log
 	journal *journal.Journal
 	signing *signing.Signing
+	people  *access.Access
 }
 
 func newServer(t *testing.T) *server {
@@ -151,7 +153,12 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	_, recoverer, err := vault.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vaults := backup.Config{Vaults: []link.Vault{{Name: "cellar", Directory: t.TempDir()}}, Recipients: []string{recoverer}}
+	backups, err := backup.New(backup.Options{Config: vaults, DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +227,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, kept, signed}
+	return &server{t, h.URL, token, conn, db, log, kept, signed, people}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {
