@@ -30,10 +30,11 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile
 client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention
-up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail
-serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail
+up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail httpserve inbound seal
+serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail httpserve inbound seal
+fleetfile: link problem
 simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
@@ -44,7 +45,7 @@ control/api: control/access control/artifact control/audit control/environment c
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal
-drill: link mqtt recovery sastoken sqldb up vault
+drill: link mqtt recovery sastoken sqldb up vault seal
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/retention: care control/access control/audit link problem resource sqldb
 control/backup: control/access control/audit link problem resource sqldb vault
@@ -69,7 +70,7 @@ control/release: control/access control/artifact control/audit link problem reso
 control/signin: control/access control/audit problem sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb seal
 
-provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup care
+provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup care seal
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
@@ -83,7 +84,7 @@ provisioning/issuing: link problem sqldb
 provisioning/migrations:
 provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb metrics
 
-stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault care
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault care seal
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
@@ -121,7 +122,7 @@ bus: link problem trail
 bus/bustest:
 ca:
 datadir: problem
-entrance: amqp mqtt
+entrance: amqp httpserve inbound mqtt
 flag: problem
 link:
 metrics: link problem tasks
@@ -135,7 +136,9 @@ resource: link problem flag
 retrylint: problem
 sastoken:
 seal: problem
-sqldb: problem
+inbound: problem
+httpserve:
+sqldb: problem seal
 sqldb/sqldbtest:
 tasks:
 trail: link problem

@@ -21,6 +21,7 @@ import (
 
 	"github.com/slipway/slipway/internal/client"
 	"github.com/slipway/slipway/internal/control"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/serve"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
@@ -519,6 +520,16 @@ func TestAStandbyFollows(t *testing.T) {
 	}
 	first := p.parts[serve.Provisioning]
 	second := &part{plane: serve.Provisioning, process: "provisioning-2", address: strings.TrimSuffix(first.address, "2") + "99", join: p.joining("provisioning", "token")}
+	if err := os.MkdirAll(filepath.Join(p.dir, "provisioning-2"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(p.dir, "provisioning", seal.FileName))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(p.dir, "provisioning-2", seal.FileName), key, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.follow(first, second)
 	p.ready.Provisioning = up.ReadyProvision{Host: second.ready.Host, MQTTS: second.ready.MQTTS, HTTPS: second.ready.HTTPS, IDScope: second.ready.IDScope}
 	if hub, err := p.register("standby-1"); err != nil || hub != before {
@@ -532,7 +543,7 @@ func TestAStandbyFollows(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range control.CopiedFiles {
+	for _, name := range append([]string{seal.FileName}, control.CopiedFiles...) {
 		text, err := os.ReadFile(filepath.Join(p.dir, "control", name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)

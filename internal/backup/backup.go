@@ -286,6 +286,9 @@ func small(dir, beginning string, each func(vault.Item) error) error {
 	return nil
 }
 
+// Key passes on a file of keys, which path is the name of in the backup.
+func Key(from, path string, each func(vault.Item) error) error { return each(file(path, from)) }
+
 // Lasting passes on the files in a directory of which none ever changes, such
 // as those that are named by what is in them; path is how they begin in the
 // backup. One that goes away meanwhile is left out.

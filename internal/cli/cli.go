@@ -65,7 +65,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 the answer is no
 // root lists every command there is.
 func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
-		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
+		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(), a.importing(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.tenant(), a.blueprint(), a.environment(), a.secret(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
@@ -76,7 +76,7 @@ func (a *app) root() *cobra.Command {
 		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.logs(), a.trace(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),
-		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.doctor(), a.version(),
+		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.keys(), a.doctor(), a.version(),
 	)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })

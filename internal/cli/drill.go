@@ -27,8 +27,8 @@ func (a *app) drill() *cobra.Command {
 
 // recoveryRun is how drills are run.
 type recoveryRun struct {
-	file, scratch, database string
-	every                   time.Duration
+	file, scratch, database, sealingKeys string
+	every                                time.Duration
 }
 
 func (a *app) drillRun() *cobra.Command {
@@ -73,6 +73,7 @@ func (a *app) drillRun() *cobra.Command {
 	cmd.Flags().StringVar(&how.file, "recovery", "", "file of the recovery role: vaults, identityFile, signers")
 	cmd.Flags().StringVar(&how.scratch, "scratch", "", "directory to restore within (default a temporary one)")
 	cmd.Flags().StringVar(&how.database, "database", "", "empty PostgreSQL database for planes that were kept in PostgreSQL (SLIPWAY_DATABASE)")
+	cmd.Flags().StringVar(&how.sealingKeys, "sealing-keys", "", "where keys of databases come from that are in no backup: file:PATH, credential:NAME or command:PROGRAM ARGUMENT…")
 	cmd.Flags().DurationVar(&how.every, "every", 0, "stay, and look so often whether a drill is due")
 	required(cmd, "recovery")
 	return cmd
@@ -100,7 +101,7 @@ func (a *app) newRunner(how recoveryRun) (*drill.Runner, error) {
 		return nil, err
 	}
 	return &drill.Runner{
-		Keys: keys, Scratch: scratch, Database: cmp.Or(how.database, a.env("SLIPWAY_DATABASE")), Program: program, Version: versionText(), Host: host, Logger: slog.New(slog.DiscardHandler),
+		Keys: keys, Scratch: scratch, SealingKeys: how.sealingKeys, Database: cmp.Or(how.database, a.env("SLIPWAY_DATABASE")), Program: program, Version: versionText(), Host: host, Logger: slog.New(slog.DiscardHandler),
 	}, nil
 }
 

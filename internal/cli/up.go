@@ -56,6 +56,8 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.HTTPS, "https", ":8443", "console, API and device HTTPS")
 	flags.StringVar(&o.MQTTS, "mqtts", ":8883", "device MQTT")
 	flags.StringVar(&o.AMQPS, "amqps", "", "back-end AMQP (default :5671, or a free port where that is taken or --mqtts asks for any)")
+	flags.StringVar(&o.SealingKeys, "sealing-keys", "", "where the keys come from that seal secrets in the databases: file:PATH, credential:NAME of systemd, or command:PROGRAM ARGUMENT…; a file beside each database if not given")
+	flags.StringSliceVar(&o.From, "allow-from", nil, "DOOR=NETWORK from where a door may be used: people, devices, mqtt, amqp or metrics, such as people=10.1.0.0/16; may be repeated; a door not named is open to all")
 	flags.StringSliceVar(&o.Networks, "allow-network", nil, "private network that routes, webhooks and gates may reach, such as 10.1.0.0/16; may be repeated")
 	flags.StringArrayVar(&o.Witnesses, "audit-witness", nil, "file or URL that keeps the signed checkpoints of the audit log, out of reach of who runs this machine")
 	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")

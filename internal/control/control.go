@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,8 +68,11 @@ type Options struct {
 	Dir string // its database, unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Conn     *bus.Conn // to the other planes
-	Driver   environment.Driver
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file in Dir. See seal.ParseSource.
+	SealingKeys string
+	Conn        *bus.Conn // to the other planes
+	Driver      environment.Driver
 	// Joining lets processes elsewhere join the link; nil where all planes are
 	// in this one.
 	Joining *Joining
@@ -193,6 +197,17 @@ type Plane struct {
 	logger       *slog.Logger
 }
 
+// sealed are the columns of the plane that hold secrets.
+var sealed = slices.Concat(environment.Sealed, alert.Sealed, gate.Sealed)
+
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.Dir)
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, time.Now)
+}
+
 // New opens control's database. It looks after nothing before Run.
 func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -201,6 +216,9 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	db, err := sqldb.Open(ctx, cmp.Or(o.Database, filepath.Join(o.Dir, "control.db")), migrations.FS)
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
+	}
+	if err := o.keepSealed(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p := &Plane{db: db, logger: o.Logger, trail: o.Trail, registry: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.registry.Database())
@@ -480,6 +498,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "readiness", Run: p.readiness.Run},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "metrics", Run: p.monitor.Run},
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},

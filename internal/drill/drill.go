@@ -26,10 +26,13 @@ type Runner struct {
 	Keys     vault.Keys
 	Scratch  string // directory in which targets are made, and destroyed
 	Database string // PostgreSQL for planes that were kept there; empty otherwise
-	Program  string // this program, which looks through a target in a process of its own
-	Version  string
-	Host     string
-	Logger   *slog.Logger
+	// SealingKeys says where keys come from that are in no backup; see
+	// seal.ParseSource. Empty: they are in the backups.
+	SealingKeys string
+	Program     string // this program, which looks through a target in a process of its own
+	Version     string
+	Host        string
+	Logger      *slog.Logger
 	// Advance is told how far it is; may be nil.
 	Advance func(phase string)
 }

@@ -26,7 +26,9 @@ type Findings struct {
 type Subject struct {
 	Dir      string `json:"dir"`
 	Database string `json:"database,omitempty"`
-	Version  string `json:"version"`
+	// SealingKeys says where the keys come from that are not in the directory.
+	SealingKeys string `json:"sealingKeys,omitempty"`
+	Version     string `json:"version"`
 }
 
 // bootTime bounds how long a restored installation may take to be ready.
@@ -41,7 +43,7 @@ func Inspect(ctx context.Context, s Subject, logger *slog.Logger) Findings {
 	begun := time.Now()
 	booted := false
 	err := up.Run(ctx, up.Options{
-		Data: s.Dir, Database: s.Database, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", MQTTS: "127.0.0.1:0", AMQPS: "127.0.0.1:0", Version: s.Version, Logger: logger,
+		Data: s.Dir, Database: s.Database, SealingKeys: s.SealingKeys, HTTP: "127.0.0.1:0", HTTPS: "127.0.0.1:0", MQTTS: "127.0.0.1:0", AMQPS: "127.0.0.1:0", Version: s.Version, Logger: logger,
 		Inspect: func(ctx context.Context, within up.Within) error {
 			booted, f.BootMillis = true, time.Since(begun).Milliseconds()
 			f.look(ctx, begun, within)

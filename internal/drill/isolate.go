@@ -9,13 +9,20 @@ import (
 	"io"
 	"log/slog"
 	"os/exec"
+	"path/filepath"
+
+	"github.com/slipway/slipway/internal/seal"
 )
 
 // inspect looks through a target in a process of its own, from which nothing
 // can be reached: where the kernel offers that, it has a network with nothing
 // in it.
 func (r *Runner) inspect(ctx context.Context, dir string) (f Findings, isolation string, err error) {
-	subject, err := json.Marshal(Subject{Dir: dir, Database: r.Database, Version: r.Version})
+	keys, err := r.sealingKeys(ctx, dir)
+	if err != nil {
+		return f, "", err
+	}
+	subject, err := json.Marshal(Subject{Dir: dir, Database: r.Database, SealingKeys: keys, Version: r.Version})
 	if err != nil {
 		return f, "", err
 	}
@@ -30,6 +37,24 @@ func (r *Runner) inspect(ctx context.Context, dir string) (f Findings, isolation
 		}
 	}
 	return f, "", err
+}
+
+// sealingKeys writes keys that are in no backup into the target, with which they
+// are destroyed: from where it is looked through they cannot be reached.
+func (r *Runner) sealingKeys(ctx context.Context, dir string) (string, error) {
+	if r.SealingKeys == "" {
+		return "", nil
+	}
+	from, err := seal.ParseSource(r.SealingKeys, dir)
+	if err != nil {
+		return "", err
+	}
+	ring, err := from.Read(ctx)
+	if err != nil {
+		return "", err
+	}
+	to := seal.Source{File: filepath.Join(dir, seal.FileName)}
+	return to.String(), to.Write(ring)
 }
 
 var errNotStarted = errors.New("the process that looks through the target was not started")

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/slipway/slipway/internal/amqp"
+	"github.com/slipway/slipway/internal/httpserve"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
@@ -32,6 +34,10 @@ type Options struct {
 	MQTT  func(connect *mqtt.Connect) (Serve, bool) // whom a CONNECT is for; false: nobody here
 	AMQP  func(hostname string) (ServeAMQP, bool)   // whom a connection is for
 	HTTPS http.Handler
+	// From says from where each door may be used. Shared are the doors behind
+	// HTTPS; its handler tells them apart.
+	From   inbound.Lists
+	Shared []inbound.Door
 	// MaxConnections bounds open MQTT and AMQP connections; more are closed at once.
 	MaxConnections int
 	// MaxSockets bounds open sockets of all kinds, HTTPS too, of which that may
@@ -177,18 +183,17 @@ func portOf(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 // Run serves until ctx ends: then nobody new comes in, HTTPS requests under
 // way are given a moment, and MQTT connections are left to their planes to cut.
 func (e *Entrance) Run(ctx context.Context) error {
-	server := &http.Server{
-		Handler: e.HTTPS, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(e.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserve.Server(e.HTTPS, e.Logger)
 	var serving sync.WaitGroup
 	failed := make(chan error, 3*maxDoors)
 	for {
 		select {
 		case d := <-e.opened:
-			serving.Go(func() { failed <- e.accept(ctx, d.mqtt, e.serveMQTT) })
-			serving.Go(func() { failed <- e.accept(ctx, d.amqp, e.serveAMQP) })
-			serving.Go(func() { failed <- server.Serve(tls.NewListener(web{d.https, e}, e.httpsTLS())) })
+			serving.Go(func() { failed <- e.accept(ctx, e.From.Listen(d.mqtt, inbound.MQTT), e.serveMQTT) })
+			serving.Go(func() { failed <- e.accept(ctx, e.From.Listen(d.amqp, inbound.AMQP), e.serveAMQP) })
+			serving.Go(func() {
+				failed <- server.Serve(tls.NewListener(web{e.From.Listen(d.https, e.Shared...), e}, e.httpsTLS()))
+			})
 		case err := <-failed:
 			if err != nil && !errors.Is(err, http.ErrServerClosed) {
 				return errors.Join(err, e.stop(server), wait(&serving))

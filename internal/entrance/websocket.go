@@ -9,6 +9,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/mqtt"
 )
 
@@ -24,6 +25,9 @@ const (
 	overMQTT = "mqtt"
 	overAMQP = "AMQPWSB10"
 )
+
+// doors are those that the subprotocols lead to.
+var doors = map[string]inbound.Door{overMQTT: inbound.MQTT, overAMQP: inbound.AMQP}
 
 // maxFrame bounds one WebSocket message; packets may be cut anywhere.
 const maxFrame = 1 << 20
@@ -44,6 +48,10 @@ func (e *Entrance) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer ws.CloseNow()
+	if door := doors[ws.Subprotocol()]; door != "" && !e.From.LetsConn(newStream(r.Context(), ws, r), door) {
+		e.Logger.Debug("not let in", "remote", r.RemoteAddr, "door", door)
+		return
+	}
 	if ws.Subprotocol() == "" {
 		if err := ws.Close(websocket.StatusPolicyViolation, "the subprotocol is "+overMQTT+" or "+overAMQP); err != nil {
 			e.Logger.Debug("WebSocket closed", "error", err)

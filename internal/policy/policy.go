@@ -71,6 +71,14 @@ var Hub = []Policy{
 
 const keyBytes = 32
 
+// The keys of policies are sealed.
+var (
+	primaryKey   = sqldb.Sealed{Table: "policy", Key: []string{"name"}, Name: "primary_key", Bytes: true}
+	secondaryKey = sqldb.Sealed{Table: "policy", Key: []string{"name"}, Name: "secondary_key", Bytes: true}
+	// Sealed are the columns that hold secrets.
+	Sealed = []sqldb.Sealed{primaryKey, secondaryKey}
+)
+
 // skew is how far the clock of a back end may be behind when a token expires.
 const skew = 5 * time.Minute
 
@@ -90,7 +98,7 @@ func Open(ctx context.Context, db *sqldb.DB, defaults []Policy) (*Policies, erro
 	err := db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		for _, p := range defaults {
 			_, err := tx.Exec(ctx, "INSERT INTO policy (name, rights, primary_key, secondary_key) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
-				p.Name, join(p.Rights), newKey(), newKey())
+				p.Name, join(p.Rights), tx.Seal(primaryKey, newKey(), p.Name), tx.Seal(secondaryKey, newKey(), p.Name))
 			if err != nil {
 				return err
 			}
@@ -121,7 +129,7 @@ func newKey() []byte {
 
 func scan(rows *sql.Rows) (p Policy, err error) {
 	var rights string
-	err = rows.Scan(&p.Name, &rights, &p.PrimaryKey, &p.SecondaryKey)
+	err = rows.Scan(&p.Name, &rights, primaryKey.Into(&p.PrimaryKey, &p.Name), secondaryKey.Into(&p.SecondaryKey, &p.Name))
 	for right := range strings.SplitSeq(rights, ",") {
 		p.Rights = append(p.Rights, Right(right))
 	}
@@ -176,7 +184,7 @@ func (ps *Policies) Rotate(ctx context.Context, name, which string) (Policy, err
 			return problem.New(problem.Invalid, "keys are rotated by primary, secondary or swap, not by %q", which).At("key")
 		}
 		rotated = p
-		_, err = tx.Exec(ctx, "UPDATE policy SET primary_key = ?, secondary_key = ? WHERE name = ?", p.PrimaryKey, p.SecondaryKey, name)
+		_, err = tx.Exec(ctx, "UPDATE policy SET primary_key = ?, secondary_key = ? WHERE name = ?", tx.Seal(primaryKey, p.PrimaryKey, name), tx.Seal(secondaryKey, p.SecondaryKey, name), name)
 		return err
 	})
 	if err != nil {

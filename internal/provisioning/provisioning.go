@@ -36,6 +36,7 @@ import (
 	"github.com/slipway/slipway/internal/provisioning/issuing"
 	"github.com/slipway/slipway/internal/provisioning/migrations"
 	"github.com/slipway/slipway/internal/provisioning/registration"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
 )
@@ -45,11 +46,14 @@ type Options struct {
 	Dir string // its database, unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Conn     *bus.Conn // to the other planes
-	Version  string    // of the program
-	Logger   *slog.Logger
-	Hosts    func() []string // the names the service answers to, for the scope of tokens
-	Guard    *outbound.Guard // where webhooks may be
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file in Dir. See seal.ParseSource.
+	SealingKeys string
+	Conn        *bus.Conn // to the other planes
+	Version     string    // of the program
+	Logger      *slog.Logger
+	Hosts       func() []string // the names the service answers to, for the scope of tokens
+	Guard       *outbound.Guard // where webhooks may be
 	// Cut ends the connections to the link of a certificate that was revoked;
 	// nil where this process holds no server of it.
 	Cut func(serial string)
@@ -86,12 +90,23 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provisioning: %w", err)
 	}
+	if err := o.keepSealed(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
+	}
 	p := &Plane{db: db, conn: o.Conn, cut: o.Cut, logger: o.Logger, metrics: metrics.New(o.Version, o.Logger)}
 	db.Committed(p.metrics.Database())
 	if err := p.build(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("provisioning: %w", err), db.Close())
 	}
 	return p, nil
+}
+
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.Dir)
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, time.Now)
 }
 
 func (p *Plane) build(ctx context.Context, o Options) (err error) {
@@ -145,13 +160,19 @@ func random(n int) []byte {
 	return b
 }
 
+// keptSetting is sealed: one of them is a secret.
+var keptSetting = sqldb.Sealed{Table: "provisioning_setting", Key: []string{"name"}, Name: "value"}
+
+// sealed are the columns of the plane that hold secrets.
+var sealed = slices.Concat([]sqldb.Sealed{keptSetting}, enrollment.Sealed, registration.Sealed, issuing.Sealed, policy.Sealed)
+
 // setting returns what is kept under a name, made at the first start.
 func setting(ctx context.Context, db *sqldb.DB, name string, fresh func() string) (value string, err error) {
 	err = db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if _, err := tx.Exec(ctx, "INSERT INTO provisioning_setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, fresh()); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO provisioning_setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, tx.Seal(keptSetting, []byte(fresh()), name)); err != nil {
 			return err
 		}
-		value, _, err = sqldb.Row(ctx, tx, func(r *sql.Rows) (s string, err error) { return s, r.Scan(&s) }, "SELECT value FROM provisioning_setting WHERE name = ?", name)
+		value, _, err = sqldb.Row(ctx, tx, func(r *sql.Rows) (s string, err error) { return s, r.Scan(keptSetting.Into(&s, &name)) }, "SELECT value FROM provisioning_setting WHERE name = ?", name)
 		return err
 	})
 	return value, err
@@ -184,6 +205,7 @@ func (p *Plane) answer() error {
 		bus.Answer(p.conn, peer, link.RegistrationGet, p.service.Get),
 		bus.Answer(p.conn, peer, link.RegistrationList, p.service.List),
 		bus.Answer(p.conn, peer, link.RegistrationCount, func(ctx context.Context, _ link.None) (link.RegistrationCounts, error) { return p.service.Count(ctx) }),
+		bus.Answer(p.conn, peer, link.DevicesImport, p.service.Import),
 		bus.Answer(p.conn, peer, link.PlacementExplain, p.service.Explain),
 		bus.Answer(p.conn, peer, link.MoveStart, p.service.StartMove),
 		bus.Answer(p.conn, peer, link.MoveGet, func(ctx context.Context, ref link.MoveRef) (link.Move, error) { return p.service.Move(ctx, ref.ID) }),
@@ -260,6 +282,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "renewals", Run: p.service.RunRenewals},
 		tasks.Task{Name: "authorities", Run: p.tellAuthorities},
 		tasks.Task{Name: "database", Run: p.db.Watch},
+		tasks.Task{Name: "sealing", Run: func(ctx context.Context) error { return p.db.RunSealing(ctx, p.logger) }},
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "metrics", Run: p.tellMetrics},

@@ -356,3 +356,7 @@ func marshalOrdered(value any) ([]byte, error) {
 	}
 	return json.Marshal(value)
 }
+
+// SpecType is the form of a kind's spec, for programs that offer it in a form
+// of their own; nil is no kind.
+func SpecType(kind string) reflect.Type { return specs[kind] }

@@ -16,9 +16,11 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/hub"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
@@ -51,6 +53,13 @@ type Config struct {
 	TLS    TLS      `json:"tls,omitzero"`
 	Link   Link     `json:"link,omitzero"`
 	Join   Join     `json:"join,omitzero"`
+	// SealingKeys says where the keys come from that seal the database's secrets:
+	// file:PATH, credential:NAME or command:PROGRAM ARGUMENT…; a file in data where
+	// it is not there.
+	SealingKeys string `json:"sealingKeys,omitempty"`
+	// AllowFrom are the networks from which each door may be used: people,
+	// devices, mqtt, amqp, metrics. One without a list is open to all.
+	AllowFrom map[string][]string `json:"allowFrom,omitempty"`
 	// Networks are private networks that routes, webhooks and gates may reach.
 	Networks []string `json:"networks,omitempty"`
 	// Prometheus is the URL of what control's gates ask that name none.
@@ -412,6 +421,12 @@ func (c *Config) checkRest() error {
 		if err := sqldb.CheckURL(c.Database); err != nil {
 			return problem.Of(err).At("database")
 		}
+	}
+	if _, err := inbound.Parse(c.AllowFrom); err != nil {
+		return invalid(strings.TrimSuffix("allowFrom."+problem.Of(err).Field, "."), "%s", problem.Of(err).Message)
+	}
+	if _, err := seal.ParseSource(c.SealingKeys, c.Data); err != nil {
+		return invalid("sealingKeys", "%s", problem.Of(err).Message)
 	}
 	if err := c.Audit.check(); err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/ca"
 	"github.com/slipway/slipway/internal/control"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/outbound"
@@ -91,7 +92,7 @@ func (p *process) control(ctx context.Context) (err error) {
 		Backups:  backups,
 		Guard:    guard, Prometheus: p.Config.Prometheus, Witnesses: witnesses, Metrics: control.Metrics{Age: days(p.Config.Metrics.Days), Bytes: p.Config.Metrics.Bytes},
 		Journal: control.Journal{Age: days(p.Config.Journal.Days), Bytes: p.Config.Journal.Bytes}, Trail: p.Trail,
-		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
+		Artifacts: artifacts, Dir: p.Config.Data, Database: p.Config.Database, SealingKeys: p.Config.SealingKeys, Conn: conn, Driver: driver, Logger: p.Logger.With("plane", Control), Provisioning: p.Config.Provisioning, Version: p.Version,
 		Joining: &control.Joining{Authority: authority, URI: peer.URI, Name: peer.Name, Servers: []string{linkAt}, Routes: []string{clusterAt}, Own: p.Config.Hosts, Cut: server.Cut},
 	})
 	if err != nil {
@@ -103,14 +104,18 @@ func (p *process) control(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	from, err := inbound.Parse(p.Config.AllowFrom)
+	if err != nil {
+		return err
+	}
 	config := shown.Clone()
 	config.NextProtos = []string{"h2", "http/1.1"}
 	return tasks.Run(ctx,
 		tasks.Task{Name: "control", Run: built.Run},
 		tasks.Task{Name: "https", Run: func(ctx context.Context) error {
-			return p.serveHTTP(ctx, tls.NewListener(secured, config), people(built))
+			return p.serveHTTP(ctx, tls.NewListener(from.Listen(secured, inbound.People, inbound.Metrics), config), people(built, from))
 		}},
-		tasks.Task{Name: "http", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, plain, people(built)) }},
+		tasks.Task{Name: "http", Run: func(ctx context.Context) error { return p.serveHTTP(ctx, plain, people(built, nil)) }},
 		tasks.Task{Name: "ready", Run: func(context.Context) error {
 			token, err := p.keepToken(built.AdminToken())
 			if err != nil {
@@ -155,17 +160,17 @@ func (p *process) listenControl() (secured, plain net.Listener, err error) {
 }
 
 // people serves API and console.
-func people(plane *control.Plane) http.Handler {
+func people(plane *control.Plane, from inbound.Lists) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz" || strings.HasPrefix(r.URL.Path, "/api/"):
-			plane.APIHandler().ServeHTTP(w, r)
+			from.Handle(inbound.People, plane.APIHandler()).ServeHTTP(w, r)
 			return
 		case r.URL.Path == metrics.Path || strings.HasPrefix(r.URL.Path, "/prometheus/"):
-			plane.MonitorHandler().ServeHTTP(w, r)
+			from.Handle(inbound.Metrics, plane.MonitorHandler()).ServeHTTP(w, r)
 			return
 		}
-		plane.ConsoleHandler().ServeHTTP(w, r)
+		from.Handle(inbound.People, plane.ConsoleHandler()).ServeHTTP(w, r)
 	})
 }
 

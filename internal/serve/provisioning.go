@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -59,9 +60,13 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	from, err := inbound.Parse(p.Config.AllowFrom)
+	if err != nil {
+		return err
+	}
 	var door *entrance.Entrance
 	door = entrance.New(entrance.Options{
-		TLS: shown, Logger: p.Logger.With("part", "entrance"),
+		TLS: shown, From: from, Shared: deviceDoors, Logger: p.Logger.With("part", "entrance"),
 		MQTT: func(connect *mqtt.Connect) (entrance.Serve, bool) { return running.Load().ServeMQTT, true },
 		AMQP: func(string) (entrance.ServeAMQP, bool) { return nil, false },
 		HTTPS: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -69,7 +74,7 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 				door.ServeWebSocket(w, r)
 				return
 			}
-			p.serveProvisioning(running.Load(), w, r)
+			p.serveProvisioning(running.Load(), from, w, r)
 		}),
 	})
 	ports, err := p.listen(door)
@@ -77,7 +82,7 @@ func (p *process) provisioning(ctx context.Context) (err error) {
 		return err
 	}
 	plane, err := provisioning.New(ctx, provisioning.Options{
-		Dir: p.Config.Data, Database: p.Config.Database, Version: p.Version, Conn: conn, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
+		Dir: p.Config.Data, Database: p.Config.Database, SealingKeys: p.Config.SealingKeys, Version: p.Version, Conn: conn, Logger: p.Logger.With("plane", Provisioning), Guard: guard, Cut: server.Cut,
 		Hosts: func() []string { return p.names(ports)[1:] },
 	})
 	if err != nil {
@@ -109,16 +114,16 @@ func (p *process) advertised() string {
 	return at(p.Config.Hosts[0], port)
 }
 
-func (p *process) serveProvisioning(plane *provisioning.Plane, w http.ResponseWriter, r *http.Request) {
+func (p *process) serveProvisioning(plane *provisioning.Plane, from inbound.Lists, w http.ResponseWriter, r *http.Request) {
 	scope := "/" + plane.IDScope() + "/"
 	switch {
 	case r.URL.Path == "/healthz":
 		w.WriteHeader(http.StatusNoContent)
 	case r.URL.Path == metrics.Path:
-		metrics.Guarded(plane.MetricsHandler(), plane.LetIn).ServeHTTP(w, r)
+		from.Handle(inbound.Metrics, metrics.Guarded(plane.MetricsHandler(), plane.LetIn)).ServeHTTP(w, r)
 	case len(r.URL.Path) > len(scope) && strings.EqualFold(r.URL.Path[:len(scope)], scope):
-		plane.HTTPHandler().ServeHTTP(w, r)
+		from.Handle(inbound.Devices, plane.HTTPHandler()).ServeHTTP(w, r)
 	default:
-		plane.ServiceHandler().ServeHTTP(w, r)
+		from.Handle(inbound.Devices, plane.ServiceHandler()).ServeHTTP(w, r)
 	}
 }

@@ -22,8 +22,10 @@ import (
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/httpserve"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/trail"
 )
@@ -102,16 +104,20 @@ func (p *process) standBy(ctx context.Context) error {
 	return err
 }
 
-// checkCopies says what a standby of control lacks of the first process: with an
-// authority of its own nobody would know it, and with another key it could not
-// sign. Better now than when it is needed.
+// checkCopies says what a standby lacks of the first process: with an authority
+// of its own nobody would know it, and with other keys it could not sign, or
+// read what is sealed. Better now than when it is needed.
 func (p *process) checkCopies() error {
-	if p.Config.Plane != Control {
-		return nil
+	var needed []string
+	if p.Config.Plane == Control {
+		needed = append(needed, control.CopiedFiles...)
 	}
-	for _, name := range control.CopiedFiles {
+	if p.Config.SealingKeys == "" {
+		needed = append(needed, seal.FileName)
+	}
+	for _, name := range needed {
 		if _, err := os.Stat(filepath.Join(p.Config.Data, name)); err != nil {
-			return problem.New(problem.Invalid, "a standby of control needs a copy of the first process's %s: %s", strings.Join(control.CopiedFiles, ", "), err)
+			return problem.New(problem.Invalid, "a standby of %s needs a copy of the first process's %s: %s", p.Config.Plane, strings.Join(needed, ", "), err)
 		}
 	}
 	return nil
@@ -216,10 +222,7 @@ func (p *process) told(ports entrance.Ports) string {
 
 // serveHTTP serves until ctx ends.
 func (p *process) serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserve.Server(handler, p.Logger)
 	stop := context.AfterFunc(ctx, func() {
 		if err := server.Close(); err != nil {
 			p.Logger.Debug("http closed", "error", err)

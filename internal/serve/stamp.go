@@ -10,6 +10,7 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
@@ -57,7 +58,7 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	built, err := stamp.New(ctx, stamp.Options{
 		Together: p.together(identity), Version: p.Version,
 		Connections: entrance.Connections(p.Config.Limits.Connections),
-		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, Link: conn, Limits: limits, Retention: retention,
+		Name:        p.Config.Name, Dir: p.Config.Data, Database: p.Config.Database, SealingKeys: p.Config.SealingKeys, Link: conn, Limits: limits, Retention: retention,
 		Guard: guard, Archive: filepath.Join(cmp.Or(p.Config.Cluster.Files, p.Config.Data), "archive"), Logger: p.Logger.With("plane", Stamp), Now: p.now,
 		UpdateClients: ddi.Settings{
 			Poll: time.Duration(p.Config.UpdateClients.PollSeconds) * time.Second, Hardware: p.Config.UpdateClients.Hardware, Versions: p.Config.UpdateClients.Versions,
@@ -71,7 +72,11 @@ func (p *process) stamp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	door := p.stampDoor(built, entrance.Options{TLS: shown, MaxConnections: p.Config.Limits.Connections, MaxSockets: p.Config.Limits.Sockets, Logger: p.Logger.With("part", "entrance")})
+	from, err := inbound.Parse(p.Config.AllowFrom)
+	if err != nil {
+		return err
+	}
+	door := p.stampDoor(built, entrance.Options{TLS: shown, From: from, Shared: deviceDoors, MaxConnections: p.Config.Limits.Connections, MaxSockets: p.Config.Limits.Sockets, Logger: p.Logger.With("part", "entrance")})
 	ports, err := p.listen(door)
 	if err != nil {
 		return err
@@ -123,9 +128,14 @@ func serveReady(w http.ResponseWriter, err error) {
 
 // stampDoor lets devices and back ends in to the one stamp there is. By which
 // name they came, the stamp's edges look at.
+// deviceDoors are those behind HTTPS where devices are served; MQTT and AMQP
+// come over WebSocket.
+var deviceDoors = []inbound.Door{inbound.Devices, inbound.MQTT, inbound.AMQP, inbound.Metrics}
+
 func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.Entrance {
 	var door *entrance.Entrance
-	shown := metrics.Guarded(built.MetricsHandler(), built.LetIn)
+	shown := o.From.Handle(inbound.Metrics, metrics.Guarded(built.MetricsHandler(), built.LetIn))
+	devices := o.From.Handle(inbound.Devices, built.HTTPHandler())
 	o.MQTT = func(connect *mqtt.Connect) (entrance.Serve, bool) {
 		user, err := hubmqtt.ParseUser(connect.Username)
 		if err != nil {
@@ -147,7 +157,7 @@ func (p *process) stampDoor(built *stamp.Stamp, o entrance.Options) *entrance.En
 		case r.URL.Path == "/readyz":
 			serveReady(w, built.Ready())
 		default:
-			built.HTTPHandler().ServeHTTP(w, r)
+			devices.ServeHTTP(w, r)
 		}
 	})
 	door = entrance.New(o)

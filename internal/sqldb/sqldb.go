@@ -39,6 +39,8 @@ type DB struct {
 	shared bool  // other processes write too, one group at a time
 	fence  atomic.Pointer[string]
 
+	keys *keys // of the columns that are sealed; nil where none are
+
 	committed atomic.Pointer[func(changes int, took time.Duration, err error)]
 
 	over     chan struct{} // closed when another process has taken over

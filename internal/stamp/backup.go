@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/slipway/slipway/internal/backup"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/vault"
 )
 
@@ -17,9 +18,17 @@ func (s *Stamp) logCopies() (all []backup.Log) {
 }
 
 // lasting are the files of a stamp that are backed up: those from devices.
-// What releases have brought is fetched again from control.
-func lasting(dir string) func(context.Context, func(vault.Item) error) error {
+// What releases have brought is fetched again from control. The sealing keys of
+// several processes lie beside those files; a single one has them in its own
+// directory, all of which is backed up.
+func lasting(o Options) func(context.Context, func(vault.Item) error) error {
+	dir := o.files()
 	return func(_ context.Context, each func(vault.Item) error) error {
+		if dir != o.Dir && o.SealingKeys == "" {
+			if err := backup.Key(filepath.Join(dir, seal.FileName), "plane/"+seal.FileName, each); err != nil {
+				return err
+			}
+		}
 		if err := backup.Lasting(filepath.Join(dir, "uploads"), "plane/uploads", each); err != nil {
 			return err
 		}

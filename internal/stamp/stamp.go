@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/policy"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/configuration"
@@ -60,8 +62,11 @@ type Options struct {
 	Dir  string // its files and log, and its database unless that is elsewhere
 	// Database is a URL of PostgreSQL, or a file; empty means a file in Dir.
 	Database string
-	Link     *bus.Conn // to the other planes
-	Limits   hub.Limits
+	// SealingKeys says where the keys come from that seal the database's secrets;
+	// empty is a file beside the stamp's other files. See seal.ParseSource.
+	SealingKeys string
+	Link        *bus.Conn // to the other planes
+	Limits      hub.Limits
 	// Connections is how many the process lets in, for others to know.
 	Connections int
 	Retention   telemetry.Retention
@@ -135,6 +140,9 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	if err := s.open(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
 	}
+	if err := o.keepSealed(ctx, s.db); err != nil {
+		return nil, errors.Join(fmt.Errorf("stamp %s: %w", o.Name, err), s.Close())
+	}
 	s.db.Committed(s.metrics.Database())
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
@@ -187,7 +195,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	})
 	s.transfers = transfer.New(transfer.Options{DB: s.db, Dir: filepath.Join(o.files(), "transfers"), Client: o.Guard.Client(transfer.Wait), Logger: logger, Now: o.Now})
 	s.backups = backup.New(backup.Source{
-		Peer: link.StampPeer(o.Name), Version: o.Version, Dir: o.Dir, DB: s.db, Logs: s.logCopies(), Files: lasting(o.files()), Logger: logger, Now: o.Now,
+		Peer: link.StampPeer(o.Name), Version: o.Version, Dir: o.Dir, DB: s.db, Logs: s.logCopies(), Files: lasting(o), Logger: logger, Now: o.Now,
 	})
 	s.care = s.caring(o)
 	s.consumers = consumer.New(o.Name, s.db, s.logs, o.Now)
@@ -205,6 +213,19 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 		s.others.announce()
 	}
 	return s, nil
+}
+
+// sealed are the columns of a stamp that hold secrets.
+var sealed = slices.Concat(device.Sealed, policy.Sealed, delivery.Sealed, transfer.Sealed)
+
+// keepSealed seals the database's secrets. Processes that share a database
+// share its keys, which lie with what else they share.
+func (o Options) keepSealed(ctx context.Context, db *sqldb.DB) error {
+	source, err := seal.ParseSource(o.SealingKeys, o.files())
+	if err != nil {
+		return err
+	}
+	return db.KeepSealed(ctx, source, sealed, o.Now)
 }
 
 // files is the directory of what is kept in files, which several processes
@@ -406,7 +427,7 @@ func (s *Stamp) Run(ctx context.Context) error {
 // device is connected to it any more.
 func (s *Stamp) run(ctx context.Context) error {
 	parts := []tasks.Task{
-		{Name: "database", Run: s.db.Watch}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
+		{Name: "database", Run: s.db.Watch}, {Name: "sealing", Run: func(ctx context.Context) error { return s.db.RunSealing(ctx, s.logger) }}, {Name: "hub", Run: s.hub.Run}, {Name: "observe", Run: s.observe}, {Name: "metrics", Run: s.tellMetrics},
 		{Name: "background", Run: func(ctx context.Context) error {
 			return s.lead(ctx, tasks.Task{Name: "configurations", Run: s.configurations.Run}, tasks.Task{Name: "features", Run: s.features.Run}, tasks.Task{Name: "software", Run: s.software.Run}, tasks.Task{Name: "jobs", Run: s.jobs.Run}, tasks.Task{Name: "backups", Run: s.backups.Run}, tasks.Task{Name: "care", Run: s.care.Run},
 				tasks.Task{Name: "uploads", Run: s.uploads.Run}, tasks.Task{Name: "routes", Run: s.deliveries.Run},

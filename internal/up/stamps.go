@@ -119,7 +119,7 @@ func (ls *localStamps) open(ctx context.Context, spec link.Stamp) (*localStamp, 
 	}
 	local.stamp, err = stamp.New(ctx, stamp.Options{
 		Version: ls.in.Version,
-		Name:    spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Database: at, Link: conn,
+		Name:    spec.Name, Dir: filepath.Join(ls.in.Data, "stamps", spec.Name), Database: at, SealingKeys: ls.in.SealingKeys, Link: conn,
 		Limits: hub.DefaultLimits, Connections: entrance.Connections(0), Retention: telemetry.DefaultRetention,
 		Guard: ls.in.guard, Archive: filepath.Join(ls.in.Data, "archive"), Logger: ls.in.Logger.With("plane", "stamp"), Now: time.Now,
 		UpdateClients: ddi.Settings{Poll: ls.in.UpdatePoll},

@@ -22,12 +22,15 @@ import (
 	"github.com/slipway/slipway/internal/control"
 	"github.com/slipway/slipway/internal/datadir"
 	"github.com/slipway/slipway/internal/entrance"
+	"github.com/slipway/slipway/internal/httpserve"
+	"github.com/slipway/slipway/internal/inbound"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/mqtt"
 	"github.com/slipway/slipway/internal/outbound"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning"
 	"github.com/slipway/slipway/internal/resource"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/stamp/ddi"
 	"github.com/slipway/slipway/internal/stamp/hubmqtt"
@@ -38,15 +41,19 @@ import (
 
 // Options are the flags of `slipway up`.
 type Options struct {
-	Data     string   // directory of everything that must survive a restart
-	Database string   // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
-	Demo     int      // simulated devices
-	Files    []string // resources to apply at start
-	HTTP     string   // console and API without TLS; on loopback unless a host is named
-	HTTPS    string   // console, API and device HTTPS
-	MQTTS    string   // device MQTT
-	AMQPS    string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
-	Networks []string // private networks that routes, webhooks and gates may reach
+	Data     string // directory of everything that must survive a restart
+	Database string // URL of PostgreSQL, with a schema for each plane and stamp; empty means SQLite in Data
+	// SealingKeys says where the keys come from that seal the databases' secrets;
+	// empty is a file of its own beside each.
+	SealingKeys string
+	Demo        int      // simulated devices
+	Files       []string // resources to apply at start
+	HTTP        string   // console and API without TLS; on loopback unless a host is named
+	HTTPS       string   // console, API and device HTTPS
+	MQTTS       string   // device MQTT
+	AMQPS       string   // back-end AMQP; empty is the usual port, or any where MQTTS asks for any
+	From        []string // DOOR=NETWORK: from where the doors may be used, but for HTTP; see inbound.ParseFlags
+	Networks    []string // private networks that routes, webhooks and gates may reach
 	// UpdatePoll is how long update clients wait before they look again; 0 is as
 	// usual.
 	UpdatePoll time.Duration
@@ -153,6 +160,7 @@ type installation struct {
 	provisioning *provisioning.Plane
 	stamps       *localStamps
 	guard        *outbound.Guard
+	from         inbound.Lists
 	control      *control.Plane
 	http         net.Listener
 	mqttHost     string // what provisioning is reached by
@@ -175,7 +183,11 @@ func (in *installation) build(ctx context.Context) (err error) {
 	if in.link, err = bus.Start(ctx, bus.Options{Name: "link", Logger: in.Logger}); err != nil {
 		return err
 	}
+	if in.from, err = inbound.ParseFlags(in.From); err != nil {
+		return problem.Of(err).At("--allow-from")
+	}
 	in.entrance = entrance.New(entrance.Options{
+		From: in.from, Shared: inbound.Doors, // MQTT and AMQP, too, over WebSocket
 		TLS: in.ca.ServerTLS(), MQTT: in.route, AMQP: in.routeAMQP, HTTPS: http.HandlerFunc(in.serveHTTPS), Logger: in.Logger.With("part", "entrance"),
 	})
 	if in.guard, err = outbound.New(in.Networks); err != nil {
@@ -188,6 +200,9 @@ func (in *installation) build(ctx context.Context) (err error) {
 		if err := resource.CheckURL(in.Prometheus); err != nil {
 			return problem.Of(err).At("--prometheus")
 		}
+	}
+	if _, err := seal.ParseSource(in.SealingKeys, in.Data); err != nil {
+		return problem.Of(err).At("--sealing-keys")
 	}
 	if err := (control.Witnesses{At: in.Witnesses}).Check(); err != nil {
 		return problem.Of(err).At("--audit-witness")
@@ -291,7 +306,7 @@ func (in *installation) buildProvisioning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Database: at, Version: in.Version, Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
+	in.provisioning, err = provisioning.New(ctx, provisioning.Options{Dir: filepath.Join(in.Data, "provisioning"), Database: at, SealingKeys: in.SealingKeys, Version: in.Version, Conn: conn, Logger: in.Logger.With("plane", "provisioning"), Hosts: in.provisioningHosts, Guard: in.guard})
 	return err
 }
 
@@ -321,7 +336,7 @@ func (in *installation) buildControl(ctx context.Context) error {
 	}
 	in.control, err = control.New(ctx, control.Options{
 		Backups: backups, Root: in.Data, Trail: in.Trail,
-		Dir: filepath.Join(in.Data, "control"), Database: at, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
+		Dir: filepath.Join(in.Data, "control"), Database: at, SealingKeys: in.SealingKeys, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
 		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,
 		Address: "https://" + net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.HTTPS)), Witnesses: control.Witnesses{At: in.Witnesses},
 	})
@@ -402,22 +417,31 @@ func (in *installation) serveHTTPS(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if scope := "/" + in.provisioning.IDScope() + "/"; len(r.URL.Path) > len(scope) && strings.EqualFold(r.URL.Path[:len(scope)], scope) {
-		in.provisioning.HTTPHandler().ServeHTTP(w, r)
+		in.from.Handle(inbound.Devices, in.provisioning.HTTPHandler()).ServeHTTP(w, r)
 		return
 	}
 	if local := in.stamps.byHost(r.Host); local != nil && r.URL.Path == metrics.Path {
-		metrics.Guarded(local.stamp.MetricsHandler(), local.stamp.LetIn).ServeHTTP(w, r)
+		in.from.Handle(inbound.Metrics, metrics.Guarded(local.stamp.MetricsHandler(), local.stamp.LetIn)).ServeHTTP(w, r)
 		return
 	}
 	if local := in.stamps.byHost(r.Host); local != nil && (within(r.URL.Path, hubPaths) || ddi.IsPath(r.URL.Path)) {
-		local.stamp.HTTPHandler().ServeHTTP(w, r)
+		in.from.Handle(inbound.Devices, local.stamp.HTTPHandler()).ServeHTTP(w, r)
 		return
 	}
 	if within(r.URL.Path, provisioningPaths) && r.Header.Get("Authorization") != "" {
-		in.provisioning.ServiceHandler().ServeHTTP(w, r)
+		in.from.Handle(inbound.Devices, in.provisioning.ServiceHandler()).ServeHTTP(w, r)
 		return
 	}
-	in.servePeople(w, r)
+	door := inbound.People
+	if isMetrics(r.URL.Path) {
+		door = inbound.Metrics
+	}
+	in.from.Handle(door, http.HandlerFunc(in.servePeople)).ServeHTTP(w, r)
+}
+
+// isMetrics reports whether a path is one that Prometheus or Grafana ask for.
+func isMetrics(path string) bool {
+	return path == metrics.Path || path == provisioningMetrics || strings.HasPrefix(path, "/prometheus/")
 }
 
 // hubPaths and provisioningPaths are the beginnings of the paths of the two
@@ -450,7 +474,7 @@ func (in *installation) servePeople(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == provisioningMetrics:
 		metrics.Guarded(in.provisioning.MetricsHandler(), in.provisioning.LetIn).ServeHTTP(w, r)
 		return
-	case r.URL.Path == metrics.Path || strings.HasPrefix(r.URL.Path, "/prometheus/"):
+	case isMetrics(r.URL.Path):
 		in.control.MonitorHandler().ServeHTTP(w, r)
 		return
 	}
@@ -458,10 +482,7 @@ func (in *installation) servePeople(w http.ResponseWriter, r *http.Request) {
 }
 
 func (in *installation) serveHTTP(ctx context.Context) error {
-	server := &http.Server{
-		Handler: http.HandlerFunc(in.servePeople), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(in.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserve.Server(http.HandlerFunc(in.servePeople), in.Logger)
 	stop := context.AfterFunc(ctx, func() {
 		if err := server.Close(); err != nil {
 			in.Logger.Debug("http closed", "error", err)

@@ -27,11 +27,18 @@ type record struct {
 	created, updated time.Time
 }
 
-const selectDeclared = "SELECT name, spec, version, created_at, updated_at FROM monitoring WHERE kind = ?"
+// keptSpec holds what receivers are reached with, so it is sealed.
+var keptSpec = sqldb.Sealed{Table: "monitoring", Key: []string{"kind", "name"}, Name: "spec"}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{keptSpec}
+
+const selectDeclared = "SELECT kind, name, spec, version, created_at, updated_at FROM monitoring WHERE kind = ?"
 
 func scanRecord(rows *sql.Rows) (r record, err error) {
+	var kind string
 	var created, updated int64
-	err = rows.Scan(&r.name, &r.spec, &r.version, &created, &updated)
+	err = rows.Scan(&kind, &r.name, keptSpec.Into(&r.spec, &kind, &r.name), &r.version, &created, &updated)
 	r.created, r.updated = sqldb.Time(created), sqldb.Time(updated)
 	return r, err
 }
@@ -106,7 +113,7 @@ func put[Spec, Status any](ctx context.Context, a *Alerts, actor access.Actor, d
 		}
 		if _, err := tx.Exec(ctx, `INSERT INTO monitoring (kind, name, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)
 			ON CONFLICT (kind, name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
-			d.kind, r.name, string(r.spec), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
+			d.kind, r.name, tx.Seal(keptSpec, r.spec, d.kind, r.name), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated)); err != nil {
 			return err
 		}
 		if err := a.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: resource.Plural[d.kind] + ".put", Object: d.name, Outcome: audit.Done, Detail: string(detail)}); err != nil {

@@ -49,6 +49,7 @@ var mutations = []mutation{
 	{id: "invokeMethod", path: "devices/acme-1/methods/reboot", body: `{}`, away: true},
 	{id: "sendCommand", path: "devices/acme-1/commands", body: `{"body":"eA=="}`, away: true},
 	{id: "purgeCommands", path: "devices/acme-1/commands", away: true},
+	{id: "importDevices", path: "environments/test/import-devices", body: `{"devices":[{"deviceId":"old-1"}]}`, away: true},
 	{id: "startMove", path: "moves", body: `{"to":"dev","devices":["acme-1"]}`, away: true},
 	{id: "cancelJob", path: "stamps/test-1/jobs/j/cancel", away: true},
 	{id: "setUpdateGateway", path: "stamps/test-1/update-gateway", body: `{"tenant":"acme","on":true}`, away: true},

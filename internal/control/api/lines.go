@@ -83,6 +83,7 @@ var lines = map[string]place.Line{
 	"getEnrollmentGroup":    place.Asking(access.EnrollmentRead, place.By(place.EnrollmentGroup, "name")).OrSecrets(place.By(place.EnrollmentGroup, "name")),
 	"putEnrollmentGroup":    place.Asking(access.EnrollmentWrite, place.Declared(place.EnrollmentGroup, "name", "spec.environment", "spec.tenant")).OrTrial(access.EnrollmentRead),
 	"deleteEnrollmentGroup": place.Asking(access.EnrollmentWrite, place.By(place.EnrollmentGroup, "name")),
+	"importDevices":         place.Asking(access.EnrollmentWrite, place.Environment("name")).OrTrial(access.EnrollmentRead),
 	"listAuthorities":       place.Asking(access.EnrollmentRead, place.Anywhere),
 	"addAuthority":          place.Asking(access.EnrollmentWrite, place.Every),
 	"verifyAuthority":       place.Asking(access.EnrollmentWrite, place.Every),

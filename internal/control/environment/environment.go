@@ -97,7 +97,7 @@ type record struct {
 
 func scanRecord(rows *sql.Rows) (r record, err error) {
 	var created, updated int64
-	err = rows.Scan(&r.name, &r.spec, &r.version, &r.host, &created, &updated)
+	err = rows.Scan(&r.name, routeSpec.Into(&r.spec, &r.name), &r.version, &r.host, &created, &updated)
 	r.created, r.updated = sqldb.Time(created), sqldb.Time(updated)
 	return r, err
 }

@@ -18,6 +18,12 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
+// routeSpec holds what endpoints are reached with, so it is sealed.
+var routeSpec = sqldb.Sealed{Table: "route", Key: []string{"name"}, Name: "spec"}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{routeSpec}
+
 const selectRoutes = "SELECT name, spec, version, '', created_at, updated_at FROM route"
 
 func (r record) route() (route link.Route, err error) {
@@ -169,7 +175,7 @@ func (e *Environments) storeRoute(ctx context.Context, tx *sqldb.Tx, name string
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO route (name, environment, spec, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version, updated_at = excluded.updated_at`,
-		name, spec.Environment, string(text), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
+		name, spec.Environment, tx.Seal(routeSpec, text, name), r.version, sqldb.Micros(r.created), sqldb.Micros(r.updated))
 	return shownRoute(r, whole, false), err
 }
 

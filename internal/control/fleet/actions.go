@@ -276,6 +276,27 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 	return stored, err
 }
 
+// ImportDevices takes over devices that exist already. What they are is not
+// recorded, but how many there were.
+func (f *Fleet) ImportDevices(ctx context.Context, actor access.Actor, req link.ImportDevices) (result link.ImportedDevices, err error) {
+	if _, err := f.environments.Get(ctx, req.Environment); err != nil {
+		return result, err
+	}
+	if req.DryRun {
+		return provisioningAsk(ctx, f, link.DevicesImport, req)
+	}
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "device.import", Object: "environment/" + req.Environment, Environment: req.Environment}, func(outcome *audit.Entry) error {
+		result, err = provisioningAsk(ctx, f, link.DevicesImport, req)
+		counts := map[string]int{}
+		for _, one := range result.Items {
+			counts[one.Result]++
+		}
+		outcome.Detail = fmt.Sprintf("%d created, %d unchanged, %d refused", counts[link.ImportCreated], counts[link.ImportUnchanged], counts[link.ImportRefused])
+		return err
+	})
+	return result, err
+}
+
 // Enrollment returns an enrolment with its keys.
 func (f *Fleet) Enrollment(ctx context.Context, ref link.EnrollmentRef) (link.Enrollment, error) {
 	return provisioningAsk(ctx, f, link.EnrollmentGet, ref)

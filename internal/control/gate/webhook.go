@@ -125,10 +125,20 @@ func (g *Gates) PublicKey(ctx context.Context) (string, error) {
 	return "whpk_" + base64.StdEncoding.EncodeToString(key.Public().(ed25519.PublicKey)), nil
 }
 
+// keptSeed is that of the key that signs, which is sealed.
+var keptSeed = sqldb.Sealed{Table: "gate_key", Key: []string{"id"}, Name: "seed"}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{keptSeed}
+
 // key is what webhooks are signed with, made when it is first needed.
 func (g *Gates) key(ctx context.Context) (ed25519.PrivateKey, error) {
-	const query = "SELECT seed FROM gate_key WHERE id = 1"
-	scan := func(rows *sql.Rows) (seed string, err error) { return seed, rows.Scan(&seed) }
+	const query = "SELECT id, seed FROM gate_key WHERE id = 1"
+	scan := func(rows *sql.Rows) (seed string, err error) {
+		var id string
+		err = rows.Scan(&id, keptSeed.Into(&seed, &id))
+		return seed, err
+	}
 	text, found, err := sqldb.Row(ctx, g.DB, scan, query)
 	if err != nil {
 		return nil, err
@@ -139,7 +149,7 @@ func (g *Gates) key(ctx context.Context) (ed25519.PrivateKey, error) {
 			return nil, err
 		}
 		if err := g.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-			if _, err := tx.Exec(ctx, "INSERT INTO gate_key (id, seed) VALUES (1, ?) ON CONFLICT (id) DO NOTHING", base64.StdEncoding.EncodeToString(seed)); err != nil {
+			if _, err := tx.Exec(ctx, "INSERT INTO gate_key (id, seed) VALUES (1, ?) ON CONFLICT (id) DO NOTHING", tx.Seal(keptSeed, []byte(base64.StdEncoding.EncodeToString(seed)), "1")); err != nil {
 				return err
 			}
 			text, _, err = sqldb.Row(ctx, tx, scan, query)

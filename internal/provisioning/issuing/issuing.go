@@ -49,9 +49,16 @@ type issuer struct {
 	key         *ecdsa.PrivateKey
 }
 
+// keptKey is that of an authority, which is sealed.
+var keptKey = sqldb.Sealed{Table: "issuer", Key: []string{"environment"}, Name: "key", Bytes: true}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{keptKey}
+
 func scanIssuer(rows *sql.Rows) (i issuer, err error) {
+	var environment string
 	var der, key []byte
-	if err := rows.Scan(&der, &key); err != nil {
+	if err := rows.Scan(&environment, &der, keptKey.Into(&key, &environment)); err != nil {
 		return i, err
 	}
 	if i.certificate, err = x509.ParseCertificate(der); err != nil {
@@ -70,7 +77,7 @@ func scanIssuer(rows *sql.Rows) (i issuer, err error) {
 
 // of returns the authority of an environment, made when it is first needed.
 func (a *Authority) of(ctx context.Context, tx *sqldb.Tx, environment string) (issuer, error) {
-	known, found, err := sqldb.Row(ctx, tx, scanIssuer, "SELECT certificate, key FROM issuer WHERE environment = ?", environment)
+	known, found, err := sqldb.Row(ctx, tx, scanIssuer, "SELECT environment, certificate, key FROM issuer WHERE environment = ?", environment)
 	if err != nil || found {
 		return known, err
 	}
@@ -91,7 +98,7 @@ func (a *Authority) of(ctx context.Context, tx *sqldb.Tx, environment string) (i
 	if err != nil {
 		return known, err
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO issuer (environment, certificate, key, created_at) VALUES (?, ?, ?, ?)", environment, der, private, sqldb.Micros(now)); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO issuer (environment, certificate, key, created_at) VALUES (?, ?, ?, ?)", environment, der, tx.Seal(keptKey, private, environment), sqldb.Micros(now)); err != nil {
 		return known, err
 	}
 	certificate, err := x509.ParseCertificate(der)

@@ -14,19 +14,29 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
+// The credentials that a registration brings to its stamp, and what goes with
+// some of them, are sealed.
+var (
+	keptAuth  = sqldb.Sealed{Table: "registration", Key: []string{"id"}, Name: "auth"}
+	keptExtra = sqldb.Sealed{Table: "registration", Key: []string{"id"}, Name: "extra"}
+	// Sealed are the columns that hold secrets.
+	Sealed = []sqldb.Sealed{keptAuth, keptExtra}
+)
+
 const selectRecord = `SELECT id, registration_id, device_id, enrollment_kind, enrollment, environment, target, home, stamp, phase, epoch, version,
 	auth, twin, substatus, move, operation_salt, operation, open, attempts, problem, due, transitions, assigned_at, created_at, updated_at, extra, tenant
 	FROM registration`
 
 func scanRecord(rows *sql.Rows) (Record, error) {
 	var r Record
-	var auth, twin sql.NullString
+	var auth string
+	var twin sql.NullString
 	var extra []byte
 	var due, assigned sql.NullInt64
 	var created, updated int64
 	err := rows.Scan(&r.Key, &r.RegistrationID, &r.DeviceID, &r.EnrollmentKind, &r.Enrollment, &r.Environment, &r.Target, &r.Home, &r.Stamp, &r.Phase,
-		&r.Epoch, &r.Version, &auth, &twin, &r.Substatus, &r.Move, &r.Salt, &r.Operation, &r.Open, &r.Attempts, &r.Problem, &due, &r.Transitions,
-		&assigned, &created, &updated, &extra, &r.Tenant)
+		&r.Epoch, &r.Version, keptAuth.Into(&auth, &r.Key), &twin, &r.Substatus, &r.Move, &r.Salt, &r.Operation, &r.Open, &r.Attempts, &r.Problem, &due, &r.Transitions,
+		&assigned, &created, &updated, keptExtra.Into(&extra, &r.Key), &r.Tenant)
 	if err != nil {
 		return r, err
 	}
@@ -35,7 +45,7 @@ func scanRecord(rows *sql.Rows) (Record, error) {
 	}
 	r.Due, r.AssignedAt = sqldb.NullTime(due), sqldb.NullTime(assigned)
 	r.CreatedAt, r.UpdatedAt = sqldb.Time(created), sqldb.Time(updated)
-	if err := json.Unmarshal([]byte(auth.String), &r.Auth); err != nil {
+	if err := json.Unmarshal([]byte(auth), &r.Auth); err != nil {
 		return r, fmt.Errorf("stored credentials of %s: %w", r.Key, err)
 	}
 	if twin.Valid {
@@ -70,7 +80,7 @@ func null(t *time.Time) any {
 
 // insert stores a new record.
 func insert(ctx context.Context, tx *sqldb.Tx, r *Record) error {
-	values, err := r.values()
+	values, err := r.values(tx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +96,7 @@ func insert(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 
 // save stores a record if it still is the version that was loaded.
 func save(ctx context.Context, tx *sqldb.Tx, r *Record) error {
-	values, err := r.values()
+	values, err := r.values(tx)
 	if err != nil {
 		return err
 	}
@@ -104,7 +114,7 @@ func save(ctx context.Context, tx *sqldb.Tx, r *Record) error {
 	return r.writeLog(ctx, tx)
 }
 
-func (r *Record) values() ([]any, error) {
+func (r *Record) values(tx *sqldb.Tx) ([]any, error) {
 	auth, err := json.Marshal(r.Auth)
 	if err != nil {
 		return nil, err
@@ -123,8 +133,8 @@ func (r *Record) values() ([]any, error) {
 	}
 	return []any{
 		r.RegistrationID, r.DeviceID, string(r.EnrollmentKind), r.Enrollment, r.Environment, r.Target, r.Home, r.Stamp, string(r.Phase), r.Epoch,
-		string(auth), twin, r.Substatus, r.Move, r.Salt, r.Operation, r.Open, r.Attempts, r.Problem, null(r.Due), r.Transitions, null(r.AssignedAt),
-		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt), string(extra), r.Tenant,
+		tx.Seal(keptAuth, auth, r.Key), twin, r.Substatus, r.Move, r.Salt, r.Operation, r.Open, r.Attempts, r.Problem, null(r.Due), r.Transitions, null(r.AssignedAt),
+		sqldb.Micros(r.CreatedAt), sqldb.Micros(r.UpdatedAt), tx.Seal(keptExtra, extra, r.Key), r.Tenant,
 	}, nil
 }
 

@@ -32,10 +32,16 @@ type row struct {
 // counts are what became of the records a route has seen.
 type counts struct{ passed, delivered, dead, lost uint64 }
 
+// keptSpec holds what endpoints are reached with, so it is sealed.
+var keptSpec = sqldb.Sealed{Table: "route", Key: []string{"name"}, Name: "spec"}
+
+// Sealed are the columns that hold secrets.
+var Sealed = []sqldb.Sealed{keptSpec}
+
 const selectRoute = "SELECT name, spec, position, passed, delivered, dead, dropped, lost, kept, delivered_at FROM route"
 
 func scanRoute(rows *sql.Rows) (r row, err error) {
-	if err := rows.Scan(&r.name, &r.text, &r.position, &r.counts.passed, &r.counts.delivered, &r.counts.dead, &r.dropped, &r.counts.lost, &r.kept, &r.delivered); err != nil {
+	if err := rows.Scan(&r.name, keptSpec.Into(&r.text, &r.name), &r.position, &r.counts.passed, &r.counts.delivered, &r.counts.dead, &r.dropped, &r.counts.lost, &r.kept, &r.delivered); err != nil {
 		return r, err
 	}
 	r.spec, err = decode([]byte(r.text))
@@ -100,14 +106,14 @@ func putRoute(ctx context.Context, tx *sqldb.Tx, r link.Route, old map[string]ro
 	before, known := old[r.Name]
 	switch {
 	case !known:
-		_, err = tx.Exec(ctx, "INSERT INTO route (name, spec, position) VALUES (?, ?, ?)", r.Name, string(text), end(r.Spec.Source))
+		_, err = tx.Exec(ctx, "INSERT INTO route (name, spec, position) VALUES (?, ?, ?)", r.Name, tx.Seal(keptSpec, text, r.Name), end(r.Spec.Source))
 	case before.text == string(text):
 		return false, nil
 	case (before.spec.Source == link.SourceTelemetry) != (r.Spec.Source == link.SourceTelemetry):
 		// Another log: the position in the old one means nothing there.
-		_, err = tx.Exec(ctx, "UPDATE route SET spec = ?, position = ? WHERE name = ?", string(text), end(r.Spec.Source), r.Name)
+		_, err = tx.Exec(ctx, "UPDATE route SET spec = ?, position = ? WHERE name = ?", tx.Seal(keptSpec, text, r.Name), end(r.Spec.Source), r.Name)
 	default:
-		_, err = tx.Exec(ctx, "UPDATE route SET spec = ? WHERE name = ?", string(text), r.Name)
+		_, err = tx.Exec(ctx, "UPDATE route SET spec = ? WHERE name = ?", tx.Seal(keptSpec, text, r.Name), r.Name)
 	}
 	return true, err
 }

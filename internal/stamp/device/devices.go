@@ -308,7 +308,7 @@ func updateAuth(ctx context.Context, tx *sqldb.Tx, req link.PutIdentity) error {
 	}
 	_, err = tx.Exec(ctx, `UPDATE device SET edition = edition + 1, epoch = ?, enrollment = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
 			primary_thumbprint = ?, secondary_thumbprint = ?, ca = ?, tenant = ? WHERE device_id = ?`,
-		req.Epoch, req.Enrollment, string(req.Auth.Type), req.Auth.PrimaryKey, req.Auth.SecondaryKey,
+		req.Epoch, req.Enrollment, string(req.Auth.Type), tx.Seal(primaryKey, req.Auth.PrimaryKey, req.DeviceID), tx.Seal(secondaryKey, req.Auth.SecondaryKey, req.DeviceID),
 		req.Auth.PrimaryThumbprint, req.Auth.SecondaryThumbprint, ca, cmp.Or(req.Tenant, link.DefaultTenant), req.DeviceID)
 	if err == nil {
 		_, err = tx.Exec(ctx, "UPDATE device SET tenant = ? WHERE module_of = ?", cmp.Or(req.Tenant, link.DefaultTenant), req.DeviceID)

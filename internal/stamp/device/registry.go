@@ -87,7 +87,7 @@ type entryRow struct {
 func (r *entryRow) into() []any {
 	e := &r.entry
 	return []any{
-		&e.ID, &e.GenerationID, &e.Epoch, &e.Status, &e.Enrollment, &e.Auth.Type, &e.Auth.PrimaryKey, &e.Auth.SecondaryKey,
+		&e.ID, &e.GenerationID, &e.Epoch, &e.Status, &e.Enrollment, &e.Auth.Type, primaryKey.Into(&e.Auth.PrimaryKey, &e.ID), secondaryKey.Into(&e.Auth.SecondaryKey, &e.ID),
 		&e.Auth.PrimaryThumbprint, &e.Auth.SecondaryThumbprint, &e.Auth.CA, &e.ModelID, &e.Subscriptions, &r.created,
 		&e.Edition, &e.StatusReason, &r.statusAt, &e.ManagedBy, &e.Edge, &e.Scope, &r.parents, &e.Connected, &r.connectedAt, &r.active, &e.Messages,
 		&r.configurations, &e.Tenant, &e.Queued,
@@ -248,7 +248,8 @@ func (ds *Devices) Rotate(ctx context.Context, id, which string) (e Entry, err e
 		default:
 			return problem.New(problem.Invalid, "keys are rotated by primary, secondary or swap, not by %q", which).At("policyKey")
 		}
-		_, err = tx.Exec(ctx, "UPDATE device SET primary_key = ?, secondary_key = ?, edition = edition + 1 WHERE device_id = ?", auth.PrimaryKey, auth.SecondaryKey, id)
+		_, err = tx.Exec(ctx, "UPDATE device SET primary_key = ?, secondary_key = ?, edition = edition + 1 WHERE device_id = ?",
+			tx.Seal(primaryKey, auth.PrimaryKey, id), tx.Seal(secondaryKey, auth.SecondaryKey, id), id)
 		e.Edition++
 		return err
 	})

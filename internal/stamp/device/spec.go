@@ -165,7 +165,7 @@ func (ds *Devices) insert(ctx context.Context, tx *sqldb.Tx, s Spec, epoch int64
 	_, err = tx.Exec(ctx, `INSERT INTO device (device_id, module_of, generation_id, epoch, status, status_reason, enrollment, auth_type, primary_key, secondary_key,
 			primary_thumbprint, secondary_thumbprint, ca, managed_by, edge, scope, parent_scopes, model_id, subscriptions, connected, messages, created_at, tenant)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, 0, 0, ?, coalesce((SELECT tenant FROM device WHERE device_id = ?), ?))`,
-		s.ID, moduleOf, generation, epoch, s.Status, s.StatusReason, enrollment, string(s.Auth.Type), s.Auth.PrimaryKey, s.Auth.SecondaryKey,
+		s.ID, moduleOf, generation, epoch, s.Status, s.StatusReason, enrollment, string(s.Auth.Type), tx.Seal(primaryKey, s.Auth.PrimaryKey, s.ID), tx.Seal(secondaryKey, s.Auth.SecondaryKey, s.ID),
 		s.Auth.PrimaryThumbprint, s.Auth.SecondaryThumbprint, ca, s.ManagedBy, s.Edge, s.scopeOf(generation), string(parents), sqldb.Micros(now),
 		owner, cmp.Or(s.Tenant, link.DefaultTenant)) // a module is whose its device is
 	if err != nil {
@@ -190,7 +190,7 @@ func update(ctx context.Context, tx *sqldb.Tx, s Spec, before Entry, now time.Ti
 	}
 	_, err = tx.Exec(ctx, `UPDATE device SET edition = edition + 1, status = ?, status_reason = ?, status_at = ?, auth_type = ?, primary_key = ?, secondary_key = ?,
 			primary_thumbprint = ?, secondary_thumbprint = ?, managed_by = ?, edge = ?, scope = ?, parent_scopes = ? WHERE device_id = ?`,
-		s.Status, s.StatusReason, at, string(s.Auth.Type), s.Auth.PrimaryKey, s.Auth.SecondaryKey,
+		s.Status, s.StatusReason, at, string(s.Auth.Type), tx.Seal(primaryKey, s.Auth.PrimaryKey, s.ID), tx.Seal(secondaryKey, s.Auth.SecondaryKey, s.ID),
 		s.Auth.PrimaryThumbprint, s.Auth.SecondaryThumbprint, s.ManagedBy, s.Edge, s.scopeOf(before.GenerationID), string(parents), s.ID)
 	return err
 }

@@ -10,6 +10,14 @@ import (
 	"github.com/slipway/slipway/internal/sqldb"
 )
 
+// The keys of identities are sealed.
+var (
+	primaryKey   = sqldb.Sealed{Table: "device", Key: []string{"device_id"}, Name: "primary_key", Bytes: true}
+	secondaryKey = sqldb.Sealed{Table: "device", Key: []string{"device_id"}, Name: "secondary_key", Bytes: true}
+	// Sealed are the columns that hold secrets.
+	Sealed = []sqldb.Sealed{primaryKey, secondaryKey}
+)
+
 const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.enrollment, d.auth_type, d.primary_key, d.secondary_key,
 	d.primary_thumbprint, d.secondary_thumbprint, c.der, d.model_id, d.subscriptions, d.created_at,
 	i.der, d.revoked, d.tenant, coalesce((SELECT t.desired_version FROM twin t WHERE t.device_id = d.device_id), 0)
@@ -18,7 +26,7 @@ const selectDevice = `SELECT d.device_id, d.generation_id, d.epoch, d.status, d.
 func scanDevice(rows *sql.Rows) (d Device, err error) {
 	var created int64
 	var revoked string
-	err = rows.Scan(&d.ID, &d.GenerationID, &d.Epoch, &d.Status, &d.Enrollment, &d.Auth.Type, &d.Auth.PrimaryKey, &d.Auth.SecondaryKey,
+	err = rows.Scan(&d.ID, &d.GenerationID, &d.Epoch, &d.Status, &d.Enrollment, &d.Auth.Type, primaryKey.Into(&d.Auth.PrimaryKey, &d.ID), secondaryKey.Into(&d.Auth.SecondaryKey, &d.ID),
 		&d.Auth.PrimaryThumbprint, &d.Auth.SecondaryThumbprint, &d.Auth.CA, &d.ModelID, &d.Subscriptions, &created,
 		&d.Auth.Issuer, &revoked, &d.Tenant, &d.DesiredVersion)
 	d.CreatedAt = sqldb.Time(created)

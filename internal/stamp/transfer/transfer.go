@@ -131,12 +131,20 @@ func New(o Options) *Runner {
 	return &Runner{db: o.DB, dir: o.Dir, client: o.Client, logger: o.Logger, now: o.Now, kick: make(chan struct{}, 1)}
 }
 
+// The addresses of a transfer hold tokens until it has ended, so they are sealed.
+var (
+	keptInput  = sqldb.Sealed{Table: "transfer", Key: []string{"id"}, Name: "input"}
+	keptOutput = sqldb.Sealed{Table: "transfer", Key: []string{"id"}, Name: "output"}
+	// Sealed are the columns that hold secrets.
+	Sealed = []sqldb.Sealed{keptInput, keptOutput}
+)
+
 const selectTransfer = "SELECT id, type, status, input, output, exclude_keys, actor, created_at, end_at, lines, refused, failure FROM transfer"
 
 func scanTransfer(rows *sql.Rows) (t Transfer, err error) {
 	var created int64
 	var end sql.NullInt64
-	err = rows.Scan(&t.ID, &t.Type, &t.Status, &t.Input, &t.Output, &t.ExcludeKeys, &t.Actor, &created, &end, &t.Lines, &t.Refused, &t.Failure)
+	err = rows.Scan(&t.ID, &t.Type, &t.Status, keptInput.Into(&t.Input, &t.ID), keptOutput.Into(&t.Output, &t.ID), &t.ExcludeKeys, &t.Actor, &created, &end, &t.Lines, &t.Refused, &t.Failure)
 	t.CreatedAt, t.EndAt = sqldb.Time(created), sqldb.NullTime(end)
 	return t, err
 }
@@ -168,7 +176,7 @@ func (r *Runner) Create(ctx context.Context, s Spec, actor string) (Transfer, er
 			return problem.New(problem.Busy, "%d imports and exports wait or run already, the most there may be", waiting).After(time.Minute)
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO transfer (id, type, status, input, output, exclude_keys, actor, created_at, lines, refused, failure)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, '')`, t.ID, string(s.Type), string(t.Status), s.Input, s.Output, excluded, actor, sqldb.Micros(t.CreatedAt))
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, '')`, t.ID, string(s.Type), string(t.Status), tx.Seal(keptInput, []byte(s.Input), t.ID), tx.Seal(keptOutput, []byte(s.Output), t.ID), excluded, actor, sqldb.Micros(t.CreatedAt))
 		return err
 	})
 	if err != nil {
@@ -219,7 +227,7 @@ func (r *Runner) end(ctx context.Context, id string, status Status, failure stri
 			return err
 		}
 		_, err = tx.Exec(ctx, "UPDATE transfer SET status = ?, failure = ?, end_at = ?, input = ?, output = ? WHERE id = ?",
-			string(status), failure, sqldb.Micros(r.now()), withoutToken(t.Input), withoutToken(t.Output), id)
+			string(status), failure, sqldb.Micros(r.now()), tx.Seal(keptInput, []byte(withoutToken(t.Input)), id), tx.Seal(keptOutput, []byte(withoutToken(t.Output)), id), id)
 		return err
 	})
 }
