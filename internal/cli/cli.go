@@ -70,7 +70,7 @@ func (a *app) root() *cobra.Command {
 		a.tenant(), a.blueprint(), a.environment(), a.secret(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
-		a.backup(), a.restore(), a.drill(),
+		a.backup(), a.restore(), a.drill(), a.rehearsal(),
 		a.readiness(), a.calendar(),
 		a.retention(), a.legalHold(),
 		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),

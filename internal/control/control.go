@@ -46,6 +46,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -181,6 +182,7 @@ type Plane struct {
 	backups      *backup.Backups
 	care         *care.Keeper
 	retention    *retention.Retention
+	rehearsals   *rehearsal.Rehearsals
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
@@ -283,13 +285,14 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.caring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	p.rehearsing(log, secret)
 	evaluation := p.flagging(o, log, people)
 	p.granting(o, log)
 	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
-		Readiness: p.readiness,
+		Readiness: p.readiness, Rehearsals: p.rehearsals,
 		Retention: p.retention,
 		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
@@ -493,6 +496,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "retention", Run: p.retention.Run},
+		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},

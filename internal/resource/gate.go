@@ -27,6 +27,7 @@ type Gate struct {
 	SBOM      *SBOMGate      `json:"sbom,omitempty" doc:"No component with a known vulnerability beyond its deadline"`
 	Webhook   *WebhookGate   `json:"webhook,omitempty" doc:"A program of yours that decides"`
 	Flags     *FlagsGate     `json:"flags,omitempty" doc:"The release's feature flags, each exercised with every variant"`
+	Rehearsal *RehearsalGate `json:"rehearsal,omitempty" doc:"Its migrations, rehearsed on a masked copy of the environment's data"`
 }
 
 // The kinds of gates.
@@ -40,6 +41,7 @@ const (
 	GateSBOM      = "sbom"
 	GateWebhook   = "webhook"
 	GateFlags     = "flags"
+	GateRehearsal = "rehearsal"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -180,6 +182,7 @@ func (g Gate) kinds() (all []string) {
 	}{
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
 		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
+		{GateRehearsal, g.Rehearsal != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -193,7 +196,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook and flags").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags and rehearsal").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -214,6 +217,8 @@ func (g Gate) Check() error {
 		return g.SBOM.check()
 	case g.Flags != nil:
 		return g.Flags.check()
+	case g.Rehearsal != nil:
+		return g.Rehearsal.check()
 	}
 	return g.Webhook.check()
 }

@@ -51,6 +51,9 @@ const (
 	DeviceRetire     Permission = "device.decommission"
 	DataErase        Permission = "data.erase"
 	DataExport       Permission = "data.export"
+	RehearsalRead    Permission = "rehearsal.read"
+	RehearsalStart   Permission = "rehearsal.start" // ask for rehearsals, and cancel them
+	RehearsalRun     Permission = "rehearsal.run"   // run them, on a host that may read the data
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -134,6 +137,9 @@ var permissions = []permission{
 	{DeviceRetire, granted, []string{Operator}},
 	{DataErase, granted, nil},
 	{DataExport, granted, nil},
+	{RehearsalRead, stands, everyone},
+	{RehearsalStart, stands, testers},
+	{RehearsalRun, stands, []string{Operator}},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

@@ -35,6 +35,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -63,6 +64,7 @@ type Options struct {
 	Journal      *journal.Journal
 	Backups      *backup.Backups
 	Retention    *retention.Retention
+	Rehearsals   *rehearsal.Rehearsals
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
@@ -123,6 +125,7 @@ func New(o Options) http.Handler {
 	a.promotions()
 	a.backups()
 	a.retention()
+	a.rehearsals()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

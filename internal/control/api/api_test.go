@@ -34,6 +34,7 @@ import (
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -162,6 +163,11 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rehearsals := rehearsal.New(rehearsal.Options{
+		DB: db, Audit: log, Seed: make([]byte, 32), Environment: environments.Get, Stamps: environments.Stamps, Release: releases.Get, Now: time.Now,
+		Running: func(context.Context, string, string) (string, error) { return "", nil },
+		Schema:  func(context.Context, string) (int64, error) { return 0, nil },
+	})
 	flags := featureflag.New(featureflag.Options{
 		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
 		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
@@ -218,8 +224,8 @@ func newServer(t *testing.T) *server {
 		Alerts:  alerts,
 		Journal: kept,
 		SignIn:  signedIn,
-		Backups: backups,
-		Grants:  grants, Gateway: recorder,
+		Backups: backups, Rehearsals: rehearsals,
+		Grants: grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",

@@ -174,6 +174,8 @@ var mutations = []mutation{
 	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
 	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
 	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
+	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
+	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
@@ -195,6 +197,9 @@ var notHere = map[string]string{
 	"verifyEnvironment": "nothing runs; see promotion",
 	"reviewWaiver":      "no waiver was used; see promotion",
 	"skipRollout":       "no rollout runs; see rollout",
+	"advanceRehearsal":  "it is how a host is heard of",
+	"claimRehearsal":    "the suite of rehearsal",
+	"concludeRehearsal": "the suite of rehearsal",
 }
 
 // signsIn opens a session of the console for ada and keeps its id.
