@@ -226,7 +226,7 @@ func keepsABackup(s *server, _ map[string]string) {
 	s.t.Helper()
 	err := s.db.Commit(s.t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO backup (id, peer, state, at, document) VALUES (?, ?, ?, ?, ?)", "20260101T000000Z-control", "control", "kept", 1,
-			`{"id":"20260101T000000Z-control","peer":"control","vault":"cellar","state":"kept","begunAt":"2026-01-01T00:00:00Z"}`)
+			`{"id":"20260101T000000Z-control","peer":"control","vault":"cellar","state":"kept","begunAt":"2026-01-01T00:00:00Z","takenAt":"2026-01-01T00:00:10Z","endedAt":"2026-01-01T00:01:00Z"}`)
 		return err
 	})
 	if err != nil {
