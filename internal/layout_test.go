@@ -30,8 +30,8 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile rehearse control/rehearsal
-client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention control/rehearsal
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile rehearse control/rehearsal control/drift control/configuration
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention control/rehearsal control/drift control/configuration
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail httpserve inbound seal
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail httpserve inbound seal
 fleetfile: link problem
@@ -39,12 +39,12 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention control/rehearsal
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention control/rehearsal control/drift control/configuration
 control/access: control/audit problem sqldb tasks resource
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention control/rehearsal
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention control/rehearsal control/drift control/configuration
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal control/rehearsal
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal control/rehearsal control/configuration control/drift
 drill: link mqtt recovery sastoken sqldb up vault seal
 rehearse: link mask problem recovery sqldb stamp/migrations stamp/twin transform vault
 mask: problem
@@ -52,6 +52,8 @@ transform: problem
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
 control/retention: care control/access control/audit link problem resource sqldb
 control/backup: control/access control/audit link problem resource sqldb vault
+control/configuration: control/access control/audit control/drift control/gate link problem resource sqldb
+control/drift: control/access control/audit control/environment link problem resource sqldb
 control/environment: bus control/access control/audit link problem resource sqldb seal
 control/rehearsal: control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
@@ -59,10 +61,10 @@ control/membership: control/access control/audit link problem sqldb
 control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
-control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag control/rehearsal
+control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag control/rehearsal control/drift
 control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
 control/grant: control/access control/audit problem resource sqldb tasks
-control/evidence: control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
+control/evidence: control/drift control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
 control/readiness: control/access control/audit problem resource sqldb tasks vault
 control/featureflag: control/access control/audit flag link problem resource sqldb tasks
 control/ofrep: control/featureflag flag problem tasks
@@ -153,7 +155,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal control/readiness care control/retention control/rehearsal
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal control/readiness care control/retention control/rehearsal control/configuration control/drift
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
@@ -165,7 +167,7 @@ github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
 github.com/itchyny/gojq: transform
-github.com/santhosh-tekuri/jsonschema/v6: transform
+github.com/santhosh-tekuri/jsonschema/v6: transform control/configuration
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/klauspost/compress/s2: bus
 github.com/klauspost/compress/zstd: vault
@@ -198,6 +200,8 @@ golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
 golang.org/x/sync/errgroup: cli control/fleet control/retention provisioning/registration /bench vault
+github.com/wI2L/jsondiff: control/drift
+golang.org/x/text: control/configuration
 golang.org/x/sys/unix: cli sqldb drill
 go.opentelemetry.io/: trail
 golang.org/x/crypto/argon2: control/signin

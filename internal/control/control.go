@@ -31,7 +31,9 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/console"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -197,6 +199,9 @@ type Plane struct {
 	adminToken   string
 	streamSecret []byte // signs the addresses at which clients hear of flags
 	logger       *slog.Logger
+
+	drift          *drift.Drift
+	configurations *configuration.Configurations
 }
 
 // sealed are the columns of the plane that hold secrets.
@@ -287,6 +292,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	}
 	p.rehearsing(log, secret)
 	evaluation := p.flagging(o, log, people)
+	p.configuring(o, log)
+	p.drifting(o, log)
 	p.granting(o, log)
 	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
@@ -294,8 +301,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.api = api.New(api.Options{
 		Readiness: p.readiness, Rehearsals: p.rehearsals,
 		Retention: p.retention,
-		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -353,7 +360,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.environments.ReleaseRoutes = p.rollouts.Routes
 	p.promotions = promotion.New(promotion.Options{
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
-		Independent: p.people.Independent, Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+		Independent: p.people.Independent, Guard: o.Guard, Logger: o.Logger, Now: time.Now, Evidence: p.likeness,
 	})
 }
 
@@ -498,6 +505,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "retention", Run: p.retention.Run},
 		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
+		tasks.Task{Name: "configurations", Run: p.configurations.Run},
+		tasks.Task{Name: "drift", Run: p.drift.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "readiness", Run: p.readiness.Run},

@@ -189,6 +189,7 @@ func (p *Plane) answer() error {
 			p.cutRevoked()
 			return link.None{}, nil
 		}),
+		bus.Answer(p.conn, peer, link.DirectoryRead, func(ctx context.Context, _ link.None) (link.Directory, error) { return p.directory.Held(ctx) }),
 		bus.Answer(p.conn, peer, link.ProvisioningInfo, func(context.Context, link.None) (link.Scope, error) { return link.Scope{IDScope: p.scope}, nil }),
 		bus.Answer(p.conn, peer, link.EnrollmentPut, func(ctx context.Context, req link.PutEnrollment) (link.Enrollment, error) {
 			e, err := p.enrollments.Put(ctx, req)

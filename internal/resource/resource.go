@@ -74,6 +74,8 @@ type EnvironmentSpec struct {
 	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
 	Blueprint    string         `json:"blueprint,omitempty" maxLength:"63" doc:"What it is made from; it then says itself only its names and where it differs"`
 	Differences  []Difference   `json:"differences,omitempty" maxItems:"200" doc:"Where it is not as its blueprint says, and why"`
+
+	Configuration *ConfigurationPolicy `json:"configuration,omitempty" doc:"What must be true before a configuration comes into force"`
 }
 
 // AccessControlled is the access of an environment in which changes take a
@@ -237,6 +239,9 @@ func (s EnvironmentSpec) Check(self string) error {
 		if err := s.Promotion.Check(); err != nil {
 			return err
 		}
+	}
+	if err := s.Configuration.check(); err != nil {
+		return err
 	}
 	if err := s.Signing.check(); err != nil {
 		return err

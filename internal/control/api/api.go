@@ -23,6 +23,8 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -74,6 +76,9 @@ type Options struct {
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
 	Registering  string // where devices register, host:port
+
+	Drift          *drift.Drift
+	Configurations *configuration.Configurations
 }
 
 // api holds the subjects for the handlers.
@@ -105,6 +110,8 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
 	a.blueprints()
+	a.drift()
+	a.configurations()
 	a.devices()
 	a.logs()
 	a.journal()

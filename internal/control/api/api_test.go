@@ -21,6 +21,8 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
@@ -71,6 +73,7 @@ type server struct {
 	log     *audit.Log
 	journal *journal.Journal
 	signing *signing.Signing
+	drift   *drift.Drift
 	people  *access.Access
 }
 
@@ -218,7 +221,23 @@ func newServer(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
+	drifts := drift.New(drift.Options{
+		DB: db, Audit: log, Fleet: environments, Logger: quiet, Now: time.Now,
+		Running:        func(context.Context) ([]drift.Running, error) { return nil, nil },
+		Flags:          func(context.Context) (map[string]string, error) { return nil, nil },
+		FlagsOf:        func(context.Context, string) (any, error) { return nil, nil },
+		Enrollments:    func(context.Context) ([]link.Enrollment, error) { return nil, nil },
+		Configurations: func(context.Context, string) ([]link.HeldConfiguration, error) { return nil, nil },
+		Held:           func(context.Context, string) (link.Held, error) { return link.Held{}, nil },
+		HeldDirectory:  environments.Directory,
+		Sample:         func(context.Context, string, string) (link.Rows, error) { return link.Rows{}, nil },
+	})
 	handler := api.New(api.Options{
+		Drift: drifts,
+		Configurations: configuration.New(configuration.Options{
+			DB: db, Audit: log, Gates: gates, Environment: environments.Get, Stamps: environments.Stamps, Logger: quiet, Now: time.Now,
+			Put: func(context.Context, string, link.WantedConfigurations) error { return nil },
+		}),
 		Readiness: ready,
 
 		Alerts:  alerts,
@@ -233,7 +252,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, kept, signed, people}
+	return &server{t, h.URL, token, conn, db, log, kept, signed, drifts, people}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

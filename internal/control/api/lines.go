@@ -99,6 +99,29 @@ var lines = map[string]place.Line{
 	"replayDeadLetters":     place.Asking(access.RouteWrite, place.Stamp("stamp")),
 	"purgeDeadLetters":      place.Asking(access.RouteWrite, place.Stamp("stamp")),
 
+	// Configurations.
+	"configurationMatrix":       place.Asking(access.ReleaseRead, place.Anywhere),
+	"getConfiguration":          place.Asking(access.ReleaseRead, place.Anywhere),
+	"defineConfiguration":       place.Asking(access.ReleaseWrite, place.Anywhere),
+	"listConfigurationVersions": place.Asking(access.ReleaseRead, place.Anywhere),
+	"writeConfiguration":        place.Asking(access.ReleaseWrite, place.Anywhere),
+	"diffConfiguration":         place.Asking(access.ReleaseRead, place.Anywhere),
+	"configurationHistory":      place.Asking(access.ReleaseRead, place.Anywhere),
+	"promoteConfiguration":      place.Asking(access.ReleasePromote, place.Environment("name")),
+	"rollbackConfiguration":     place.Asking(access.ReleasePromote, place.Environment("name")),
+	"approveConfiguration":      place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"withdrawConfiguration":     place.Asking(access.ReleaseStop, place.Environment("name")),
+
+	// Drift and parity.
+	"listDrift":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"listDeviceDrift":   place.Asking(access.DeviceRead, place.EnvironmentOrEvery("environment")),
+	"acceptDrift":       place.Asking(access.ReleaseApprove, place.EnvironmentOrEvery("environment")),
+	"listAcceptances":   place.Asking(access.EnvironmentRead, place.Anywhere),
+	"retractAcceptance": place.Asking(access.ReleaseApprove, place.Every),
+	"getParity":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"parityHistory":     place.Asking(access.EnvironmentRead, place.Anywhere),
+	"acceptParity":      place.Asking(access.ReleaseApprove, place.Every),
+
 	// Feature flags.
 	"listFlags":     place.Asking(access.FlagRead, place.Anywhere),
 	"getFlag":       place.Asking(access.FlagRead, place.Anywhere),

@@ -169,26 +169,29 @@ type Gates interface {
 
 // Options are the subjects the console shows.
 type Options struct {
-	Access       Access
-	Places       *place.Finder  // where things are, to ask for rights there
-	SignIn       *signin.SignIn // nil where people come with tokens alone
-	Audit        Audit
-	Environments Environments
-	Fleet        Fleet
-	Releases     Releases
-	Signing      Signing
-	Promotions   Promotions
-	Rollouts     Rollouts
-	Gates        Gates
-	Alerts       Alerts
-	Journal      Journal
-	Metrics      Metrics
-	Backups      Backups
-	Flags        Flags
-	Grants       Grants
-	Gateway      Gateway
-	Permissions  []string // that a grant can give
-	Logger       *slog.Logger
+	Access         Access
+	Places         *place.Finder  // where things are, to ask for rights there
+	SignIn         *signin.SignIn // nil where people come with tokens alone
+	Audit          Audit
+	Environments   Environments
+	Fleet          Fleet
+	Releases       Releases
+	Signing        Signing
+	Promotions     Promotions
+	Rollouts       Rollouts
+	Gates          Gates
+	Alerts         Alerts
+	Journal        Journal
+	Metrics        Metrics
+	Backups        Backups
+	Flags          Flags
+	Drift          Drift
+	Configurations Configurations
+	Derivations    Derivations // what environments inherit
+	Grants         Grants
+	Gateway        Gateway
+	Permissions    []string // that a grant can give
+	Logger         *slog.Logger
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
 	Provisioning string
@@ -336,6 +339,11 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
 		"GET /flags":                        c.flags,
+		"GET /drift":                        c.drift,
+		"GET /configurations":               c.configurations,
+		"GET /configurations/{name}":        c.configuration,
+		"GET /parity/{from}/{to}":           c.parity,
+		"GET /environments/{name}":          c.environment,
 		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
