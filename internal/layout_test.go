@@ -40,7 +40,7 @@ agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
 control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention control/rehearsal control/drift control/configuration control/incident control/probe
-control/access: control/audit problem sqldb tasks
+control/access: control/audit problem sqldb tasks resource
 control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention control/rehearsal control/drift control/configuration control/incident
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal

@@ -608,6 +608,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 		}
 		_, err = p.environments.PutRoute(ctx, actor, name, spec, "", false)
 		return err
+	case resource.KindRole:
+		spec, err := resource.SpecOf[resource.RoleSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.people.PutRole(ctx, actor, name, spec, "", false)
+		return err
 	case resource.KindFlag:
 		spec, err := resource.SpecOf[flag.Flag](r)
 		if err != nil {
