@@ -62,6 +62,9 @@ type Options struct {
 	Gates        Gates
 	Rollouts     *rollout.Rollouts
 	Guard        *outbound.Guard // where webhooks may be
+	// Evidence is what is kept with each verification beside its verdicts; it
+	// answers at once. Nil is nothing.
+	Evidence func(environment string, now time.Time) []gate.Result
 	// Independent lets somebody agree who can be told from others; default is by
 	// their names.
 	Independent func(ctx context.Context, q sqldb.Querier, actor access.Actor, others ...string) error
