@@ -74,7 +74,7 @@ func (a *app) root() *cobra.Command {
 		a.readiness(), a.calendar(),
 		a.retention(), a.legalHold(),
 		a.drift(), a.parity(), a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
-		a.metrics(), a.logs(), a.trace(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
+		a.metrics(), a.logs(), a.trace(), a.incident(), a.timeline(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.keys(), a.doctor(), a.version(),
 	)

@@ -40,12 +40,14 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
+	"github.com/slipway/slipway/internal/control/probe"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/rehearsal"
@@ -94,6 +96,7 @@ type Options struct {
 	// this one says; nil is nothing.
 	Journal Journal
 	Trail   *trail.Trail
+	Probe   Probe  // how often stamps are tried
 	Address string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
@@ -108,6 +111,9 @@ type Metrics struct {
 	Age   time.Duration
 	Bytes int64
 }
+
+// Probe says how often stamps are tried as by devices.
+type Probe = probe.Config
 
 // Journal bounds what control keeps of what all processes say; 0 is as usual.
 type Journal struct {
@@ -194,6 +200,8 @@ type Plane struct {
 	trail        *trail.Trail
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
+	incidents    *incident.Incidents
+	probes       *probe.Probes
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
@@ -301,8 +309,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.api = api.New(api.Options{
 		Readiness: p.readiness, Rehearsals: p.rehearsals,
 		Retention: p.retention,
-		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -317,7 +325,14 @@ func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 		Dir: filepath.Join(o.Dir, "metrics"), Age: o.Metrics.Age, Bytes: o.Metrics.Bytes, Conn: o.Conn, Registry: p.registry, Stamps: p.environments.Stamps,
 		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
 	})
-	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Logger: o.Logger, Now: time.Now})
+	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Noted: p.noted, Logger: o.Logger, Now: time.Now})
+	p.probes = probe.New(probe.Options{Config: o.Probe, Conn: o.Conn, Stamps: p.environments.Stamps, Registry: p.registry, Logger: o.Logger})
+	p.incidents = incident.New(incident.Options{DB: p.db, Audit: log, Lines: p.monitor.Lines, Events: p.fleet.Events, Where: p.fleet.Whereabouts, Logger: o.Logger, Now: time.Now,
+		Environment: func(ctx context.Context, name string) error {
+			_, err := p.environments.Get(ctx, name)
+			return err
+		},
+	})
 	return err
 }
 
@@ -516,6 +531,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
+		tasks.Task{Name: "probes", Run: p.probes.Run},
 	)
 }
 
@@ -591,6 +607,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 			return err
 		}
 		_, err = p.environments.PutRoute(ctx, actor, name, spec, "", false)
+		return err
+	case resource.KindRole:
+		spec, err := resource.SpecOf[resource.RoleSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.people.PutRole(ctx, actor, name, spec, "", false)
 		return err
 	case resource.KindFlag:
 		spec, err := resource.SpecOf[flag.Flag](r)

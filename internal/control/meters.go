@@ -10,10 +10,13 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
+	"github.com/slipway/slipway/internal/resource"
 )
 
 // MonitorHandler serves what control counts, and the HTTP API of Prometheus
@@ -63,6 +66,22 @@ func (p *Plane) listening(ctx context.Context, o Options) (err error) {
 	return bus.AnswerFrom(o.Conn, link.ControlPeer, link.TrailPut, func(ctx context.Context, from string, t link.Trail) (link.None, error) {
 		return link.None{}, p.journal.Take(ctx, from, t)
 	})
+}
+
+// noted has incidents know of alerts that fire. One that is silenced is none
+// that somebody is to look at, and a test means nothing.
+func (p *Plane) noted(ctx context.Context, all []alert.Fired) error {
+	episodes := make([]incident.Episode, 0, len(all))
+	for _, f := range all {
+		severity := f.Severity
+		if f.Silence != "" {
+			severity = resource.Info
+		}
+		episodes = append(episodes, incident.Episode{
+			Fingerprint: f.Fingerprint, Name: f.Name, Severity: severity, Environment: f.Environment, Stamp: f.Stamp, Summary: f.Summary, OnCall: f.OnCall, BeganAt: f.Since, EndedAt: f.EndedAt,
+		})
+	}
+	return p.incidents.Alerted(ctx, episodes)
 }
 
 // say puts what this process says into the journal.

@@ -39,6 +39,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what provisioning is built from.
@@ -131,7 +132,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.service.Issuer, p.service.BarKey = p.issuer, secret
 	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
-	p.http = p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now))
+	p.http = trail.HTTP(link.ProvisioningPeer, "", true, p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)))
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}

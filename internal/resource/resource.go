@@ -37,12 +37,12 @@ const (
 
 // Kinds are all kinds that are applied, in the order in which they must be. A
 // release is made once instead, and stays as it is.
-var Kinds = []string{KindTenant, KindBlueprint, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall}
+var Kinds = []string{KindTenant, KindBlueprint, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall, KindRole}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
 	KindBlueprint: "blueprints", KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
-	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos",
+	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos", KindRole: "access-roles",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -190,7 +190,7 @@ var roles = []string{"root", "targets", "snapshot", "timestamp"}
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindBlueprint, KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO:
+	case KindBlueprint, KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO, KindRole:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}

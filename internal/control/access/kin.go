@@ -96,7 +96,26 @@ func scanOrigin(rows *sql.Rows) (o origin, err error) {
 // Invited notes within a change that somebody invites an account, and so could
 // take its invitation up.
 func (a *Access) Invited(ctx context.Context, tx *sqldb.Tx, actor Actor, account string) error {
+	if err := a.mayActAs(ctx, tx, actor, account); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, "UPDATE account SET invited_by = ?, invited_at = ? WHERE id = ?", actor.hand(), sqldb.Micros(a.now()), account)
+	return err
+}
+
+// mayActAs refuses to give somebody a way to come as an account that may do
+// what they cannot do.
+func (a *Access) mayActAs(ctx context.Context, q sqldb.Querier, actor Actor, account string) error {
+	found, err := accountIn(ctx, q, account)
+	if err != nil || account == actor.Name {
+		return err
+	}
+	all, err := rights(ctx, q, found)
+	for _, r := range all {
+		if err == nil {
+			err = actor.mayGive(r)
+		}
+	}
 	return err
 }
 

@@ -40,6 +40,7 @@ const (
 	QueryWrite       Permission = "query.write"
 	AlertWrite       Permission = "alert.write"
 	LogRead          Permission = "log.read"
+	IncidentWrite    Permission = "incident.write"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
@@ -126,6 +127,7 @@ var permissions = []permission{
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{AlertWrite, stands, makers},
 	{LogRead, stands, everyone},
+	{IncidentWrite, stands, []string{Operator, Developer, QA, Support}},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -48,31 +47,35 @@ type Token struct {
 func (t Token) expired(now time.Time) bool { return t.ExpiresAt != nil && !now.Before(*t.ExpiresAt) }
 
 // limit is what a token confines its bearer to; nil is nothing.
-func (t Token) limit() *Right {
+func (t Token) limit(ctx context.Context, q sqldb.Querier) (*Right, error) {
 	bounds := t.Bounds
 	if t.Tenant != "" {
 		bounds.Tenants = []string{t.Tenant}
 	}
 	switch {
 	case t.Role != "":
-		r := RightOf(t.Role, bounds)
-		return &r
+		r, err := rightOf(ctx, q, t.Role, bounds)
+		return &r, err
 	case !bounds.Everywhere():
-		return &Right{Permissions: Permissions(), Bounds: bounds}
+		return &Right{Permissions: Permissions(), Bounds: bounds}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // bearer is who comes with a token: its account, or the token itself where it
 // belongs to nobody. Neither may more than the token is confined to.
 func (a *Access) bearer(ctx context.Context, t Token) (Actor, error) {
+	limit, err := t.limit(ctx, a.db)
+	if err != nil {
+		return Actor{}, err
+	}
 	if t.Account != "" {
 		who, err := a.actor(ctx, a.db, t.Account)
 		who.Maker = t.madeBy
-		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, t.limit(), earlier(who.Until, t.ExpiresAt)
+		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, limit, earlier(who.Until, t.ExpiresAt)
 		return who, err
 	}
-	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit(), Until: t.ExpiresAt}, nil
+	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: limit, Until: t.ExpiresAt}, nil
 }
 
 func count(ctx context.Context, q sqldb.Querier) (int64, error) {
@@ -112,8 +115,6 @@ func (n NewToken) check() error {
 		return problem.New(problem.Invalid, "a token's name has 1 to %d characters", maxName).At("name")
 	case n.Life < 0:
 		return problem.New(problem.Invalid, "a token cannot have expired before it is made").At("expiresIn")
-	case n.Role != "" && !slices.Contains(BuiltIn, n.Role):
-		return problem.New(problem.Invalid, "there is no role %q; there are %s", n.Role, strings.Join(BuiltIn, ", ")).At("role")
 	}
 	return n.Bounds.check("bounds")
 }
@@ -139,10 +140,17 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 	}
 	token := prefix + secret()
 	err := a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if t.Account != "" {
-			if _, err := accountIn(ctx, tx, t.Account); err != nil {
+		if t.Role != "" {
+			if err := knownRole(ctx, tx, t.Role); err != nil {
 				return err
 			}
+		}
+		if t.Account != "" {
+			if err := a.mayActAs(ctx, tx, actor, t.Account); err != nil {
+				return err
+			}
+		} else if err := a.mayFree(ctx, tx, actor, t); err != nil {
+			return err
 		} else if n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM account WHERE id = ?", t.Name); err != nil || n > 0 {
 			return cmp.Or(err, error(problem.New(problem.Conflict, "there is an account %s; a token of that name would pass for it", t.Name).At("name")))
 		}
@@ -156,6 +164,20 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 		return a.insert(ctx, tx, t, token)
 	})
 	return t, token, err
+}
+
+// mayFree refuses to make a token that stands for itself and can more than who
+// makes it.
+func (a *Access) mayFree(ctx context.Context, q sqldb.Querier, actor Actor, t Token) error {
+	limit, err := t.limit(ctx, q)
+	if err != nil {
+		return err
+	}
+	if limit == nil {
+		all := RightOf(Admin, Bounds{})
+		limit = &all
+	}
+	return actor.mayGive(*limit)
 }
 
 // Tokens returns an account's tokens, oldest first.

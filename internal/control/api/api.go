@@ -31,6 +31,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
@@ -64,6 +65,7 @@ type Options struct {
 	Promotions   *promotion.Promotions
 	Alerts       *alert.Alerts
 	Journal      *journal.Journal
+	Incidents    *incident.Incidents
 	Backups      *backup.Backups
 	Retention    *retention.Retention
 	Rehearsals   *rehearsal.Rehearsals
@@ -115,6 +117,7 @@ func New(o Options) http.Handler {
 	a.devices()
 	a.logs()
 	a.journal()
+	a.incidents()
 	a.moves()
 	a.admin()
 	a.auditLog()

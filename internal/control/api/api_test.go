@@ -30,6 +30,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -50,6 +51,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
+	"github.com/slipway/slipway/internal/vault"
 )
 
 // noDriver starts nothing and says that it did.
@@ -73,6 +75,7 @@ type server struct {
 	journal *journal.Journal
 	signing *signing.Signing
 	drift   *drift.Drift
+	people  *access.Access
 }
 
 func newServer(t *testing.T) *server {
@@ -155,7 +158,12 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	_, recoverer, err := vault.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vaults := backup.Config{Vaults: []link.Vault{{Name: "cellar", Directory: t.TempDir()}}, Recipients: []string{recoverer}}
+	backups, err := backup.New(backup.Options{Config: vaults, DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +243,10 @@ func newServer(t *testing.T) *server {
 
 		Alerts:  alerts,
 		Journal: kept,
+		Incidents: incident.New(incident.Options{DB: db, Audit: log, Where: devices.Whereabouts, Events: devices.Events, Logger: quiet, Now: time.Now, Environment: func(ctx context.Context, name string) error {
+			_, err := environments.Get(ctx, name)
+			return err
+		}}),
 		SignIn:  signedIn,
 		Backups: backups, Rehearsals: rehearsals,
 		Grants: grants, Gateway: recorder,
@@ -245,7 +257,7 @@ func newServer(t *testing.T) *server {
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, kept, signed, drifts}
+	return &server{t, h.URL, token, conn, db, log, kept, signed, drifts, people}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

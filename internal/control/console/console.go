@@ -182,6 +182,7 @@ type Options struct {
 	Gates          Gates
 	Alerts         Alerts
 	Journal        Journal
+	Incidents      Incidents
 	Metrics        Metrics
 	Backups        Backups
 	Flags          Flags
@@ -318,6 +319,11 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /monitor/live":                 c.monitorLive,
 		"GET /slos":                         c.slos,
 		"GET /logs":                         c.logs,
+		"GET /incidents":                    c.incidents,
+		"POST /incidents":                   c.openIncident,
+		"GET /incidents/{id}":               c.incident,
+		"POST /incidents/{id}":              c.changeIncident,
+		"GET /timeline":                     c.timeline,
 		"GET /traces":                       c.traces,
 		"GET /traces/{trace}":               c.trace,
 		"GET /slos/live":                    c.slosLive,

@@ -7,6 +7,7 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // lines says what every page and form for people with a session asks for, and
@@ -134,6 +135,12 @@ var lines = map[string]place.Line{
 	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
 	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
 
+	"GET /incidents":       place.Asking(access.EnvironmentRead, place.Every),
+	"POST /incidents":      place.Asking(access.IncidentWrite, place.EnvironmentOrEvery("environment")),
+	"GET /incidents/{id}":  place.Asking(access.EnvironmentRead, place.By(place.Incident, "id")),
+	"POST /incidents/{id}": place.Asking(access.IncidentWrite, place.By(place.Incident, "id")),
+	"GET /timeline":        place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+
 	"GET /logs":           place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
 	"GET /traces":         place.Asking(access.LogRead, place.Whole),
 	"GET /traces/{trace}": place.Asking(access.LogRead, place.Whole),
@@ -224,6 +231,7 @@ func checkLines(patterns map[string]sessionHandler) {
 // permitted lets a request pass whose sender may do what its line asks for.
 func (c *console) permitted(pattern string, h sessionHandler) sessionHandler {
 	return func(w http.ResponseWriter, r *http.Request, s access.Session) error {
+		trail.Current(r.Context()).Call(pattern)
 		line, err := lineOf(pattern, r)
 		if err != nil {
 			return err

@@ -260,6 +260,9 @@ func (f *Fleet) MoveDevices(ctx context.Context, req link.ListMoveDevices) (link
 
 // PutEnrollment creates or replaces an enrolment. The keys are not recorded.
 func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (stored link.Enrollment, err error) {
+	if link.IsProbe(req.Name) || link.IsProbe(req.Spec.DeviceID) {
+		return stored, problem.New(problem.Invalid, "names that begin with %s are for Slipway's own probes", link.Probe("")).At("name")
+	}
 	if _, err := f.environments.Get(ctx, req.Spec.Environment); err != nil {
 		return stored, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("spec.environment")
 	}

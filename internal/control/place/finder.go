@@ -25,6 +25,7 @@ const (
 	Grant           Thing = "grant"
 	AccessReview    Thing = "access review"
 	Rehearsal       Thing = "rehearsal"
+	Incident        Thing = "incident"
 	Individual      Thing = "enrolment"
 	EnrollmentGroup Thing = "enrolment group"
 )
@@ -41,6 +42,7 @@ var queries = map[Thing]string{
 	Grant:        "SELECT environment FROM access_grant WHERE id = ?",
 	AccessReview: "SELECT environment FROM access_review WHERE id = ?",
 	Rehearsal:    "SELECT environment FROM rehearsal WHERE id = ?",
+	Incident:     "SELECT environment FROM incident WHERE id = ?",
 	stamp:        "SELECT environment FROM stamp WHERE name = ?",
 }
 
