@@ -72,7 +72,7 @@ func (a *app) root() *cobra.Command {
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(), a.rehearsal(),
 		a.readiness(), a.calendar(),
-		a.retention(), a.legalHold(),
+		a.retention(), a.legalHold(), a.erasure(), a.dossier(),
 		a.drift(), a.parity(), a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.logs(), a.trace(), a.incident(), a.timeline(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),

@@ -33,8 +33,11 @@ import (
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/console"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/dossier"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -191,6 +194,11 @@ type Plane struct {
 	care         *care.Keeper
 	retention    *retention.Retention
 	rehearsals   *rehearsal.Rehearsals
+
+	decommissions *decommission.Decommissions
+	erasures      *erasure.Erasures
+	dossiers      *dossier.Dossiers
+
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
@@ -299,6 +307,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
 	p.rehearsing(log, secret)
+	p.erasing(o, log)
 	evaluation := p.flagging(o, log, people)
 	p.configuring(o, log)
 	p.drifting(o, log)
@@ -308,9 +317,11 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
 		Readiness: p.readiness, Rehearsals: p.rehearsals,
-		Retention: p.retention,
-		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+		Retention: p.retention, Decommissions: p.decommissions, Erasures: p.erasures, Dossiers: p.dossiers,
+		Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{
+		Retention: p.retention, Erasures: p.erasures, Retired: p.decommissions,
+		Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -519,6 +530,8 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "retention", Run: p.retention.Run},
 		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
+		tasks.Task{Name: "decommissions", Run: p.decommissions.Run},
+		tasks.Task{Name: "erasures", Run: p.erasures.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
 		tasks.Task{Name: "configurations", Run: p.configurations.Run},
 		tasks.Task{Name: "drift", Run: p.drift.Run},

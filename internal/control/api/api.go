@@ -24,8 +24,11 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/dossier"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
@@ -81,6 +84,10 @@ type Options struct {
 
 	Drift          *drift.Drift
 	Configurations *configuration.Configurations
+
+	Decommissions *decommission.Decommissions
+	Erasures      *erasure.Erasures
+	Dossiers      *dossier.Dossiers
 }
 
 // api holds the subjects for the handlers.
@@ -136,6 +143,7 @@ func New(o Options) http.Handler {
 	a.backups()
 	a.retention()
 	a.rehearsals()
+	a.caring()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

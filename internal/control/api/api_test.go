@@ -22,8 +22,10 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
 	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/decommission"
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -253,7 +255,10 @@ func newServer(t *testing.T) *server {
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
-		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
+		Retention:     retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
+		Decommissions: decommission.New(decommission.Options{DB: db, Audit: log, Find: devices.Whereabouts, Held: held, Logger: quiet, Now: time.Now}),
+		Erasures:      erasure.New(erasure.Options{DB: db, Audit: log, Known: func(context.Context, string, string) error { return nil }, Held: held, Logger: quiet, Now: time.Now}),
+		Dossiers:      dossiers(log, environments.Stamps),
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)

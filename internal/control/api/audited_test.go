@@ -185,6 +185,9 @@ var mutations = []mutation{
 	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
 	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
 	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
+	{id: "decommissionDevice", path: "devices/acme-1/decommission", body: `{"reason":"r","wipeSeconds":0}`},
+	{id: "recommissionDevice", path: "devices/acme-1/recommission", body: `{"reason":"r"}`},
+	{id: "startErasure", path: "erasures", body: `{"kind":"device","subject":"acme-1","reason":"r"}`},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }

@@ -193,6 +193,11 @@ type Options struct {
 	Gateway        Gateway
 	Permissions    []string // that a grant can give
 	Logger         *slog.Logger
+
+	Retention Retention
+	Erasures  Erasures
+	Retired   Decommissions
+
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
 	Provisioning string
@@ -333,6 +338,15 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
 		"GET /matrix/live":                  c.matrixLive,
+		"GET /care":                         c.care,
+		"POST /care/run":                    c.cleanUp,
+		"POST /care/holds":                  c.placeHold,
+		"POST /care/holds/{id}/lift":        c.liftHold,
+		"POST /care/erasures":               c.startErasure,
+		"GET /erasures/{id}":                c.erasure,
+		"GET /erasures/{id}/proof":          c.erasureProof,
+		"POST /devices/{id}/decommission":   c.decommissionDevice,
+		"POST /devices/{id}/recommission":   c.recommissionDevice,
 		"GET /backups":                      c.backups,
 		"POST /backups":                     c.createBackups,
 		"GET /backups/{id}":                 c.backup,

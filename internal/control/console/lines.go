@@ -128,6 +128,16 @@ var lines = map[string]place.Line{
 	"GET /recordings/{id}/live":   place.Asking(access.Own, place.Anywhere),
 	"GET /recordings/{id}/record": place.Asking(access.Own, place.Anywhere),
 
+	"GET /care":                       place.Asking(access.RetentionRead, place.Whole),
+	"POST /care/run":                  place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/holds":                place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/holds/{id}/lift":      place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/erasures":             place.Asking(access.DataErase, place.Whole),
+	"GET /erasures/{id}":              place.Asking(access.RetentionRead, place.Whole),
+	"GET /erasures/{id}/proof":        place.Asking(access.RetentionRead, place.Whole),
+	"POST /devices/{id}/decommission": place.Asking(access.DeviceRetire, place.Device("id")),
+	"POST /devices/{id}/recommission": place.Asking(access.DeviceRetire, place.Device("id")),
+
 	"GET /backups":              place.Asking(access.BackupRead, place.Whole),
 	"POST /backups":             place.Asking(access.BackupRun, place.Whole),
 	"GET /backups/{id}":         place.Asking(access.BackupRead, place.Whole),
