@@ -37,17 +37,16 @@ func TestWhatAnInstallationSaysOfItself(t *testing.T) {
 		}
 	}
 	// A trace goes from control over the link to the other planes, and lines bear it.
-	found := strings.Fields(in.must("trace", "--limit", "200"))
-	at := -1
-	for i, word := range found {
-		if word == "putEnrollmentGroup" {
-			at = i
+	var id string
+	eventually(t, "the change has a trace", time.Minute, func() bool {
+		words := strings.Fields(in.must("trace", "--limit", "500"))
+		for i, word := range words {
+			if word == "putEnrollmentGroup" && i >= 2 {
+				id = words[i-2]
+			}
 		}
-	}
-	if at < 2 {
-		t.Fatalf("the change has no trace: %v", found)
-	}
-	id := found[at-2]
+		return id != ""
+	})
 	eventually(t, "the trace has what provisioning did", time.Minute, func() bool {
 		steps := in.must("trace", id)
 		return strings.Contains(steps, "· ask enrollment.put") && strings.Contains(steps, "· · enrollment.put\tprovisioning")

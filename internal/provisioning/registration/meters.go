@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
 	"github.com/slipway/slipway/internal/trail"
 )
@@ -73,7 +74,7 @@ func (m *meters) settled(ctx context.Context, key string) {
 	asked, waited := m.asked[key]
 	delete(m.asked, key)
 	m.mu.Unlock()
-	if waited {
+	if waited && !link.IsProbe(key) {
 		trace, _ := trail.Of(ctx)
 		m.assigned.Inc()
 		metrics.Observe(m.assigning, time.Since(asked.since), trace)
