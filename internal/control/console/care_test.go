@@ -156,8 +156,8 @@ func TestDataCareIsShownAndDone(t *testing.T) {
 		}
 	}
 	w.said = nil
-	browser.post("/care/erasures", http.StatusBadRequest, filled("kind", "device", "subject", "d", "again", "e", "reason", "r"))
-	browser.post("/devices/pump-0001/decommission", http.StatusBadRequest, filled("minutes", "soon", "reason", "r"))
+	browser.post("/care/erasures", http.StatusUnprocessableEntity, filled("kind", "device", "subject", "d", "again", "e", "reason", "r"))
+	browser.post("/devices/pump-0001/decommission", http.StatusUnprocessableEntity, filled("minutes", "soon", "reason", "r"))
 	if len(w.said) != 0 {
 		t.Errorf("in spite of a mistake: %q", w.said)
 	}
