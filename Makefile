@@ -7,7 +7,7 @@ DEMO     ?= 25
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 LDFLAGS  := -s -w -X github.com/slipway/slipway/internal/cli.release=$(VERSION) -X github.com/slipway/slipway/internal/agent.release=$(VERSION)
 
-.PHONY: build run check setup-test test race whole postgres fuzz models growth bench compatibility clean
+.PHONY: build run check setup-test test race whole postgres terraform terraform-provider fuzz models growth bench compatibility clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o slipway ./cmd/slipway
@@ -17,7 +17,7 @@ run: build
 	./slipway up --demo $(DEMO)
 
 check:
-	@unformatted=$$(gofmt -l cmd device internal $(wildcard test bench)); \
+	@unformatted=$$(gofmt -l cmd device internal deploy $(wildcard test bench)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
@@ -28,7 +28,7 @@ check:
 setup-test:
 	@.ci/setup-test
 
-test: check setup-test race whole postgres
+test: check setup-test race whole postgres terraform
 
 # -p 2: packages that start many processes share two cores.
 race:
@@ -43,7 +43,22 @@ whole: setup-test
 
 # The suites of everything that keeps records, once more on PostgreSQL.
 postgres:
-	.ci/with-postgres $(GO) test -count=1 -timeout 20m ./internal/sqldb ./internal/stamp/... ./internal/provisioning/... ./internal/control/audit ./internal/control/membership ./internal/control/artifact ./internal/control/signing ./internal/control/grant ./internal/control/gateway ./internal/control/access ./internal/control/signin ./internal/control/alert ./internal/control/backup ./internal/care ./internal/control/retention ./internal/control/featureflag ./internal/control/gate ./internal/control/readiness ./internal/control/promotion ./internal/control/api
+	.ci/with-postgres $(GO) test -count=1 -timeout 20m ./internal/sqldb ./internal/stamp/... ./internal/provisioning/... ./internal/control/audit ./internal/control/membership ./internal/control/artifact ./internal/control/signing ./internal/control/grant ./internal/control/gateway ./internal/control/access ./internal/control/signin ./internal/control/alert ./internal/control/incident ./internal/control/backup ./internal/care ./internal/control/retention ./internal/control/decommission ./internal/control/erasure ./internal/control/rehearsal ./internal/control/configuration ./internal/control/drift ./internal/control/featureflag ./internal/control/gate ./internal/control/readiness ./internal/control/promotion ./internal/control/api
+
+# The Terraform provider, a module of its own, under the real Terraform or
+# OpenTofu. -mod=mod: what it requires follows what the main module requires.
+PROVIDER := deploy/terraform/provider
+terraform: setup-test
+	$(GO) vet -C $(PROVIDER) -mod=mod ./...
+	PATH=$$PATH:$$HOME/.cache/slipway $(GO) test -C $(PROVIDER) -mod=mod -count=1 -timeout 20m ./...
+
+# dist/terraform: a mirror of the provider for this machine, as Terraform's
+# filesystem_mirror reads it.
+PROVIDER_VERSION ?= $(shell git describe --tags --abbrev=0 2>/dev/null | sed 's/^v//' | grep . || echo 0.0.1)
+terraform-provider:
+	CGO_ENABLED=0 $(GO) build -C $(PROVIDER) -mod=mod -trimpath -ldflags '-s -w -X main.version=$(PROVIDER_VERSION)' \
+	  -o $(CURDIR)/dist/terraform/registry.terraform.io/slipway/slipway/$(PROVIDER_VERSION)/$$($(GO) env GOOS)_$$($(GO) env GOARCH)/terraform-provider-slipway_v$(PROVIDER_VERSION) .
+	ln -sfn registry.terraform.io dist/terraform/registry.opentofu.org
 
 # Every fuzz target of the tree, one after the other.
 fuzz:

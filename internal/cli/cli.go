@@ -65,16 +65,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 the answer is no
 // root lists every command there is.
 func (a *app) root() *cobra.Command {
 	root := a.group("slipway", "From test to production: an IoT installation and the tool for it", about,
-		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(),
+		a.up(), a.serve(), a.config(), a.apply(), a.diff(), a.export(), a.importing(),
 		a.device(), a.query(), a.move(), a.upload(), a.consume(), a.job(), a.configuration(), a.provisioning(),
 		a.tenant(), a.blueprint(), a.environment(), a.secret(), a.stamp(), a.enrollment(), a.enrollmentGroup(), a.route(),
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
-		a.backup(), a.restore(), a.drill(),
+		a.backup(), a.restore(), a.drill(), a.rehearsal(),
 		a.readiness(), a.calendar(),
-		a.retention(), a.legalHold(),
-		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
-		a.metrics(), a.logs(), a.trace(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
+		a.retention(), a.legalHold(), a.erasure(), a.dossier(),
+		a.drift(), a.parity(), a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
+		a.metrics(), a.logs(), a.trace(), a.incident(), a.timeline(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),
 		a.peer(), a.simulate(), a.lint(), a.status(), a.capacity(), a.token(), a.account(), a.role(), a.access(), a.whoami(), a.audit(), a.keys(), a.doctor(), a.version(),
 	)

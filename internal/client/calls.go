@@ -99,6 +99,18 @@ func (c *Client) Devices(ctx context.Context, f fleet.Filter) (fleet.Page, error
 	return do[fleet.Page](ctx, c, request{method: "GET", path: path("devices"), query: query})
 }
 
+// ImportDevices takes over devices that exist already.
+func (c *Client) ImportDevices(ctx context.Context, r link.ImportDevices) ([]link.ImportedDevice, error) {
+	query := url.Values{}
+	if r.DryRun {
+		query.Set("dryRun", "true")
+	}
+	page, err := do[Page[link.ImportedDevice]](ctx, c, request{method: "POST", path: path("environments", r.Environment, "import-devices"), query: query, body: map[string]any{
+		"tenant": r.Tenant, "stamp": r.Stamp, "group": r.Group, "devices": r.Devices,
+	}})
+	return page.Items, err
+}
+
 // Device returns everything known of one device.
 func (c *Client) Device(ctx context.Context, id string) (fleet.Detail, error) {
 	return do[fleet.Detail](ctx, c, request{method: "GET", path: path("devices", id)})

@@ -61,8 +61,8 @@ type TPM struct {
 
 // SymmetricKey holds base64 keys of 16 to 64 bytes; missing ones are made.
 type SymmetricKey struct {
-	PrimaryKey   string `json:"primaryKey,omitempty"`
-	SecondaryKey string `json:"secondaryKey,omitempty"`
+	PrimaryKey   string `json:"primaryKey,omitempty" secret:"true"`
+	SecondaryKey string `json:"secondaryKey,omitempty" secret:"true"`
 }
 
 // X509 holds certificates as PEM. A group has CA; an individual enrolment has

@@ -97,8 +97,8 @@ func (e Endpoint) String() string {
 // Webhook posts batches as a JSON array, signed.
 type Webhook struct {
 	URL     string            `json:"url" doc:"Where batches are posted; https, or http where that is allowed"`
-	Secret  string            `json:"secret,omitempty" doc:"Signs requests (Standard Webhooks): whsec_ and base64 of 24 to 64 bytes"`
-	Headers map[string]string `json:"headers,omitempty" doc:"Sent with every request; their values are secrets"`
+	Secret  string            `json:"secret,omitempty" doc:"Signs requests (Standard Webhooks): whsec_ and base64 of 24 to 64 bytes" secret:"true"`
+	Headers map[string]string `json:"headers,omitempty" doc:"Sent with every request; their values are secrets" secret:"true"`
 	Timeout int64             `json:"timeoutSeconds,omitempty" doc:"For an answer; default 30"`
 }
 
@@ -108,7 +108,7 @@ type NATS struct {
 	Subject   string `json:"subject" doc:"$device is replaced by the device's id; JetStream removes repetitions by Nats-Msg-Id"`
 	JetStream bool   `json:"jetStream,omitempty" doc:"Wait until a stream has stored each message"`
 	User      string `json:"user,omitempty"`
-	Password  string `json:"password,omitempty" doc:"Or a token, without a user"`
+	Password  string `json:"password,omitempty" doc:"Or a token, without a user" secret:"true"`
 }
 
 // Kafka produces each message to a topic, keyed by device.
@@ -117,13 +117,13 @@ type Kafka struct {
 	Topic    string   `json:"topic"`
 	TLS      bool     `json:"tls,omitempty"`
 	User     string   `json:"user,omitempty" doc:"For SASL SCRAM-SHA-256"`
-	Password string   `json:"password,omitempty"`
+	Password string   `json:"password,omitempty" secret:"true"`
 }
 
 // PostgreSQL inserts each message as a row.
 type PostgreSQL struct {
 	URL      string `json:"url" doc:"postgres://user@host:5432/database?sslmode=verify-full, without the password"`
-	Password string `json:"password,omitempty"`
+	Password string `json:"password,omitempty" secret:"true"`
 	Table    string `json:"table" doc:"Made when missing; schema.table or table"`
 }
 
@@ -141,7 +141,7 @@ type S3 struct {
 	Prefix    string `json:"prefix,omitempty"`
 	Region    string `json:"region,omitempty"`
 	AccessKey string `json:"accessKey"`
-	SecretKey string `json:"secretKey,omitempty"`
+	SecretKey string `json:"secretKey,omitempty" secret:"true"`
 }
 
 // Route is a named RouteSpec.

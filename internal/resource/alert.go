@@ -58,7 +58,7 @@ type ReceiverSpec struct {
 // WebhookReceiver is a program.
 type WebhookReceiver struct {
 	URL   string `json:"url"`
-	Token string `json:"token,omitempty" maxLength:"2000" doc:"Sent as a bearer token"`
+	Token string `json:"token,omitempty" maxLength:"2000" doc:"Sent as a bearer token" secret:"true"`
 }
 
 // EmailReceiver is people with mailboxes.
@@ -67,19 +67,19 @@ type EmailReceiver struct {
 	From     string   `json:"from"`
 	To       []string `json:"to"`
 	Username string   `json:"username,omitempty" maxLength:"200"`
-	Password string   `json:"password,omitempty" maxLength:"2000"`
+	Password string   `json:"password,omitempty" maxLength:"2000" secret:"true"`
 	Insecure bool     `json:"insecure,omitempty" doc:"Send though the server offers no TLS"`
 }
 
 // ChatReceiver is a channel.
 type ChatReceiver struct {
-	URL string `json:"url" doc:"A secret: whoever has it can write there"`
+	URL string `json:"url" doc:"A secret: whoever has it can write there" secret:"true"`
 }
 
 // AlertmanagerReceiver is an Alertmanager.
 type AlertmanagerReceiver struct {
 	URL   string `json:"url"`
-	Token string `json:"token,omitempty" maxLength:"2000"`
+	Token string `json:"token,omitempty" maxLength:"2000" secret:"true"`
 }
 
 // ReceiverStatus is what is so of a receiver.

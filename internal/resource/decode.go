@@ -33,7 +33,7 @@ var specs = map[string]reflect.Type{
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
 	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
 	KindAlertRule: reflect.TypeFor[AlertRuleSpec](), KindReceiver: reflect.TypeFor[ReceiverSpec](), KindOnCall: reflect.TypeFor[OnCallSpec](), KindSLO: reflect.TypeFor[SLOSpec](),
-	KindFlag: reflect.TypeFor[flag.Flag](),
+	KindFlag: reflect.TypeFor[flag.Flag](), KindRole: reflect.TypeFor[RoleSpec](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read
@@ -356,3 +356,7 @@ func marshalOrdered(value any) ([]byte, error) {
 	}
 	return json.Marshal(value)
 }
+
+// SpecType is the form of a kind's spec, for programs that offer it in a form
+// of their own; nil is no kind.
+func SpecType(kind string) reflect.Type { return specs[kind] }

@@ -1,7 +1,8 @@
 // A device on the unmodified SDKs, driven line by line: JSON commands on
 // standard input, JSON events on standard output. It does what firmware does:
 // ask provisioning where it belongs, connect there, and when the hub does not
-// take it any more, ask again.
+// take it any more, ask again. Given a hub it asks nobody, as firmware with a
+// connection string of its own.
 'use strict';
 
 const readline = require('readline');
@@ -39,7 +40,7 @@ function connectionString(assigned) {
 }
 
 async function connect() {
-  const assigned = await register();
+  const assigned = config.hub ? { assignedHub: config.hub, deviceId: config.id } : await register();
   client = Client.fromConnectionString(connectionString(assigned), Mqtt);
   if (!config.key) await client.setOptions({ cert: config.cert, key: config.certKey });
   client.on('disconnect', (err) => { tell({ event: 'disconnect', error: err && err.name }); });

@@ -19,6 +19,17 @@ type startMove struct {
 	}
 }
 
+type importDevices struct {
+	Named
+	DryRun bool `query:"dryRun" doc:"Check and answer what would become of each, store nothing"`
+	Body   struct {
+		Tenant  string              `json:"tenant,omitempty" maxLength:"63" doc:"Whose they are; a device may name another"`
+		Stamp   string              `json:"stamp,omitempty" maxLength:"63" doc:"Where they go; a device may name another; default any that has room"`
+		Group   string              `json:"group,omitempty" maxLength:"128" doc:"Enrolment group of devices without a key or thumbprint of their own"`
+		Devices []link.ImportDevice `json:"devices" minItems:"1" maxItems:"200"`
+	}
+}
+
 // MoveRef is a move, or a token, named in the path.
 type MoveRef struct {
 	ID string `path:"id"`
@@ -44,6 +55,12 @@ func (a *api) moves() {
 			Key: in.Key, To: b.To, Devices: b.Devices, Where: b.Where, Reason: b.Reason, From: b.From, Stamp: b.Stamp, PerSecond: b.PerSecond,
 		})
 		return &body[link.Move]{m}, err
+	})
+	route(a, "POST", "/api/v1/environments/{name}/import-devices", "importDevices", "Take over devices that exist already, with the credentials and twins they have", func(ctx context.Context, in *importDevices) (*body[list[link.ImportedDevice]], error) {
+		result, err := a.Fleet.ImportDevices(ctx, actorOf(ctx), link.ImportDevices{
+			Environment: in.Name, Tenant: in.Body.Tenant, Stamp: in.Body.Stamp, Group: in.Body.Group, DryRun: in.DryRun, Devices: in.Body.Devices,
+		})
+		return listOf(result.Items, ""), err
 	})
 	route(a, "GET", "/api/v1/moves", "listMoves", "The newest moves", func(ctx context.Context, in *struct {
 		Limit int `query:"limit" minimum:"1" maximum:"1000"`

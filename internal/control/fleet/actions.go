@@ -260,6 +260,9 @@ func (f *Fleet) MoveDevices(ctx context.Context, req link.ListMoveDevices) (link
 
 // PutEnrollment creates or replaces an enrolment. The keys are not recorded.
 func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (stored link.Enrollment, err error) {
+	if link.IsProbe(req.Name) || link.IsProbe(req.Spec.DeviceID) {
+		return stored, problem.New(problem.Invalid, "names that begin with %s are for Slipway's own probes", link.Probe("")).At("name")
+	}
 	if _, err := f.environments.Get(ctx, req.Spec.Environment); err != nil {
 		return stored, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("spec.environment")
 	}
@@ -270,10 +273,33 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 		return provisioningAsk(ctx, f, link.EnrollmentPut, req)
 	}
 	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name, Environment: req.Spec.Environment}, func(*audit.Entry) error {
-		stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req)
-		return err
+		if stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req); err != nil {
+			return err
+		}
+		return f.Declared(ctx, req.Kind, req.Name, &stored.Spec)
 	})
 	return stored, err
+}
+
+// ImportDevices takes over devices that exist already. What they are is not
+// recorded, but how many there were.
+func (f *Fleet) ImportDevices(ctx context.Context, actor access.Actor, req link.ImportDevices) (result link.ImportedDevices, err error) {
+	if _, err := f.environments.Get(ctx, req.Environment); err != nil {
+		return result, err
+	}
+	if req.DryRun {
+		return provisioningAsk(ctx, f, link.DevicesImport, req)
+	}
+	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "device.import", Object: "environment/" + req.Environment, Environment: req.Environment}, func(outcome *audit.Entry) error {
+		result, err = provisioningAsk(ctx, f, link.DevicesImport, req)
+		counts := map[string]int{}
+		for _, one := range result.Items {
+			counts[one.Result]++
+		}
+		outcome.Detail = fmt.Sprintf("%d created, %d unchanged, %d refused", counts[link.ImportCreated], counts[link.ImportUnchanged], counts[link.ImportRefused])
+		return err
+	})
+	return result, err
 }
 
 // Enrollment returns an enrolment with its keys.
@@ -295,7 +321,9 @@ func (f *Fleet) Enrollments(ctx context.Context, req link.ListEnrollments) (link
 // DeleteEnrollment removes an enrolment; devices registered through it stay.
 func (f *Fleet) DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
 	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func(*audit.Entry) error {
-		_, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref)
-		return err
+		if _, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref); err != nil {
+			return err
+		}
+		return f.Declared(ctx, ref.Kind, ref.Name, nil)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/sqldb"
@@ -48,9 +49,19 @@ func Load(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, name s
 	return e.Enrollment, found, err
 }
 
+// Check holds an enrolment, whose spec is complete, against the rules.
+func Check(e link.Enrollment) error { return validate(e) }
+
+// Add stores an individual enrolment that is checked and not there yet, as part
+// of a larger change.
+func Add(ctx context.Context, tx *sqldb.Tx, e link.Enrollment, now time.Time) error {
+	e.CreatedAt, e.UpdatedAt = now, now
+	return save(ctx, tx, stored{Enrollment: e, version: 1})
+}
+
 func list(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, after string, limit int) ([]stored, error) {
-	return sqldb.Rows(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key > ? ORDER BY name_key LIMIT ?",
-		string(kind), Key(after), limit)
+	return sqldb.Rows(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key > ? AND substr(name_key, 1, ?) <> ? ORDER BY name_key LIMIT ?",
+		string(kind), Key(after), len(link.Probe("")), link.Probe(""), limit) // those of probes are nobody's to declare
 }
 
 func save(ctx context.Context, tx *sqldb.Tx, e stored) error {
