@@ -43,7 +43,7 @@ whole: setup-test
 
 # The suites of everything that keeps records, once more on PostgreSQL.
 postgres:
-	.ci/with-postgres $(GO) test -count=1 -timeout 20m ./internal/sqldb ./internal/stamp/... ./internal/provisioning/... ./internal/control/audit ./internal/control/membership ./internal/control/artifact ./internal/control/signing ./internal/control/grant ./internal/control/gateway ./internal/control/access ./internal/control/signin ./internal/control/alert ./internal/control/backup ./internal/care ./internal/control/retention ./internal/control/featureflag ./internal/control/gate ./internal/control/readiness ./internal/control/promotion ./internal/control/api
+	.ci/with-postgres $(GO) test -count=1 -timeout 20m ./internal/sqldb ./internal/stamp/... ./internal/provisioning/... ./internal/control/audit ./internal/control/membership ./internal/control/artifact ./internal/control/signing ./internal/control/grant ./internal/control/gateway ./internal/control/access ./internal/control/signin ./internal/control/alert ./internal/control/incident ./internal/control/backup ./internal/care ./internal/control/retention ./internal/control/decommission ./internal/control/erasure ./internal/control/rehearsal ./internal/control/configuration ./internal/control/drift ./internal/control/featureflag ./internal/control/gate ./internal/control/readiness ./internal/control/promotion ./internal/control/api
 
 # The Terraform provider, a module of its own, under the real Terraform or
 # OpenTofu. -mod=mod: what it requires follows what the main module requires.

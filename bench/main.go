@@ -114,7 +114,7 @@ func startSlipway(ctx context.Context, dir, binary string, declared ...string) (
 	if err := os.WriteFile(resources, []byte(text), 0o600); err != nil {
 		return nil, ready, err
 	}
-	args := []string{"up", "--data", filepath.Join(dir, "data"), "--ready-file", file, "--http", ":0", "--https", ":0", "--mqtts", ":0"}
+	args := []string{"up", "--data", filepath.Join(dir, "data"), "--ready-file", file, "--http", ":0", "--https", ":0", "--mqtts", ":0", "--probes", "0"}
 	if len(declared) > 0 {
 		site := filepath.Join(dir, "site.yaml")
 		if err := os.WriteFile(site, []byte(strings.Join(declared, "---\n")), 0o600); err != nil {

@@ -30,8 +30,8 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile
-client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile rehearse control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail httpserve inbound seal
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail httpserve inbound seal
 fleetfile: link problem
@@ -39,38 +39,49 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention
-control/access: control/audit problem sqldb tasks
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention control/rehearsal control/drift control/configuration control/incident control/probe control/decommission control/erasure control/dossier
+control/access: control/audit problem sqldb tasks resource
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
-control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal
+control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal control/rehearsal control/configuration control/drift trail control/incident control/decommission control/erasure control/retention
 drill: link mqtt recovery sastoken sqldb up vault seal
+rehearse: link mask problem recovery sqldb stamp/migrations stamp/twin transform vault
+mask: problem
+transform: problem
 recovery: backup bus control/migrations link problem provisioning/migrations sqldb stamp/migrations vault
+control/decommission: control/access control/audit link problem sqldb
+control/erasure: care control/access control/audit link problem resource sqldb
+control/dossier: control/access control/audit link problem resource
 control/retention: care control/access control/audit link problem resource sqldb
 control/backup: control/access control/audit link problem resource sqldb vault
+control/configuration: control/access control/audit control/drift control/gate link problem resource sqldb
+control/drift: control/access control/audit control/environment link problem resource sqldb
 control/environment: bus control/access control/audit link problem resource sqldb seal
+control/rehearsal: control/access control/audit link problem resource sqldb
 control/fleet: bus control/access control/audit control/environment link problem resource sqldb tasks
 control/membership: control/access control/audit link problem sqldb
 control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
-control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag
+control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag control/rehearsal control/drift
 control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
 control/grant: control/access control/audit problem resource sqldb tasks
-control/evidence: control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
+control/evidence: control/drift control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
 control/readiness: control/access control/audit problem resource sqldb tasks vault
 control/featureflag: control/access control/audit flag link problem resource sqldb tasks
 control/ofrep: control/featureflag flag problem tasks
 control/migrations:
 control/monitor: bus link metrics problem resource tasks
+control/incident: control/access control/audit control/monitor link problem resource sqldb
+control/probe: /device bus link metrics problem resource tasks
 control/journal: link metrics problem resource sqldb tasks
 control/alert: control/access control/audit control/monitor outbound problem resource sqldb tasks
 control/release: control/access control/artifact control/audit link problem resource sqldb flag
 control/signin: control/access control/audit problem sqldb
 control/signing: control/access control/audit control/release link problem resource sqldb seal
 
-provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup care seal
+provisioning: bus link mqtt outbound policy problem provisioning/authority provisioning/directory provisioning/dpshttp provisioning/dpsmqtt provisioning/dpsservice provisioning/enrollment provisioning/issuing provisioning/migrations provisioning/registration sqldb tasks metrics backup care seal trail
 provisioning/allocation: link problem
 provisioning/attestation: link problem sastoken
 provisioning/directory: link problem sqldb
@@ -82,9 +93,9 @@ provisioning/enrollment: link problem provisioning/attestation provisioning/auth
 provisioning/authority: link problem provisioning/attestation sqldb
 provisioning/issuing: link problem sqldb
 provisioning/migrations:
-provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb metrics
+provisioning/registration: link problem provisioning/allocation provisioning/attestation provisioning/directory provisioning/enrollment provisioning/issuing sqldb metrics trail
 
-stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault care seal
+stamp: stamp/processor amqp bus link mqtt outbound policy problem sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/ddi stamp/delivery stamp/device stamp/endpoint stamp/hub stamp/hubamqp stamp/hubmqtt stamp/hubhttp stamp/job stamp/migrations stamp/query stamp/software stamp/telemetry stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload tasks metrics stamp/feature backup vault care seal trail
 stamp/cluster: bus link problem sqldb tasks
 stamp/command: link problem propertybag sqldb tasks
 stamp/configuration: link problem sqldb stamp/device stamp/query stamp/twin stamp/touched
@@ -94,7 +105,7 @@ stamp/delivery: link problem sqldb stamp/endpoint stamp/route stamp/telemetry
 stamp/device: link problem sastoken sqldb stamp/query stamp/twin
 stamp/endpoint: link outbound problem
 stamp/feature: flag link problem sqldb stamp/device stamp/twin stamp/touched
-stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/throttle stamp/twin metrics
+stamp/hub: admission link problem sqldb stamp/command stamp/device stamp/telemetry stamp/tenant stamp/throttle stamp/twin metrics trail
 stamp/hubamqp: amqp link policy problem sastoken stamp/hub stamp/telemetry stamp/throttle stamp/upload
 stamp/hubmqtt: link mqtt problem propertybag stamp/command stamp/device stamp/hub
 stamp/hubhttp: link policy problem propertybag sastoken stamp/command stamp/configuration stamp/device stamp/hub stamp/job stamp/query stamp/software stamp/throttle stamp/transfer stamp/twin stamp/upload
@@ -125,14 +136,14 @@ datadir: problem
 entrance: amqp httpserve inbound mqtt
 flag: problem
 link:
-metrics: link problem tasks
+metrics: link problem tasks trail
 mqtt:
 outbound: problem
 policy: link problem sastoken sqldb
 peer: link problem
 problem:
 propertybag: problem
-resource: link problem flag
+resource: link problem flag mask transform
 retrylint: problem
 sastoken:
 seal: problem
@@ -149,7 +160,7 @@ updatetest: link mqtt sastoken
 // homes says which packages may import something from outside, by the longest
 // matching prefix. What has no line may be imported by tests only.
 const homes = `
-database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal control/readiness care control/retention
+database/sql: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing policy provisioning provisioning/authority provisioning/directory provisioning/enrollment provisioning/issuing provisioning/registration sqldb stamp/cluster stamp/command stamp/configuration stamp/consumer stamp/delivery stamp/device stamp/job stamp/software stamp/tenant stamp/transfer stamp/trust stamp/twin stamp/upload stamp/ddi control/gateway control/grant control/featureflag stamp/feature control/backup control/alert control/journal control/readiness care control/retention control/rehearsal control/configuration control/drift control/incident control control/decommission control/erasure
 filippo.io/age: vault
 github.com/coder/websocket: entrance
 github.com/coreos/go-oidc/v3/oidc: control/signin
@@ -160,6 +171,8 @@ github.com/diegoholiveira/jsonlogic/v3: flag
 github.com/gofrs/flock: datadir
 github.com/google/go-tpm: provisioning/attestation
 github.com/google/uuid: control/api control/console provisioning/dpswire stamp/hubmqtt stamp/hubhttp
+github.com/itchyny/gojq: transform
+github.com/santhosh-tekuri/jsonschema/v6: transform control/configuration
 github.com/jackc/pgx/v5: sqldb sqldb/sqldbtest stamp/endpoint
 github.com/klauspost/compress/s2: bus
 github.com/klauspost/compress/zstd: vault
@@ -169,7 +182,7 @@ github.com/nats-io/: bus
 github.com/nats-io/nats.go: bus bus/bustest stamp/endpoint
 github.com/package-url/packageurl-go: control/gate
 github.com/prometheus/: control/monitor metrics control/alert
-github.com/prometheus/client_golang: care control/monitor metrics provisioning/registration stamp/hub control/alert
+github.com/prometheus/client_golang: care control/monitor metrics provisioning/registration stamp/hub control/alert control/probe
 github.com/pandatix/go-cvss: control/gate
 github.com/parquet-go/parquet-go: stamp/endpoint
 github.com/pressly/goose/v3: sqldb
@@ -192,6 +205,8 @@ golang.org/x/mod/semver: control/gate flag
 golang.org/x/mod/sumdb: control/audit
 github.com/twmb/murmur3: flag
 golang.org/x/sync/errgroup: cli control/fleet control/retention provisioning/registration /bench vault
+github.com/wI2L/jsondiff: control/drift
+golang.org/x/text: control/configuration
 golang.org/x/sys/unix: cli sqldb drill
 go.opentelemetry.io/: trail
 golang.org/x/crypto/argon2: control/signin

@@ -105,7 +105,7 @@ func (in *installation) launch(args ...string) {
 	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
 		in.t.Fatal(err)
 	}
-	all := append([]string{"up", "--data", filepath.Join(in.dir, "data"), "--ready-file", file, "--http", in.ports[0], "--https", in.ports[1], "--mqtts", in.ports[2]}, args...)
+	all := append([]string{"up", "--data", filepath.Join(in.dir, "data"), "--ready-file", file, "--http", in.ports[0], "--https", in.ports[1], "--mqtts", in.ports[2], "--probes", "0"}, args...)
 	process := exec.Command(binary, all...)
 	process.Stderr = &in.log
 	if err := process.Start(); err != nil {
@@ -177,11 +177,19 @@ func (in *installation) must(args ...string) string {
 // apply applies a YAML text.
 func (in *installation) apply(text string) {
 	in.t.Helper()
+	if said, err := in.applied(text); err != nil {
+		in.t.Fatalf("slipway apply: %v\n%s", err, said)
+	}
+}
+
+// applied applies a YAML text that may be refused.
+func (in *installation) applied(text string) (string, error) {
+	in.t.Helper()
 	file := filepath.Join(in.t.TempDir(), "resources.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		in.t.Fatal(err)
 	}
-	in.must("apply", "-f", file)
+	return in.run("apply", "-f", file)
 }
 
 // stopSignal ends the server as an operator does.

@@ -28,11 +28,16 @@ type agent struct {
 	desired *desiredFile // nil: no application reads it
 	logger  *slog.Logger
 	connect chan struct{} // a connection is new
+	wiped   sync.Once
+	end     context.CancelCauseFunc // of run
 }
 
 // work runs the agent until ctx ends, or until the agent or the device has to
 // start anew, which its error tells.
 func work(ctx context.Context, c Config, logger *slog.Logger, output io.Writer) (err error) {
+	if c.wiped() {
+		return errWiped
+	}
 	unlock, err := datadir.Lock(c.Directory)
 	if err != nil {
 		return err
@@ -73,6 +78,7 @@ func newAgent(c Config, logger *slog.Logger, services map[string]update.Service)
 		a.desired = &desiredFile{name: c.DesiredFile}
 	}
 	a.client.OnEvent(a.happened)
+	a.client.OnWipe(a.wipe)
 	a.client.OnDesired(func(_ int64, patch []byte) {
 		a.updater.Desired(patch)
 		a.note(patch, (*desiredFile).patch)
@@ -81,6 +87,9 @@ func newAgent(c Config, logger *slog.Logger, services map[string]update.Service)
 }
 
 func (a *agent) happened(e device.Event) {
+	if e.Kind == device.Disconnected && a.config.wiped() {
+		a.endWiped()
+	}
 	if e.Kind != device.Connected {
 		return
 	}
@@ -94,12 +103,16 @@ func (a *agent) happened(e device.Event) {
 func (a *agent) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	a.end = cancel
 	var parts sync.WaitGroup
 	parts.Go(func() { cancel(a.client.Run(ctx)) })
 	parts.Go(func() { a.greet(ctx) })
 	err := a.updater.Run(ctx)
 	cancel(err)
 	parts.Wait()
+	if errors.Is(context.Cause(ctx), errWiped) {
+		return errWiped
+	}
 	return err
 }
 

@@ -139,6 +139,9 @@ func worked(err error) (int, error) {
 	if errors.As(err, &restart) {
 		return restartStatus, nil
 	}
+	if errors.Is(err, errWiped) {
+		return 0, err // there is nothing to do any more, and nobody is to start it again
+	}
 	return outcome(err), err
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 
 	DesiredFile string   `json:"desiredFile,omitempty"` // where the application finds desired properties
 	Reboot      []string `json:"reboot,omitempty"`      // default systemctl reboot
+	Wipe        []string `json:"wipe,omitempty"`        // run when the device is decommissioned, before its credentials go
 }
 
 // Certificate is an X.509 certificate with its key, both PEM.

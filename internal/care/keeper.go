@@ -151,13 +151,13 @@ func (k *Keeper) Ask(ctx context.Context, _ link.None) (link.None, error) {
 func (k *Keeper) Erase(ctx context.Context, req link.EraseSubject) (link.Erased, error) {
 	const patience = 4 * time.Second // well below what a call may take
 	began := k.now()
+	var erased link.Erased
 	note := func(ctx context.Context, tx *sqldb.Tx, removed link.CareFound) error {
-		removed.Oldest = nil
+		erased.Now += removed.Count
 		_, err := tx.Exec(ctx, `INSERT INTO care_erased (erasure, kind, count, bytes) VALUES (?, ?, ?, ?)
 			ON CONFLICT (erasure, kind) DO UPDATE SET count = care_erased.count + excluded.count, bytes = care_erased.bytes + excluded.bytes`, req.Erasure, removed.Kind, removed.Count, removed.Bytes)
 		return err
 	}
-	var erased link.Erased
 	for _, h := range k.holdings {
 		for more := true; more; {
 			if erased.More = k.now().Sub(began) > patience; erased.More {

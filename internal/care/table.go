@@ -51,6 +51,8 @@ type Table struct {
 	// Set changes rows instead of deleting them, with Changed as what is left to
 	// change.
 	Set string
+	// Blank has erasing change rows, too, instead of deleting them.
+	Blank bool
 	// Also are statements that go before, where {chosen} is the keys chosen.
 	Also []string
 	// Columns are what is handed out; none hands out nothing.
@@ -135,7 +137,9 @@ func (t Table) Erase(ctx context.Context, device string, note Note) (bool, error
 		return false, nil
 	}
 	where, args := t.ofDevice(device)
-	t.Set = ""
+	if !t.Blank {
+		t.Set = ""
+	}
 	return t.take(ctx, where, args, t.Key, note)
 }
 

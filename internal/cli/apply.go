@@ -65,6 +65,10 @@ func (a *app) export() *cobra.Command {
 			var all []any
 			for _, kind := range resource.Kinds {
 				stored, err := c.Resources(ctx, kind, secrets)
+				if kind == resource.KindRole && problem.Is(err, problem.Denied) {
+					a.note("roles are left out: %s\n", problem.Of(err).Message)
+					continue
+				}
 				if err != nil {
 					return err
 				}

@@ -18,7 +18,7 @@ import (
 
 func (a *app) device() *cobra.Command {
 	group := a.group("device", "See devices, speak to them, and move them", "",
-		a.deviceList(), a.deviceShow(), a.deviceExplain(), a.deviceMove(), a.deviceTwin(), a.deviceMethod(), a.deviceUpdateToken(),
+		a.deviceList(), a.deviceShow(), a.deviceExplain(), a.deviceMove(), a.deviceDecommission(), a.deviceRecommission(), a.deviceDecommissioned(), a.deviceTwin(), a.deviceMethod(), a.deviceUpdateToken(),
 		a.deviceMessage(), a.deviceLog(client.Messages, "telemetry"), a.deviceLog(client.Events, "events"), a.deviceWatch())
 	group.Aliases = []string{"devices"}
 	return group

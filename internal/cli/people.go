@@ -8,6 +8,7 @@ import (
 
 	"github.com/slipway/slipway/internal/client"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/resource"
 )
 
 // boundsFlags are where a role or a token holds.
@@ -170,7 +171,8 @@ func (a *app) accountDelete() *cobra.Command {
 }
 
 func (a *app) role() *cobra.Command {
-	group := a.group("role", "Who may do what, and where", "", a.roleKinds(), a.roleList(), a.roleGive(), a.roleTake())
+	group := a.group("role", "Who may do what, and where", "Roles are built in, or declared with `slipway apply` as documents of the kind Role, which may\nalso say who has them.",
+		a.roleKinds(), a.roleList(), a.roleGive(), a.roleTake(), a.roleShow(), a.roleDelete())
 	group.Aliases = []string{"roles"}
 	return group
 }
@@ -194,6 +196,21 @@ func (a *app) roleKinds() *cobra.Command {
 		}),
 	})
 }
+
+func (a *app) roleShow() *cobra.Command {
+	cmd := a.nounShow(declaredRole)
+	cmd.Short, cmd.Example = "Show a role as it is declared: what it lets be done, and who has it", "  slipway role show release-manager\n  slipway role show viewer --json"
+	return cmd
+}
+
+func (a *app) roleDelete() *cobra.Command {
+	cmd := a.nounDelete(declaredRole)
+	cmd.Example = "  slipway role delete release-manager --yes"
+	return cmd
+}
+
+// declaredRole is the kind of roles in files.
+var declaredRole = noun{kind: resource.KindRole, use: "role", words: "role", gone: "nobody may have it any more"}
 
 func permissionList(all []access.Permission) string {
 	words := make([]string, len(all))

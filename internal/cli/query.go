@@ -182,7 +182,7 @@ func (a *app) job() *cobra.Command {
 // configuration is `slipway configuration`.
 func (a *app) configuration() *cobra.Command {
 	list := a.read(&cobra.Command{
-		Use: "list", Short: "List configurations with how far each is applied", Args: cobra.NoArgs,
+		Use: "list", Short: "List what stamps have, of back ends too, with how far each is applied", Args: cobra.NoArgs,
 		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
 			all, err := c.Configurations(ctx)
 			if err != nil {
@@ -198,7 +198,11 @@ func (a *app) configuration() *cobra.Command {
 			return a.table([]string{"CONFIGURATION", "STAMP", "PRIORITY", "TARGET", "TARGETED", "APPLIED"}, rows)
 		}),
 	})
-	group := a.group("configuration", "See the configurations that back ends made through a hub's service API", "", list)
+	group := a.group("configuration", "What devices are configured with beside releases: schema, versions, promotion, the way back", `  slipway configuration define pace --schema pace.schema.json --reason "how often devices report"
+  slipway configuration write pace -f pace.json --reason "twice as often"
+  slipway configuration promote pace --to test --reason "try it"
+  slipway configuration rollback pace --environment production --reason "batteries"`,
+		list, a.configurationShow(), a.configurationDefine(), a.configurationWrite(), a.configurationDiff(), a.configurationPromote(), a.configurationRollback(), a.configurationApprove(), a.configurationWithdraw(), a.configurationHistory(), a.configurationDeclared())
 	group.Aliases = []string{"configurations"}
 	return group
 }

@@ -63,6 +63,7 @@ func (a *app) up() *cobra.Command {
 	flags.StringVar(&o.Prometheus, "prometheus", "", "URL of the Prometheus that keeps metrics instead of the installation, such as https://prometheus.example.com")
 	flags.StringVar(&said.Collector, "otlp", "", "URL of an OpenTelemetry collector that logs and traces go to, too, such as https://otel.example.com:4318; OTEL_EXPORTER_OTLP_HEADERS holds what it asks for")
 	flags.Float64Var(&said.Share, "traces", trail.DefaultShare, "of how many requests of devices there is a trace, 0 to 1; those of people all have one")
+	flags.DurationVar(&o.Probes, "probes", time.Minute, "how often each stamp is tried as by a device; 0 is never")
 	flags.StringVar(&o.Provider.Issuer, "oidc-issuer", "", "identity provider that people sign in with, such as https://login.example.com")
 	flags.StringVar(&o.Provider.ClientID, "oidc-client", "", "client by which the identity provider knows the console")
 	flags.StringVar(&o.Provider.SecretFile, "oidc-secret-file", "", "file of that client's secret")

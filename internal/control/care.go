@@ -26,6 +26,8 @@ func (p *Plane) caring(o Options, log *audit.Log) error {
 		bus.Answer(o.Conn, peer, link.CareLook, p.care.Look),
 		bus.Answer(o.Conn, peer, link.CareRunNow, p.care.Ask),
 		bus.Answer(o.Conn, peer, link.CareRuns, p.care.Runs),
+		bus.Answer(o.Conn, peer, link.SubjectErase, p.care.Erase),
+		bus.AnswerFeed(o.Conn, peer, link.SubjectExport, p.care.Export),
 	)
 }
 
@@ -44,9 +46,9 @@ func (p *Plane) holdings() []care.Holding {
 	recordings := spared(table("recordings", "recording", "id", "last_at"), "open = 0", "DELETE FROM recording_line WHERE recording IN ({chosen})")
 	recordings.Size, recordings.Mixed = "bytes", true
 	names := spared(table("audit-names", "audit_payload", "sequence", "(SELECT a.at FROM audit a WHERE a.sequence = audit_payload.sequence)"), "actor IS NOT NULL OR object IS NOT NULL")
-	names.Set, names.Mixed = "who_salt = NULL, actor = NULL, what_salt = NULL, object = NULL, reason = NULL, detail = NULL, before = NULL, after = NULL", true
+	names.Set, names.Mixed = blankNames, true
 	const day = "day * 86400000000"
-	return []care.Holding{
+	return append([]care.Holding{
 		table("sessions", "session", "id", "expires_at"), table("sessions", "ceremony", "hash", "expires_at"),
 		table("tokens", "token", "id", "expires_at"), table("tokens", "join_token", "id", "expires_at"),
 		table("peer-certificates", "peer_certificate", "serial", "not_after"),
@@ -62,9 +64,10 @@ func (p *Plane) holdings() []care.Holding {
 		spared(table("test-results", "test_result", "id", "uploaded_at"), "digest NOT IN ("+running+")"),
 		table("silences", "silence", "id", "ends_at"),
 		spared(table("drills", "drill", "id", "at"), "active = 0"),
+		table("readiness-scores", "readiness_score", "environment, at", "at"),
 		unused{p.artifacts, p.db},
 		names,
-	}
+	}, p.namedIn()...)
 }
 
 // unused are files that no release names.

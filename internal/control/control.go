@@ -31,21 +31,29 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
 	"github.com/slipway/slipway/internal/control/console"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/dossier"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
+	"github.com/slipway/slipway/internal/control/probe"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -91,6 +99,7 @@ type Options struct {
 	// this one says; nil is nothing.
 	Journal Journal
 	Trail   *trail.Trail
+	Probe   Probe  // how often stamps are tried
 	Address string // where people reach the console, for links
 	// Backups says where backups are kept and who decrypts them, and Root is the
 	// directory of the whole installation, where that is not Dir.
@@ -105,6 +114,9 @@ type Metrics struct {
 	Age   time.Duration
 	Bytes int64
 }
+
+// Probe says how often stamps are tried as by devices.
+type Probe = probe.Config
 
 // Journal bounds what control keeps of what all processes say; 0 is as usual.
 type Journal struct {
@@ -181,6 +193,12 @@ type Plane struct {
 	backups      *backup.Backups
 	care         *care.Keeper
 	retention    *retention.Retention
+	rehearsals   *rehearsal.Rehearsals
+
+	decommissions *decommission.Decommissions
+	erasures      *erasure.Erasures
+	dossiers      *dossier.Dossiers
+
 	flags        *featureflag.Flags
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
@@ -190,11 +208,16 @@ type Plane struct {
 	trail        *trail.Trail
 	registry     *metrics.Registry
 	alerts       *alert.Alerts
+	incidents    *incident.Incidents
+	probes       *probe.Probes
 	api, console http.Handler
 	monitoring   http.Handler
 	adminToken   string
 	streamSecret []byte // signs the addresses at which clients hear of flags
 	logger       *slog.Logger
+
+	drift          *drift.Drift
+	configurations *configuration.Configurations
 }
 
 // sealed are the columns of the plane that hold secrets.
@@ -273,7 +296,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), p.monitor.Close(), db.Close())
 	}
 	p.gates = gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
+		DB: db, Audit: log, Now: time.Now, Independent: people.Independent, Guard: o.Guard, Prometheus: o.Prometheus, Metrics: p.monitor.Ask, SLO: p.alerts.SLO, Query: p.fleet.Query,
 		Environments: p.environments.List, Release: p.releases.Get, Components: p.releases.Components,
 	})
 	p.promoting(o, log)
@@ -283,16 +306,22 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	if err := p.caring(o, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), db.Close())
 	}
+	p.rehearsing(log, secret)
+	p.erasing(o, log)
 	evaluation := p.flagging(o, log, people)
+	p.configuring(o, log)
+	p.drifting(o, log)
 	p.granting(o, log)
 	p.readying(log, o.Logger)
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
-		Readiness: p.readiness,
-		Retention: p.retention,
-		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
-	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
+		Readiness: p.readiness, Rehearsals: p.rehearsals,
+		Retention: p.retention, Decommissions: p.decommissions, Erasures: p.erasures, Dossiers: p.dossiers,
+		Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+	p.console = console.New(console.Options{
+		Retention: p.retention, Erasures: p.erasures, Retired: p.decommissions,
+		Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, Derivations: p.environments, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)
 	p.api, p.console = p.registry.HTTP("api", p.api), p.registry.HTTP("console", p.console)
@@ -307,7 +336,14 @@ func (p *Plane) measuring(o Options, log *audit.Log) (err error) {
 		Dir: filepath.Join(o.Dir, "metrics"), Age: o.Metrics.Age, Bytes: o.Metrics.Bytes, Conn: o.Conn, Registry: p.registry, Stamps: p.environments.Stamps,
 		Remote: o.Prometheus, Client: o.Guard.Client(30 * time.Second), Logger: o.Logger, Now: time.Now,
 	})
-	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Logger: o.Logger, Now: time.Now})
+	p.alerts = alert.New(alert.Options{DB: p.db, Audit: log, Monitor: p.monitor, Guard: o.Guard, Address: o.Address, Dir: filepath.Join(o.Dir, "alerts"), Noted: p.noted, Logger: o.Logger, Now: time.Now})
+	p.probes = probe.New(probe.Options{Config: o.Probe, Conn: o.Conn, Stamps: p.environments.Stamps, Registry: p.registry, Logger: o.Logger})
+	p.incidents = incident.New(incident.Options{DB: p.db, Audit: log, Lines: p.monitor.Lines, Events: p.fleet.Events, Where: p.fleet.Whereabouts, Logger: o.Logger, Now: time.Now,
+		Environment: func(ctx context.Context, name string) error {
+			_, err := p.environments.Get(ctx, name)
+			return err
+		},
+	})
 	return err
 }
 
@@ -350,7 +386,7 @@ func (p *Plane) promoting(o Options, log *audit.Log) {
 	p.environments.ReleaseRoutes = p.rollouts.Routes
 	p.promotions = promotion.New(promotion.Options{
 		DB: p.db, Audit: log, Environments: p.environments, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts,
-		Guard: o.Guard, Logger: o.Logger, Now: time.Now,
+		Independent: p.people.Independent, Guard: o.Guard, Logger: o.Logger, Now: time.Now, Evidence: p.likeness,
 	})
 }
 
@@ -493,7 +529,12 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "backups", Run: p.backups.Run},
 		tasks.Task{Name: "care", Run: p.care.Run},
 		tasks.Task{Name: "retention", Run: p.retention.Run},
+		tasks.Task{Name: "rehearsals", Run: p.repeatedly(rehearseEvery, "looking after rehearsals", p.rehearsals.Step)},
+		tasks.Task{Name: "decommissions", Run: p.decommissions.Run},
+		tasks.Task{Name: "erasures", Run: p.erasures.Run},
 		tasks.Task{Name: "flags", Run: p.flags.Run},
+		tasks.Task{Name: "configurations", Run: p.configurations.Run},
+		tasks.Task{Name: "drift", Run: p.drift.Run},
 		tasks.Task{Name: "grants", Run: p.grants.Run},
 		tasks.Task{Name: "gateway", Run: p.gateway.Run},
 		tasks.Task{Name: "readiness", Run: p.readiness.Run},
@@ -503,6 +544,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		tasks.Task{Name: "journal", Run: p.journal.Run},
 		tasks.Task{Name: "trail", Run: p.say},
 		tasks.Task{Name: "alerts", Run: p.alerts.Run},
+		tasks.Task{Name: "probes", Run: p.probes.Run},
 	)
 }
 
@@ -578,6 +620,13 @@ func (p *Plane) apply(ctx context.Context, actor access.Actor, r resource.Resour
 			return err
 		}
 		_, err = p.environments.PutRoute(ctx, actor, name, spec, "", false)
+		return err
+	case resource.KindRole:
+		spec, err := resource.SpecOf[resource.RoleSpec](r)
+		if err != nil {
+			return err
+		}
+		_, err = p.people.PutRole(ctx, actor, name, spec, "", false)
 		return err
 	case resource.KindFlag:
 		spec, err := resource.SpecOf[flag.Flag](r)

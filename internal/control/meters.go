@@ -10,10 +10,13 @@ import (
 
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/alert"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
+	"github.com/slipway/slipway/internal/resource"
 )
 
 // MonitorHandler serves what control counts, and the HTTP API of Prometheus
@@ -65,6 +68,22 @@ func (p *Plane) listening(ctx context.Context, o Options) (err error) {
 	})
 }
 
+// noted has incidents know of alerts that fire. One that is silenced is none
+// that somebody is to look at, and a test means nothing.
+func (p *Plane) noted(ctx context.Context, all []alert.Fired) error {
+	episodes := make([]incident.Episode, 0, len(all))
+	for _, f := range all {
+		severity := f.Severity
+		if f.Silence != "" {
+			severity = resource.Info
+		}
+		episodes = append(episodes, incident.Episode{
+			Fingerprint: f.Fingerprint, Name: f.Name, Severity: severity, Environment: f.Environment, Stamp: f.Stamp, Summary: f.Summary, OnCall: f.OnCall, BeganAt: f.Since, EndedAt: f.EndedAt,
+		})
+	}
+	return p.incidents.Alerted(ctx, episodes)
+}
+
 // say puts what this process says into the journal.
 func (p *Plane) say(ctx context.Context) error {
 	if p.trail == nil {
@@ -76,7 +95,7 @@ func (p *Plane) say(ctx context.Context) error {
 
 // collect looks up what control does not count as it happens.
 func (p *Plane) collect(ctx context.Context, add func(metrics.Sample)) error {
-	return errors.Join(p.collectStamps(ctx, add), p.collectExpiry(ctx, add), p.collectStates(ctx, add))
+	return errors.Join(p.collectStamps(ctx, add), p.collectExpiry(ctx, add), p.collectStates(ctx, add), p.collectDrift(ctx, add))
 }
 
 func gauge(name, help string, value float64, labels map[string]string) metrics.Sample {

@@ -85,6 +85,7 @@ type EraseSubject struct {
 // Erased says what a plane erased, by kind. More asks for another call.
 type Erased struct {
 	Removed []CareFound `json:"removed"`
+	Now     int64       `json:"now"` // how many by this call
 	More    bool        `json:"more,omitempty"`
 }
 

@@ -40,6 +40,7 @@ type ReleaseSpec struct {
 	Routes        []ReleaseRoute  `json:"routes,omitempty" maxItems:"50" doc:"Where the messages of a stamp go while it runs the release"`
 	Flags         json.RawMessage `json:"flags,omitempty" doc:"Feature flags, as flagd defines them"`
 	Migrations    []Migration     `json:"migrations,omitempty" maxItems:"100" doc:"Changes of stored data, in order"`
+	Reads         *Reads          `json:"reads,omitempty" doc:"What its program expects of stored data"`
 	SBOM          []Artifact      `json:"sbom,omitempty" maxItems:"20" doc:"Software bills of materials"`
 }
 
@@ -72,8 +73,12 @@ type ReleaseRoute struct {
 type Migration struct {
 	Name string `json:"name" maxLength:"100"`
 	Kind string `json:"kind" enum:"twin,sql" doc:"Of twin documents, or of a database of the solution's own"`
-	Up   string `json:"up" maxLength:"100000"`
-	Down string `json:"down,omitempty" maxLength:"100000"`
+	Up   string `json:"up" maxLength:"100000" doc:"Of twins in jq, such as .tags.site = .tags.location; of a database in SQL"`
+	Down string `json:"down,omitempty" maxLength:"100000" doc:"Takes it back"`
+	// Database names the one that SQL is for, as whoever runs it knows it.
+	Database   string      `json:"database,omitempty" maxLength:"63" doc:"Of SQL: the name of the database; where it is, the host says that runs it"`
+	Drops      []string    `json:"drops,omitempty" maxItems:"100" doc:"What it gives up on purpose: tags.old, or TABLE, or TABLE.COLUMN"`
+	Invariants []Invariant `json:"invariants,omitempty" maxItems:"50" doc:"What it leaves as it is"`
 }
 
 // Release is an immutable set of what runs, on devices and beside them. Equal

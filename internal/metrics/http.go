@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // HTTP counts the requests that a handler answers. The name says which handler;
@@ -28,12 +30,11 @@ func (r *Registry) HTTP(name string, next http.Handler) http.Handler {
 		if w.Header().Get("Content-Type") == "text/event-stream" {
 			return // it went on for as long as somebody listened
 		}
-		took, observer := time.Since(began).Seconds(), seconds.WithLabelValues(method(req.Method), strconv.Itoa(seen.code))
-		if trace, ok := TraceOf(req.Header.Get("traceparent")); ok {
-			observer.(prometheus.ExemplarObserver).ObserveWithExemplar(took, prometheus.Labels{"trace_id": trace})
-			return
+		trace, traced := trail.Of(req.Context())
+		if !traced {
+			trace, _ = TraceOf(req.Header.Get("traceparent"))
 		}
-		observer.Observe(took)
+		Observe(seconds.WithLabelValues(method(req.Method), strconv.Itoa(seen.code)), time.Since(began), trace)
 	})
 }
 

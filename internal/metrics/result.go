@@ -1,6 +1,12 @@
 package metrics
 
-import "github.com/slipway/slipway/internal/problem"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/slipway/slipway/internal/problem"
+)
 
 // How something went, as the label "result" of every metric has it.
 const (
@@ -22,4 +28,14 @@ func Result(err error) string {
 		return Failed
 	}
 	return Refused
+}
+
+// Observe counts how long something took, with the trace that shows what was
+// done meanwhile; empty is none.
+func Observe(o prometheus.Observer, took time.Duration, trace string) {
+	if with, can := o.(prometheus.ExemplarObserver); can && trace != "" {
+		with.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
+		return
+	}
+	o.Observe(took.Seconds())
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what provisioning is built from.
@@ -131,7 +132,7 @@ func (p *Plane) build(ctx context.Context, o Options) (err error) {
 	p.service.Issuer, p.service.BarKey = p.issuer, secret
 	p.service.Chooser = dpsservice.NewWebhooks(p.directory, o.Guard, o.Logger, time.Now)
 	p.mqtt = dpsmqtt.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)
-	p.http = p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now))
+	p.http = trail.HTTP(link.ProvisioningPeer, "", true, p.metrics.HTTP("devices", dpshttp.New(p.scope, p.enrollments, p.service, o.Logger, time.Now)))
 	if p.policies, err = policy.Open(ctx, p.db, policy.Provisioning); err != nil {
 		return err
 	}
@@ -189,6 +190,7 @@ func (p *Plane) answer() error {
 			p.cutRevoked()
 			return link.None{}, nil
 		}),
+		bus.Answer(p.conn, peer, link.DirectoryRead, func(ctx context.Context, _ link.None) (link.Directory, error) { return p.directory.Held(ctx) }),
 		bus.Answer(p.conn, peer, link.ProvisioningInfo, func(context.Context, link.None) (link.Scope, error) { return link.Scope{IDScope: p.scope}, nil }),
 		bus.Answer(p.conn, peer, link.EnrollmentPut, func(ctx context.Context, req link.PutEnrollment) (link.Enrollment, error) {
 			e, err := p.enrollments.Put(ctx, req)

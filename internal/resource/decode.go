@@ -33,7 +33,7 @@ var specs = map[string]reflect.Type{
 	KindEnrollment: reflect.TypeFor[link.EnrollmentSpec](), KindEnrollmentGroup: reflect.TypeFor[link.EnrollmentSpec](),
 	KindRoute: reflect.TypeFor[link.RouteSpec](), KindTenant: reflect.TypeFor[TenantSpec](), KindRelease: reflect.TypeFor[ReleaseSpec](),
 	KindAlertRule: reflect.TypeFor[AlertRuleSpec](), KindReceiver: reflect.TypeFor[ReceiverSpec](), KindOnCall: reflect.TypeFor[OnCallSpec](), KindSLO: reflect.TypeFor[SLOSpec](),
-	KindFlag: reflect.TypeFor[flag.Flag](),
+	KindFlag: reflect.TypeFor[flag.Flag](), KindRole: reflect.TypeFor[RoleSpec](),
 }
 
 // Decode reads the documents of a YAML or JSON file. Errors read

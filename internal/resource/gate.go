@@ -27,6 +27,9 @@ type Gate struct {
 	SBOM      *SBOMGate      `json:"sbom,omitempty" doc:"No component with a known vulnerability beyond its deadline"`
 	Webhook   *WebhookGate   `json:"webhook,omitempty" doc:"A program of yours that decides"`
 	Flags     *FlagsGate     `json:"flags,omitempty" doc:"The release's feature flags, each exercised with every variant"`
+	Parity    *ParityGate    `json:"parity,omitempty" doc:"How alike two environments are"`
+	Drift     *DriftGate     `json:"drift,omitempty" doc:"Nothing is other than declared"`
+	Rehearsal *RehearsalGate `json:"rehearsal,omitempty" doc:"Its migrations, rehearsed on a masked copy of the environment's data"`
 }
 
 // The kinds of gates.
@@ -40,6 +43,9 @@ const (
 	GateSBOM      = "sbom"
 	GateWebhook   = "webhook"
 	GateFlags     = "flags"
+	GateParity    = "parity"
+	GateDrift     = "drift"
+	GateRehearsal = "rehearsal"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -142,6 +148,40 @@ type FlagsGate struct {
 	Required    bool     `json:"required,omitempty" doc:"A feature release without any flag fails"`
 }
 
+// ParityGate wants two environments to be alike.
+type ParityGate struct {
+	From    string  `json:"from,omitempty" doc:"Where the release was tried; default the environment it comes from"`
+	AtLeast float64 `json:"atLeast,omitempty" doc:"The least score, 0 to 1; default 0.95"`
+	MaxAge  Span    `json:"maxAge,omitempty" doc:"How long ago they may have been looked at; default 5m"`
+}
+
+// DriftGate wants nothing in an environment to be other than declared, but for
+// what somebody answers for.
+type DriftGate struct {
+	Environment string   `json:"environment,omitempty" doc:"Where; default the environment the release enters"`
+	Classes     []string `json:"classes,omitempty" maxItems:"4" doc:"Which differences count: changed, missing, unmanaged, stale; default changed, missing and stale"`
+	MaxAge      Span     `json:"maxAge,omitempty" doc:"How long ago it may have been looked at; default 5m"`
+}
+
+// DriftClasses are the classes of differences that a gate can count.
+var DriftClasses = []string{"changed", "missing", "unmanaged", "stale"}
+
+func (p ParityGate) check() error {
+	if !(p.AtLeast >= 0 && p.AtLeast <= 1) {
+		return problem.New(problem.Invalid, "a score is from 0 to 1, not %g", p.AtLeast).At("parity.atLeast")
+	}
+	return p.MaxAge.check("parity.maxAge", time.Minute, maxSpan)
+}
+
+func (d DriftGate) check() error {
+	for _, class := range d.Classes {
+		if !slices.Contains(DriftClasses, class) {
+			return problem.New(problem.Invalid, "a class is one of %s, not %q", strings.Join(DriftClasses, ", "), class).At("drift.classes")
+		}
+	}
+	return d.MaxAge.check("drift.maxAge", time.Minute, maxSpan)
+}
+
 // DevicesGate wants a condition to hold for devices.
 type DevicesGate struct {
 	Environment string  `json:"environment,omitempty" doc:"Whose devices; default the environment the release comes from"`
@@ -180,6 +220,8 @@ func (g Gate) kinds() (all []string) {
 	}{
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
 		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
+		{GateParity, g.Parity != nil}, {GateDrift, g.Drift != nil},
+		{GateRehearsal, g.Rehearsal != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -193,7 +235,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook and flags").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags, parity, drift and rehearsal").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -214,6 +256,12 @@ func (g Gate) Check() error {
 		return g.SBOM.check()
 	case g.Flags != nil:
 		return g.Flags.check()
+	case g.Parity != nil:
+		return g.Parity.check()
+	case g.Drift != nil:
+		return g.Drift.check()
+	case g.Rehearsal != nil:
+		return g.Rehearsal.check()
 	}
 	return g.Webhook.check()
 }

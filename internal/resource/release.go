@@ -173,6 +173,9 @@ func CheckRelease(s link.ReleaseSpec) (link.ReleaseSpec, error) {
 	if err := checkFlags(s.Flags); err != nil {
 		return s, err
 	}
+	if err := checkReads(s.Reads); err != nil {
+		return s, err
+	}
 	if err := checkMigrations(s.Migrations); err != nil {
 		return s, err
 	}
@@ -386,6 +389,9 @@ func checkMigrations(all []link.Migration) error {
 			return problem.New(problem.Invalid, "a migration does something: write it as up").At(at + ".up")
 		case len(m.Up) > 100_000 || len(m.Down) > 100_000:
 			return problem.New(problem.Invalid, "a migration has at most 100000 characters").At(at + ".up")
+		}
+		if err := checkMigrationParts(at, m); err != nil {
+			return err
 		}
 		seen[m.Name] = true
 	}

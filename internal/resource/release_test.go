@@ -33,7 +33,7 @@ spec:
     flags:
       fast: { state: ENABLED, variants: { on: true, off: false }, defaultVariant: "off", targeting: { if: [ { "==": [ { var: region }, eu ] }, "on", null ] } }
   migrations:
-    - { name: rename, kind: twin, up: x }
+    - { name: rename, kind: twin, up: . }
   sbom:
     - path: bom.json
 `

@@ -37,12 +37,12 @@ const (
 
 // Kinds are all kinds that are applied, in the order in which they must be. A
 // release is made once instead, and stays as it is.
-var Kinds = []string{KindTenant, KindBlueprint, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall}
+var Kinds = []string{KindTenant, KindBlueprint, KindEnvironment, KindStamp, KindEnrollmentGroup, KindEnrollment, KindRoute, KindFlag, KindSLO, KindAlertRule, KindReceiver, KindOnCall, KindRole}
 
 // Plural is a kind's collection in the API's paths.
 var Plural = map[string]string{
 	KindBlueprint: "blueprints", KindEnvironment: "environments", KindStamp: "stamps", KindEnrollmentGroup: "enrollment-groups", KindEnrollment: "enrollments", KindRoute: "routes",
-	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos",
+	KindTenant: "tenants", KindFlag: "flags", KindAlertRule: "alert-rules", KindReceiver: "receivers", KindOnCall: "on-calls", KindSLO: "slos", KindRole: "access-roles",
 }
 
 // Metadata names a resource. ETag and the times are the server's to say.
@@ -70,9 +70,12 @@ type EnvironmentSpec struct {
 	Promotion    *PromotionSpec `json:"promotion,omitempty" doc:"How releases enter it"`
 	Signing      *Signing       `json:"signing,omitempty" doc:"Who must sign what its devices may run; without it control does"`
 	Grants       *GrantPolicy   `json:"grants,omitempty" doc:"How people come to act in it for a while"`
+	Rehearsal    *RehearsalSpec `json:"rehearsal,omitempty" doc:"How migrations are rehearsed on masked copies of its data"`
 	Access       string         `json:"access,omitempty" enum:"open,controlled" doc:"controlled: roles let people read, and changing anything takes a grant; default open"`
 	Blueprint    string         `json:"blueprint,omitempty" maxLength:"63" doc:"What it is made from; it then says itself only its names and where it differs"`
 	Differences  []Difference   `json:"differences,omitempty" maxItems:"200" doc:"Where it is not as its blueprint says, and why"`
+
+	Configuration *ConfigurationPolicy `json:"configuration,omitempty" doc:"What must be true before a configuration comes into force"`
 }
 
 // AccessControlled is the access of an environment in which changes take a
@@ -187,7 +190,7 @@ var roles = []string{"root", "targets", "snapshot", "timestamp"}
 // CheckName holds a name against its kind's rule.
 func CheckName(kind, text string) error {
 	switch kind {
-	case KindBlueprint, KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO:
+	case KindBlueprint, KindEnvironment, KindStamp, KindRoute, KindTenant, KindAlertRule, KindReceiver, KindOnCall, KindSLO, KindRole:
 		if !name.MatchString(text) {
 			return problem.New(problem.Invalid, "a name has 1 to 63 of a-z, 0-9 and '-', not at its ends, which %q does not", text).At("metadata.name")
 		}
@@ -227,10 +230,18 @@ func (s EnvironmentSpec) Check(self string) error {
 			return err
 		}
 	}
+	if s.Rehearsal != nil {
+		if err := s.Rehearsal.Check(); err != nil {
+			return err
+		}
+	}
 	if s.Promotion != nil {
 		if err := s.Promotion.Check(); err != nil {
 			return err
 		}
+	}
+	if err := s.Configuration.check(); err != nil {
+		return err
 	}
 	if err := s.Signing.check(); err != nil {
 		return err

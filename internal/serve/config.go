@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/slipway/slipway/internal/blob"
 	"github.com/slipway/slipway/internal/bus"
@@ -68,6 +69,8 @@ type Config struct {
 	Metrics Metrics `json:"metrics,omitzero"`
 	// Journal bounds what control keeps of what all processes say.
 	Journal Metrics `json:"journal,omitzero"`
+	// Probes says how often control tries each stamp as by a device.
+	Probes Probes `json:"probes,omitzero"`
 	// Trail says where else what the process says goes.
 	Trail Trail `json:"trail,omitzero"`
 	// OIDC is the identity provider that vouches for people at control.
@@ -162,6 +165,12 @@ type NATS struct {
 type Metrics struct {
 	Days  float64 `json:"days,omitempty"`  // how long; 0 is 31
 	Bytes int64   `json:"bytes,omitempty"` // how much; 0 is 2 GiB
+}
+
+// Probes says how often control tries each stamp as by a device, which needs to
+// know where devices register.
+type Probes struct {
+	Seconds int `json:"seconds,omitempty"` // between two tries; 0 is never
 }
 
 // Trail says where what the process says goes, beside its own output and
@@ -374,12 +383,21 @@ func (c *Config) checkJoin() error {
 	return nil
 }
 
+// probe is how often stamps are tried, and where probes register.
+func (c *Config) probe() control.Probe {
+	return control.Probe{Every: time.Duration(c.Probes.Seconds) * time.Second, Provisioning: c.Provisioning}
+}
+
 func (c *Config) checkRest() error {
 	switch {
 	case (c.TLS.Certificate == "") != (c.TLS.Key == ""):
 		return invalid("tls", "certificate and key go together")
 	case c.Metrics != (Metrics{}) && (c.Plane != Control || c.Prometheus != ""):
 		return invalid("metrics", "only control keeps them, and only where it names no prometheus")
+	case c.Probes != (Probes{}) && (c.Plane != Control || c.Provisioning == ""):
+		return invalid("probes", "only control tries stamps, and only where provisioning says where devices register")
+	case c.probe().Check("") != nil:
+		return invalid("probes.seconds", "%s", problem.Of(c.probe().Check("")).Message)
 	case c.Trail.Collector != "" && trail.CheckCollector("trail.collector", c.Trail.Collector) != nil:
 		return trail.CheckCollector("trail.collector", c.Trail.Collector)
 	case c.Trail.Share != nil && trail.CheckShare("trail.share", *c.Trail.Share) != nil:

@@ -86,7 +86,10 @@ func (p *process) control(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	probes := p.Config.probe()
+	probes.CA = authority.Pool()
 	built, err := control.New(ctx, control.Options{
+		Probe:    probes,
 		Provider: provider,
 		Address:  api,
 		Backups:  backups,

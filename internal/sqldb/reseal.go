@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/seal"
 )
 
@@ -19,7 +18,7 @@ type SealingState struct {
 	Source string       // where the keys come from
 	Keys   []SealingKey // the newest first
 	Done   int          // secrets under the newest
-	Left   int          // under older ones
+	Left   int          // under older ones, or in the clear
 }
 
 // SealingKey is one key, which its id says nothing of.
@@ -124,29 +123,6 @@ func (db *DB) forget(ctx context.Context, columns []Sealed) error {
 	return err
 }
 
-// RotateSealing makes a new key, which RunSealing brings into use.
-func (db *DB) RotateSealing(ctx context.Context) error {
-	k := db.keys
-	if !k.mu.TryLock() {
-		return problem.New(problem.Busy, "secrets are being sealed anew just now").After(sealingEvery)
-	}
-	defer k.mu.Unlock()
-	ring, err := k.source.Read(ctx)
-	if err != nil {
-		return err
-	}
-	if len(ring) > 1 {
-		return problem.New(problem.Conflict, "the key %s, of %s, is being replaced already; `slipway keys list` tells how far that is", ring[1].ID, ring[1].Made.Format(time.RFC3339))
-	}
-	ring = append(seal.Ring{seal.Generate(k.now())}, ring...)
-	if err := k.source.Write(ring); err != nil {
-		return err
-	}
-	k.clean = time.Time{}
-	k.use(ring)
-	return nil
-}
-
 // Sealing tells which keys are in use.
 func (db *DB) Sealing(ctx context.Context) (SealingState, error) {
 	k := db.keys
@@ -154,7 +130,7 @@ func (db *DB) Sealing(ctx context.Context) (SealingState, error) {
 	if err != nil {
 		return SealingState{}, err
 	}
-	state := SealingState{Source: k.source.String()}
+	state := SealingState{Source: k.source.String(), Left: found[""]}
 	for i, key := range k.ring() {
 		n := found[key.ID]
 		state.Keys = append(state.Keys, SealingKey{key.ID, key.Made, n})
@@ -180,6 +156,8 @@ func (db *DB) RunSealing(ctx context.Context, logger *slog.Logger) error {
 	for {
 		if err := db.StepSealing(ctx); err != nil && ctx.Err() == nil {
 			logger.Error("secrets in the database were not sealed anew; trying again", "error", err)
+		} else if len(db.keys.ring()) > 1 {
+			db.sayHowFar(ctx, logger)
 		}
 		select {
 		case <-ctx.Done():
@@ -187,6 +165,15 @@ func (db *DB) RunSealing(ctx context.Context, logger *slog.Logger) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// sayHowFar tells how far a new key has come.
+func (db *DB) sayHowFar(ctx context.Context, logger *slog.Logger) {
+	state, err := db.Sealing(ctx)
+	if err != nil {
+		return // the next look meets the same
+	}
+	logger.Info("a sealing key is being replaced", "by", state.Keys[0].ID, "done", state.Done, "left", state.Left)
 }
 
 // StepSealing is one look of RunSealing.
@@ -205,18 +192,12 @@ func (db *DB) StepSealing(ctx context.Context) error {
 	if len(ring) == 1 || ring.Sealer(now).ID != ring[0].ID {
 		return nil
 	}
-	found, err := db.sealings(ctx, k)
+	state, err := db.Sealing(ctx)
 	if err != nil {
 		return err
 	}
-	older := 0
-	for id, count := range found {
-		if id != ring[0].ID {
-			older += count
-		}
-	}
 	switch {
-	case older > 0:
+	case state.Left > 0:
 		k.clean = time.Time{}
 		return db.reseal(ctx, k, func(id string) bool { return id != ring[0].ID })
 	case k.clean.IsZero():

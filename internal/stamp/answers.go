@@ -42,6 +42,10 @@ func (s *Stamp) answer() error {
 		bus.Answer(s.link, peer, link.JobCancel, s.cancelJob),
 		bus.Answer(s.link, peer, link.ConfigurationList, s.listConfigurations),
 		bus.Answer(s.link, peer, link.RoutesPut, s.deliveries.Put),
+		bus.Answer(s.link, peer, link.HeldRead, s.held),
+		bus.Answer(s.link, peer, link.ConfigurationsPut, func(ctx context.Context, want link.WantedConfigurations) (link.None, error) {
+			return link.None{}, s.configurations.Settle(ctx, want.Items, s.hub.Now())
+		}),
 		bus.Answer(s.link, peer, link.ReleasesPut, s.software.Put),
 		bus.Answer(s.link, peer, link.FlagsPut, s.features.Put),
 		bus.Answer(s.link, peer, link.UpdateList, s.software.List),

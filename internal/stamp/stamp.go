@@ -54,6 +54,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/twin"
 	"github.com/slipway/slipway/internal/stamp/upload"
 	"github.com/slipway/slipway/internal/tasks"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Options are what a stamp is built from.
@@ -146,6 +147,7 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.db.Committed(s.metrics.Database())
 	twins := twin.NewStore(s.db)
 	devices := device.NewDevices(s.db, twins)
+	devices.Probe = link.Probe(o.Name)
 	err := twins.EnsureIndexed(ctx)
 	if err == nil && o.Together == nil {
 		err = devices.ResetConnected(ctx, "")
@@ -207,8 +209,8 @@ func New(ctx context.Context, o Options) (*Stamp, error) {
 	s.updates = ddi.New(ddi.Parts{Hub: s.hub, Engine: s.software, DB: s.db, Settings: o.UpdateClients, Logger: logger, Now: o.Now})
 	s.backEnds = hubamqp.New(hubamqp.Parts{Hub: s.hub, Policies: s.policies, Uploads: s.uploads, People: s.person, Logger: logger, Now: o.Now})
 	s.metrics.Collect("stamp", s.collect)
-	s.serving = s.metrics.HTTP("hub", s.service)
-	s.updating = s.metrics.HTTP("updates", s.updates)
+	s.serving = trail.HTTP("stamp", s.name, true, s.metrics.HTTP("hub", s.service))
+	s.updating = trail.HTTP("stamp", s.name, true, s.metrics.HTTP("updates", s.updates))
 	if s.others != nil {
 		s.others.announce()
 	}

@@ -144,6 +144,10 @@ func HTTP(plane, stamp string, devices bool, next http.Handler) http.Handler {
 		begin = Seldom
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") == "text/event-stream" {
+			next.ServeHTTP(w, r) // it goes on for as long as somebody listens
+			return
+		}
 		ctx, work := begin(Extract(r.Context(), r.Header), plane+" "+r.Method)
 		if work == nil {
 			if ctx != r.Context() {
@@ -224,3 +228,17 @@ func (keeper) Shutdown(context.Context) error { return nil }
 
 // ForceFlush is sdktrace.SpanProcessor's.
 func (keeper) ForceFlush(context.Context) error { return nil }
+
+// Parent is what later work may be a part of, where no context leads to it.
+type Parent struct{ of trace.SpanContext }
+
+// Here is what a context is part of, to go on with elsewhere.
+func Here(ctx context.Context) Parent { return Parent{trace.SpanContextFromContext(ctx)} }
+
+// In makes a context a part of it.
+func (p Parent) In(ctx context.Context) context.Context {
+	if !p.of.IsSampled() {
+		return ctx
+	}
+	return trace.ContextWithSpanContext(ctx, p.of)
+}

@@ -67,7 +67,8 @@ type Options struct {
 	ReadyFile  string           // where to write Ready as JSON
 	Version    string           // of the program
 	Logger     *slog.Logger
-	Trail      *trail.Trail // what the process says, for the journal; nil is nothing
+	Probes     time.Duration // how often each stamp is tried as by a device; 0 is never
+	Trail      *trail.Trail  // what the process says, for the journal; nil is nothing
 	Ready      func(Ready)
 }
 
@@ -334,7 +335,15 @@ func (in *installation) buildControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	probes := control.Probe{Every: in.Probes, Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), CA: in.ca.Pool()}
+	if in.Inspect != nil {
+		probes.Every = 0
+	}
+	if err := probes.Check("--probes"); err != nil {
+		return err
+	}
 	in.control, err = control.New(ctx, control.Options{
+		Probe:   probes,
 		Backups: backups, Root: in.Data, Trail: in.Trail,
 		Dir: filepath.Join(in.Data, "control"), Database: at, SealingKeys: in.SealingKeys, Conn: conn, Driver: in.stamps, Logger: in.Logger.With("plane", "control"),
 		Provisioning: net.JoinHostPort(in.mqttHost, strconv.Itoa(in.ports.MQTT)), Version: in.Version, Guard: in.guard, Prometheus: in.Prometheus, Provider: provider,

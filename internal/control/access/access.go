@@ -35,6 +35,7 @@ type Actor struct {
 	Kind    Kind
 	Person  string // who answers for it: itself, or a program's sponsor
 	TokenID string
+	Maker   string // who made its token, if that is another person
 	Tenant  string // whose devices alone it sees; empty sees everything
 	Rights  Rights
 	Session string // by which it came, if it did

@@ -116,7 +116,7 @@ func (a *Access) AddAccount(ctx context.Context, actor Actor, want NewAccount) (
 		if err := a.freeName(ctx, tx, want.ID); err != nil {
 			return err
 		}
-		if err := a.insertAccount(ctx, tx, actor.Name, want, ""); err != nil {
+		if err := a.insertAccount(ctx, tx, actor, want, ""); err != nil {
 			return err
 		}
 		made, err = accountIn(ctx, tx, want.ID)
@@ -142,12 +142,12 @@ func (a *Access) freeName(ctx context.Context, tx *sqldb.Tx, name string) error 
 	return err
 }
 
-func (a *Access) insertAccount(ctx context.Context, tx *sqldb.Tx, by string, want NewAccount, subject string) error {
-	if _, err := tx.Exec(ctx, "INSERT INTO account (id, kind, name, email, sponsor, subject, member_of, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, '[]', ?, ?)",
-		want.ID, string(want.Kind), want.Name, want.Email, want.Sponsor, subject, sqldb.Micros(a.now()), by); err != nil {
+func (a *Access) insertAccount(ctx context.Context, tx *sqldb.Tx, by Actor, want NewAccount, subject string) error {
+	if _, err := tx.Exec(ctx, "INSERT INTO account (id, kind, name, email, sponsor, subject, member_of, created_at, created_by, made_by) VALUES (?, ?, ?, ?, ?, ?, '[]', ?, ?, ?)",
+		want.ID, string(want.Kind), want.Name, want.Email, want.Sponsor, subject, sqldb.Micros(a.now()), by.Name, by.hand()); err != nil {
 		return err
 	}
-	return a.audit.Record(ctx, tx, audit.Entry{Actor: by, Action: "account.create", Object: "account/" + want.ID, Outcome: audit.Done, Detail: string(want.Kind)})
+	return a.audit.Record(ctx, tx, audit.Entry{Actor: by.Name, Action: "account.create", Object: "account/" + want.ID, Outcome: audit.Done, Detail: string(want.Kind)})
 }
 
 // SetDisabled has an account do nothing any more, with everything that acts
@@ -193,6 +193,9 @@ func (a *Access) RemoveAccount(ctx context.Context, actor Actor, id string) erro
 		}
 		if n > 0 {
 			return problem.New(problem.Conflict, "%s answers for %d programs; delete them or give them another sponsor first, or disable the account", id, n)
+		}
+		if err := inherit(ctx, tx, id); err != nil {
+			return err
 		}
 		for _, statement := range []string{"DELETE FROM token WHERE account = ?", "DELETE FROM binding WHERE account = ?", "DELETE FROM account WHERE id = ?"} {
 			if _, err := tx.Exec(ctx, statement, id); err != nil {

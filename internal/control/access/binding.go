@@ -30,8 +30,6 @@ const maxBindings = 10_000
 
 func (b Binding) check() error {
 	switch {
-	case !slices.Contains(BuiltIn, b.Role):
-		return problem.New(problem.Invalid, "there is no role %q; there are %s", b.Role, strings.Join(BuiltIn, ", ")).At("role")
 	case (b.Account == "") == (b.Group == ""):
 		return problem.New(problem.Invalid, "name an account or a group, and not both").At("account")
 	case len(b.Group) > 200:
@@ -57,9 +55,28 @@ func (a *Access) Bindings(ctx context.Context) ([]Binding, error) {
 	return sqldb.Rows(ctx, a.db, scanBinding, selectBindings+" ORDER BY account, member_of, role, id")
 }
 
-// Bind gives a role to an account or a group.
-func (a *Access) Bind(ctx context.Context, actor Actor, b Binding) (Binding, error) {
+// Bind gives a role to an account or a group: none that lets them do what who
+// gives it cannot do.
+func (a *Access) Bind(ctx context.Context, actor Actor, b Binding) (given Binding, err error) {
+	err = a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
+		given, err = a.bind(ctx, tx, actor, b)
+		return err
+	})
+	return given, err
+}
+
+func (a *Access) bind(ctx context.Context, tx *sqldb.Tx, actor Actor, b Binding) (Binding, error) {
 	if err := b.check(); err != nil {
+		return b, err
+	}
+	if err := knownRole(ctx, tx, b.Role); err != nil {
+		return b, err
+	}
+	right, err := rightOf(ctx, tx, b.Role, b.Bounds)
+	if err == nil {
+		err = actor.mayGive(right)
+	}
+	if err != nil {
 		return b, err
 	}
 	b.ID, b.CreatedAt, b.CreatedBy = "b-"+strings.ToLower(rand.Text()[:10]), a.now().UTC().Truncate(time.Microsecond), actor.Name
@@ -67,26 +84,23 @@ func (a *Access) Bind(ctx context.Context, actor Actor, b Binding) (Binding, err
 	if err != nil {
 		return b, err
 	}
-	err = a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if b.Account != "" {
-			if _, err := accountIn(ctx, tx, b.Account); err != nil {
-				return err
-			}
+	if b.Account != "" {
+		if _, err := accountIn(ctx, tx, b.Account); err != nil {
+			return b, err
 		}
-		n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM binding")
-		if err == nil && n >= maxBindings {
-			err = problem.New(problem.Conflict, "%d roles are given, the most there may be; take some back", n)
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "INSERT INTO binding (id, role, account, member_of, bounds, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			b.ID, b.Role, b.Account, b.Group, string(bounds), sqldb.Micros(b.CreatedAt), b.CreatedBy); err != nil {
-			return err
-		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "role.give", Object: b.holder(), Outcome: audit.Done, Detail: b.Role + " " + b.Bounds.String()})
-	})
-	return b, err
+	}
+	n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM binding")
+	if err == nil && n >= maxBindings {
+		err = problem.New(problem.Conflict, "%d roles are given, the most there may be; take some back", n)
+	}
+	if err != nil {
+		return b, err
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO binding (id, role, account, member_of, bounds, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		b.ID, b.Role, b.Account, b.Group, string(bounds), sqldb.Micros(b.CreatedAt), b.CreatedBy); err != nil {
+		return b, err
+	}
+	return b, a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "role.give", Object: b.holder(), Outcome: audit.Done, Detail: b.Role + " " + b.Bounds.String()})
 }
 
 // holder names who has the role.
@@ -99,13 +113,15 @@ func (b Binding) holder() string {
 
 // Unbind takes a role back.
 func (a *Access) Unbind(ctx context.Context, actor Actor, id string) error {
-	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		b, err := a.unbind(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "role.take", Object: b.holder(), Outcome: audit.Done, Detail: b.Role + " " + b.Bounds.String()})
-	})
+	return a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error { return a.take(ctx, tx, actor, id) })
+}
+
+func (a *Access) take(ctx context.Context, tx *sqldb.Tx, actor Actor, id string) error {
+	b, err := a.unbind(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	return a.audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "role.take", Object: b.holder(), Outcome: audit.Done, Detail: b.Role + " " + b.Bounds.String()})
 }
 
 // UnbindIn takes a role back as a part of a change that is recorded elsewhere.
@@ -145,7 +161,11 @@ func rights(ctx context.Context, q sqldb.Querier, account Account) (all Rights, 
 		bindings = append(bindings, slices.DeleteFunc(ofGroups, func(b Binding) bool { return !slices.Contains(account.Groups, b.Group) })...)
 	}
 	for _, b := range bindings {
-		all = append(all, RightOf(b.Role, b.Bounds))
+		right, err := rightOf(ctx, q, b.Role, b.Bounds)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, right)
 	}
 	return all, nil
 }

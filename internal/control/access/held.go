@@ -61,10 +61,14 @@ func (a *Access) Held(ctx context.Context, environment string, days int) (all []
 		return nil, err
 	}
 	for _, b := range bindings {
+		permissions, _, err := permissionsOf(ctx, a.db, b.Role)
+		if err != nil {
+			return nil, err
+		}
 		if len(b.Bounds.Environments) > 0 && !slices.Contains(b.Bounds.Environments, environment) {
 			continue
 		}
-		all = append(all, b.held(membersOf(b, accounts), uses, since))
+		all = append(all, b.held(permissions, membersOf(b, accounts), uses, since))
 	}
 	return all, nil
 }
@@ -80,9 +84,9 @@ func membersOf(b Binding, accounts []Account) (ids []string) {
 }
 
 // held holds a role against what those who have it did.
-func (b Binding) held(members []string, uses []use, since int64) Held {
+func (b Binding) held(permissions []Permission, members []string, uses []use, since int64) Held {
 	h, last := Held{Binding: b, Account: b.Account}, int64(-1)
-	for _, p := range PermissionsOf(b.Role) {
+	for _, p := range permissions {
 		at := int64(-1)
 		for _, u := range uses {
 			if u.permission == p && slices.Contains(members, u.actor) {

@@ -37,7 +37,7 @@ func newOffice(t *testing.T) *office {
 	return o
 }
 
-var boss = Actor{Name: "admin", Kind: Bearer}
+var boss = Actor{Name: "admin", Kind: Bearer, Rights: Rights{RightOf(Admin, Bounds{})}}
 
 func (o *office) add(kind Kind, id, sponsor string, roles ...Binding) {
 	o.t.Helper()

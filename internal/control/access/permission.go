@@ -40,6 +40,7 @@ const (
 	QueryWrite       Permission = "query.write"
 	AlertWrite       Permission = "alert.write"
 	LogRead          Permission = "log.read"
+	IncidentWrite    Permission = "incident.write"
 	SecretRead       Permission = "secret.read"
 	SecretWrite      Permission = "secret.write"
 	PeerWrite        Permission = "peer.write"
@@ -51,6 +52,9 @@ const (
 	DeviceRetire     Permission = "device.decommission"
 	DataErase        Permission = "data.erase"
 	DataExport       Permission = "data.export"
+	RehearsalRead    Permission = "rehearsal.read"
+	RehearsalStart   Permission = "rehearsal.start" // ask for rehearsals, and cancel them
+	RehearsalRun     Permission = "rehearsal.run"   // run them, on a host that may read the data
 	AuditRead        Permission = "audit.read"
 	AccessRead       Permission = "access.read"
 	AccessAdmin      Permission = "access.admin"
@@ -123,6 +127,7 @@ var permissions = []permission{
 	{QueryWrite, stands, []string{Operator, Developer, QA, Support}},
 	{AlertWrite, stands, makers},
 	{LogRead, stands, everyone},
+	{IncidentWrite, stands, []string{Operator, Developer, QA, Support}},
 	{SecretRead, granted, []string{Operator}},
 	{SecretWrite, granted, []string{Operator}},
 	{PeerWrite, granted, nil},
@@ -134,6 +139,9 @@ var permissions = []permission{
 	{DeviceRetire, granted, []string{Operator}},
 	{DataErase, granted, nil},
 	{DataExport, granted, nil},
+	{RehearsalRead, stands, everyone},
+	{RehearsalStart, stands, testers},
+	{RehearsalRun, stands, []string{Operator}},
 	{AuditRead, stands, []string{Auditor}},
 	{AccessRead, stands, []string{Auditor}},
 	{AccessAdmin, granted, nil},

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,36 +40,42 @@ type Token struct {
 	Bounds    Bounds     `json:"bounds" doc:"Where it may do that"`
 	CreatedAt time.Time  `json:"createdAt"`
 	CreatedBy string     `json:"createdBy"`
+	madeBy    string     // the person who made it for another
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
 }
 
 func (t Token) expired(now time.Time) bool { return t.ExpiresAt != nil && !now.Before(*t.ExpiresAt) }
 
 // limit is what a token confines its bearer to; nil is nothing.
-func (t Token) limit() *Right {
+func (t Token) limit(ctx context.Context, q sqldb.Querier) (*Right, error) {
 	bounds := t.Bounds
 	if t.Tenant != "" {
 		bounds.Tenants = []string{t.Tenant}
 	}
 	switch {
 	case t.Role != "":
-		r := RightOf(t.Role, bounds)
-		return &r
+		r, err := rightOf(ctx, q, t.Role, bounds)
+		return &r, err
 	case !bounds.Everywhere():
-		return &Right{Permissions: Permissions(), Bounds: bounds}
+		return &Right{Permissions: Permissions(), Bounds: bounds}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // bearer is who comes with a token: its account, or the token itself where it
 // belongs to nobody. Neither may more than the token is confined to.
 func (a *Access) bearer(ctx context.Context, t Token) (Actor, error) {
+	limit, err := t.limit(ctx, a.db)
+	if err != nil {
+		return Actor{}, err
+	}
 	if t.Account != "" {
 		who, err := a.actor(ctx, a.db, t.Account)
-		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, t.limit(), earlier(who.Until, t.ExpiresAt)
+		who.Maker = t.madeBy
+		who.TokenID, who.Tenant, who.Limit, who.Until = t.ID, t.Tenant, limit, earlier(who.Until, t.ExpiresAt)
 		return who, err
 	}
-	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: t.limit(), Until: t.ExpiresAt}, nil
+	return Actor{Name: t.Name, Kind: Bearer, Person: t.Name, TokenID: t.ID, Tenant: t.Tenant, Rights: Rights{RightOf(Admin, Bounds{})}, Limit: limit, Until: t.ExpiresAt}, nil
 }
 
 func count(ctx context.Context, q sqldb.Querier) (int64, error) {
@@ -87,8 +92,8 @@ func (a *Access) insert(ctx context.Context, tx *sqldb.Tx, t Token, token string
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, account, tenant, role, bounds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds)); err != nil {
+	if _, err := tx.Exec(ctx, "INSERT INTO token (id, name, hash, created_at, expires_at, created_by, account, tenant, role, bounds, made_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.Name, digest(token), sqldb.Micros(t.CreatedAt), expires, t.CreatedBy, t.Account, t.Tenant, t.Role, string(bounds), t.madeBy); err != nil {
 		return err
 	}
 	return a.audit.Record(ctx, tx, audit.Entry{Actor: t.CreatedBy, Action: "token.create", Object: "token/" + t.ID, Outcome: audit.Done, Detail: t.Name})
@@ -110,8 +115,6 @@ func (n NewToken) check() error {
 		return problem.New(problem.Invalid, "a token's name has 1 to %d characters", maxName).At("name")
 	case n.Life < 0:
 		return problem.New(problem.Invalid, "a token cannot have expired before it is made").At("expiresIn")
-	case n.Role != "" && !slices.Contains(BuiltIn, n.Role):
-		return problem.New(problem.Invalid, "there is no role %q; there are %s", n.Role, strings.Join(BuiltIn, ", ")).At("role")
 	}
 	return n.Bounds.check("bounds")
 }
@@ -125,6 +128,9 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 		want.Account = actor.Name // what people make is theirs, so that they cannot be two
 	}
 	t := Token{ID: strings.ToLower(rand.Text()[:12]), Name: want.Name, Account: want.Account, Tenant: want.Tenant, Role: want.Role, Bounds: want.Bounds, CreatedAt: a.now().UTC(), CreatedBy: actor.Name}
+	if t.Account != "" && t.Account != actor.Name {
+		t.madeBy = actor.hand()
+	}
 	if want.Life > 0 {
 		until := t.CreatedAt.Add(want.Life)
 		t.ExpiresAt = &until
@@ -134,10 +140,17 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 	}
 	token := prefix + secret()
 	err := a.db.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
-		if t.Account != "" {
-			if _, err := accountIn(ctx, tx, t.Account); err != nil {
+		if t.Role != "" {
+			if err := knownRole(ctx, tx, t.Role); err != nil {
 				return err
 			}
+		}
+		if t.Account != "" {
+			if err := a.mayActAs(ctx, tx, actor, t.Account); err != nil {
+				return err
+			}
+		} else if err := a.mayFree(ctx, tx, actor, t); err != nil {
+			return err
 		} else if n, _, err := sqldb.Row(ctx, tx, scanCount, "SELECT count(*) FROM account WHERE id = ?", t.Name); err != nil || n > 0 {
 			return cmp.Or(err, error(problem.New(problem.Conflict, "there is an account %s; a token of that name would pass for it", t.Name).At("name")))
 		}
@@ -153,6 +166,20 @@ func (a *Access) Create(ctx context.Context, actor Actor, want NewToken) (Token,
 	return t, token, err
 }
 
+// mayFree refuses to make a token that stands for itself and can more than who
+// makes it.
+func (a *Access) mayFree(ctx context.Context, q sqldb.Querier, actor Actor, t Token) error {
+	limit, err := t.limit(ctx, q)
+	if err != nil {
+		return err
+	}
+	if limit == nil {
+		all := RightOf(Admin, Bounds{})
+		limit = &all
+	}
+	return actor.mayGive(*limit)
+}
+
 // Tokens returns an account's tokens, oldest first.
 func (a *Access) Tokens(ctx context.Context, account string) ([]Token, error) {
 	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" WHERE account = ? ORDER BY created_at, id", account)
@@ -163,13 +190,13 @@ func (a *Access) List(ctx context.Context) ([]Token, error) {
 	return sqldb.Rows(ctx, a.db, scanToken, selectTokens+" ORDER BY created_at, id")
 }
 
-const selectTokens = "SELECT id, name, account, tenant, role, bounds, created_at, expires_at, created_by FROM token"
+const selectTokens = "SELECT id, name, account, tenant, role, bounds, created_at, expires_at, created_by, made_by FROM token"
 
 func scanToken(rows *sql.Rows) (t Token, err error) {
 	var bounds []byte
 	var created int64
 	var expires sql.NullInt64
-	if err := rows.Scan(&t.ID, &t.Name, &t.Account, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy); err != nil {
+	if err := rows.Scan(&t.ID, &t.Name, &t.Account, &t.Tenant, &t.Role, &bounds, &created, &expires, &t.CreatedBy, &t.madeBy); err != nil {
 		return t, err
 	}
 	t.CreatedAt, t.ExpiresAt = sqldb.Time(created), sqldb.NullTime(expires)

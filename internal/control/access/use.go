@@ -112,9 +112,13 @@ func (a *Access) UnusedRights(ctx context.Context, days int) (all []Unused, err 
 		if b.CreatedAt.After(since) {
 			continue
 		}
+		permissions, _, err := permissionsOf(ctx, a.db, b.Role)
+		if err != nil {
+			return nil, err
+		}
 		for _, account := range accounts {
 			if account.ID == b.Account || b.Group != "" && slices.Contains(account.Groups, b.Group) {
-				all = append(all, heldAgainst(b, account.ID, used))
+				all = append(all, heldAgainst(b, permissions, account.ID, used))
 			}
 		}
 	}
@@ -123,9 +127,9 @@ func (a *Access) UnusedRights(ctx context.Context, days int) (all []Unused, err 
 }
 
 // heldAgainst parts a role into what an account used and what it did not.
-func heldAgainst(b Binding, account string, used map[use]bool) Unused {
+func heldAgainst(b Binding, permissions []Permission, account string, used map[use]bool) Unused {
 	u := Unused{Binding: b, Account: account, Used: []Permission{}, Unused: []Permission{}}
-	for _, p := range PermissionsOf(b.Role) {
+	for _, p := range permissions {
 		if used[use{actor: account, permission: p}] {
 			u.Used = append(u.Used, p)
 		} else {

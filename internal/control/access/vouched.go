@@ -46,7 +46,7 @@ func (a *Access) Vouch(ctx context.Context, v Vouched) (id string, err error) {
 			if err := a.freeName(ctx, tx, v.ID); err != nil {
 				return err
 			}
-			if err := a.insertAccount(ctx, tx, v.ID, want, v.Subject); err != nil {
+			if err := a.insertAccount(ctx, tx, Actor{Name: v.ID}, want, v.Subject); err != nil {
 				return err
 			}
 			id = v.ID

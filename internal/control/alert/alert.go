@@ -41,8 +41,18 @@ type Options struct {
 	// Address is where people reach the console, for links in messages.
 	Address string
 	Dir     string // where it is kept who was told of what
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Noted is told of every alert that fires, again and again, and once when it
+	// has ended; nil is nobody.
+	Noted  func(context.Context, []Fired) error
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Fired is an alert that fires, or did until it ended.
+type Fired struct {
+	Alert
+	Fingerprint string
+	EndedAt     *time.Time
 }
 
 // Alerts are the rules of an installation, what they have found, and who is told.

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -249,9 +250,34 @@ func (a *Alerts) found(ctx context.Context, expr string, all ...*rules.Alert) {
 	if err := a.router.alerts.Put(ctx, batch...); err != nil {
 		a.Logger.Error("alerts were not taken", "error", err)
 	}
+	a.pass(ctx, all)
 	select {
 	case a.raw <- raw:
 	default:
 		a.Logger.Warn("alerts come faster than Alertmanagers take them; some are left out until they are told again")
+	}
+}
+
+// pass tells of alerts that fire, or have ended, whoever keeps that.
+func (a *Alerts) pass(ctx context.Context, all []*rules.Alert) {
+	if a.Noted == nil {
+		return
+	}
+	silences, err := a.Silences(ctx)
+	turns, failure := a.OnCalls(ctx)
+	if err = errors.Join(err, failure); err == nil {
+		fired := make([]Fired, 0, len(all))
+		for _, one := range all {
+			f := Fired{Alert: a.shown(one, silences, turns), Fingerprint: one.Labels.String()}
+			if f.Since = one.FiredAt.UTC(); !one.ResolvedAt.IsZero() {
+				ended := one.ResolvedAt.UTC()
+				f.EndedAt = &ended
+			}
+			fired = append(fired, f)
+		}
+		err = a.Noted(ctx, fired)
+	}
+	if err != nil && ctx.Err() == nil {
+		a.Logger.Error("that alerts fire was not taken down; it is told again", "error", err)
 	}
 }

@@ -23,18 +23,25 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/dossier"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -61,8 +68,10 @@ type Options struct {
 	Promotions   *promotion.Promotions
 	Alerts       *alert.Alerts
 	Journal      *journal.Journal
+	Incidents    *incident.Incidents
 	Backups      *backup.Backups
 	Retention    *retention.Retention
+	Rehearsals   *rehearsal.Rehearsals
 	Flags        *featureflag.Flags
 	OFREP        http.Handler // what flags are evaluated by
 	Grants       *grant.Grants
@@ -72,6 +81,13 @@ type Options struct {
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
 	Registering  string // where devices register, host:port
+
+	Drift          *drift.Drift
+	Configurations *configuration.Configurations
+
+	Decommissions *decommission.Decommissions
+	Erasures      *erasure.Erasures
+	Dossiers      *dossier.Dossiers
 }
 
 // api holds the subjects for the handlers.
@@ -103,9 +119,12 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, huma: humago.New(mux, config), streams: make(chan struct{}, maxStreams)}
 	a.resources()
 	a.blueprints()
+	a.drift()
+	a.configurations()
 	a.devices()
 	a.logs()
 	a.journal()
+	a.incidents()
 	a.moves()
 	a.admin()
 	a.auditLog()
@@ -123,6 +142,8 @@ func New(o Options) http.Handler {
 	a.promotions()
 	a.backups()
 	a.retention()
+	a.rehearsals()
+	a.caring()
 	a.artifacts(mux)
 	a.releases()
 	a.signing()

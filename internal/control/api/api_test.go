@@ -21,19 +21,25 @@ import (
 	"github.com/slipway/slipway/internal/control/artifact"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/configuration"
+	"github.com/slipway/slipway/internal/control/decommission"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
+	"github.com/slipway/slipway/internal/control/erasure"
 	"github.com/slipway/slipway/internal/control/evidence"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/control/promotion"
 	"github.com/slipway/slipway/internal/control/readiness"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/control/retention"
 	"github.com/slipway/slipway/internal/control/rollout"
@@ -47,6 +53,7 @@ import (
 	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
+	"github.com/slipway/slipway/internal/vault"
 )
 
 // noDriver starts nothing and says that it did.
@@ -69,6 +76,8 @@ type server struct {
 	log     *audit.Log
 	journal *journal.Journal
 	signing *signing.Signing
+	drift   *drift.Drift
+	people  *access.Access
 }
 
 func newServer(t *testing.T) *server {
@@ -127,7 +136,7 @@ func newServer(t *testing.T) *server {
 	}
 	devices := fleet.New(db, conn, environments, log, time.Now)
 	gates := gate.New(gate.Options{
-		DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
+		Independent: people.Independent, DB: db, Audit: log, Now: time.Now, Guard: guard, Query: devices.Query, Environments: environments.List, Release: releases.Get, Components: releases.Components,
 	})
 	people.Controlled = environments.Controlled
 	rollouts := rollout.New(rollout.Options{
@@ -135,7 +144,7 @@ func newServer(t *testing.T) *server {
 		Put: func(context.Context, string, link.Releases) error { return nil },
 	})
 	promotions := promotion.New(promotion.Options{
-		DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
+		Independent: people.Independent, DB: db, Audit: log, Environments: environments, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Guard: guard, Logger: quiet, Now: time.Now,
 	})
 	counted, err := monitor.New(monitor.Options{Dir: filepath.Join(t.TempDir(), "metrics"), Conn: conn, Registry: metrics.New("test", quiet), Stamps: environments.Stamps, Logger: quiet, Now: time.Now})
 	if err != nil {
@@ -151,10 +160,20 @@ func newServer(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	backups, err := backup.New(backup.Options{DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	_, recoverer, err := vault.NewIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
+	vaults := backup.Config{Vaults: []link.Vault{{Name: "cellar", Directory: t.TempDir()}}, Recipients: []string{recoverer}}
+	backups, err := backup.New(backup.Options{Config: vaults, DB: db, Audit: log, Secret: make([]byte, 32), Stamps: environments.Stamps, Tenants: environments.Tenants, Logger: quiet, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rehearsals := rehearsal.New(rehearsal.Options{
+		DB: db, Audit: log, Seed: make([]byte, 32), Environment: environments.Get, Stamps: environments.Stamps, Release: releases.Get, Now: time.Now,
+		Running: func(context.Context, string, string) (string, error) { return "", nil },
+		Schema:  func(context.Context, string) (int64, error) { return 0, nil },
+	})
 	flags := featureflag.New(featureflag.Options{
 		DB: db, Audit: log, Environments: environments.List, Release: releases.Get, Logger: quiet, Now: time.Now,
 		Running: func(context.Context) ([]featureflag.Running, error) { return nil, nil },
@@ -205,22 +224,45 @@ func newServer(t *testing.T) *server {
 			t.Error(err)
 		}
 	})
+	drifts := drift.New(drift.Options{
+		DB: db, Audit: log, Fleet: environments, Logger: quiet, Now: time.Now,
+		Running:        func(context.Context) ([]drift.Running, error) { return nil, nil },
+		Flags:          func(context.Context) (map[string]string, error) { return nil, nil },
+		FlagsOf:        func(context.Context, string) (any, error) { return nil, nil },
+		Enrollments:    func(context.Context) ([]link.Enrollment, error) { return nil, nil },
+		Configurations: func(context.Context, string) ([]link.HeldConfiguration, error) { return nil, nil },
+		Held:           func(context.Context, string) (link.Held, error) { return link.Held{}, nil },
+		HeldDirectory:  environments.Directory,
+		Sample:         func(context.Context, string, string) (link.Rows, error) { return link.Rows{}, nil },
+	})
 	handler := api.New(api.Options{
+		Drift: drifts,
+		Configurations: configuration.New(configuration.Options{
+			DB: db, Audit: log, Gates: gates, Environment: environments.Get, Stamps: environments.Stamps, Logger: quiet, Now: time.Now,
+			Put: func(context.Context, string, link.WantedConfigurations) error { return nil },
+		}),
 		Readiness: ready,
 
 		Alerts:  alerts,
 		Journal: kept,
+		Incidents: incident.New(incident.Options{DB: db, Audit: log, Where: devices.Whereabouts, Events: devices.Events, Logger: quiet, Now: time.Now, Environment: func(ctx context.Context, name string) error {
+			_, err := environments.Get(ctx, name)
+			return err
+		}}),
 		SignIn:  signedIn,
-		Backups: backups,
-		Grants:  grants, Gateway: recorder,
+		Backups: backups, Rehearsals: rehearsals,
+		Grants: grants, Gateway: recorder,
 		Flags:  flags,
 		Access: people, Places: &place.Finder{DB: db, Device: devices.Whereabouts, Enrollment: devices.Enrollment}, Audit: log, Environments: environments, Fleet: devices, Artifacts: artifacts, Releases: releases, Signing: signed, Gates: gates, Rollouts: rollouts, Promotions: promotions,
 		Logger: quiet, Version: "1",
-		Retention: retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
+		Retention:     retention.New(retention.Options{DB: db, Audit: log, Planes: nobody{}, Stamps: environments.Stamps, Logger: quiet, Now: time.Now}),
+		Decommissions: decommission.New(decommission.Options{DB: db, Audit: log, Find: devices.Whereabouts, Held: held, Logger: quiet, Now: time.Now}),
+		Erasures:      erasure.New(erasure.Options{DB: db, Audit: log, Known: func(context.Context, string, string) error { return nil }, Held: held, Logger: quiet, Now: time.Now}),
+		Dossiers:      dossiers(log, environments.Stamps),
 	})
 	h := httptest.NewServer(recorder.Wrap(gateway.API, handler))
 	t.Cleanup(h.Close)
-	return &server{t, h.URL, token, conn, db, log, kept, signed}
+	return &server{t, h.URL, token, conn, db, log, kept, signed, drifts, people}
 }
 
 func (s *server) do(method, path, body string, header ...string) (int, string, http.Header) {

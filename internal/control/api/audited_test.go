@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -8,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/sqldb"
 )
 
 // mutation is a valid request of an operation. {NAME} in it is what an earlier
@@ -16,8 +19,9 @@ import (
 type mutation struct {
 	id, path, body string
 	keep           [2]string
-	as             string // the kept token that sends it; empty is the first
-	away           bool   // who would carry it out does not answer, which is recorded too
+	as             string                                  // the kept token that sends it; empty is the first
+	away           bool                                    // who would carry it out does not answer, which is recorded too
+	before         func(s *server, kept map[string]string) // has something be there that a request is about
 }
 
 // mutations are in an order in which each finds what it is about.
@@ -77,6 +81,10 @@ var mutations = []mutation{
 	{id: "killFlag", path: "environments/dev/flags/fast/kill", body: `{"reason":"r"}`},
 	{id: "reviveFlag", path: "environments/dev/flags/fast/revive", body: `{"reason":"r"}`},
 	{id: "deleteFlag", path: "flags/fast"},
+	{id: "defineConfiguration", path: "configurations/pace", body: `{"definition":{"schema":{"type":"object"}},"reason":"r"}`},
+	{id: "writeConfiguration", path: "configurations/pace/versions", body: `{"content":{"every":5},"reason":"r"}`},
+	{id: "promoteConfiguration", path: "environments/dev/configurations/pace/promote", body: `{"reason":"r"}`},
+	{id: "rollbackConfiguration", path: "environments/dev/configurations/pace/rollback", body: `{"reason":"r"}`},
 	{id: "startHalt", path: "halts", body: `{"environment":"dev","reason":"r"}`, keep: [2]string{"halt", "id"}},
 	{id: "liftHalt", path: "halts/{halt}/lift", body: `{"reason":"r"}`},
 	{id: "setHold", path: "environments/dev/holds", body: `{"reason":"r"}`, keep: [2]string{"hold", "id"}},
@@ -108,6 +116,11 @@ var mutations = []mutation{
 	{id: "startSilence", path: "silences", body: `{"match":{"alertname":"a"},"reason":"r","seconds":600}`, keep: [2]string{"silence", "id"}},
 	{id: "endSilence", path: "silences/{silence}"},
 
+	{id: "openIncident", path: "incidents", body: `{"title":"no data","environment":"test"}`, keep: [2]string{"incident", "id"}},
+	{id: "noteIncident", path: "incidents/{incident}/notes", body: `{"text":"t"}`},
+	{id: "ownIncident", path: "incidents/{incident}/owner", body: `{"owner":"ann"}`},
+	{id: "setIncident", path: "incidents/{incident}/state", body: `{"state":"resolved","text":"t"}`},
+
 	{id: "addAccount", path: "accounts", body: `{"id":"berta"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"carl"}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"robot","kind":"service","sponsor":"berta"}`},
@@ -117,15 +130,18 @@ var mutations = []mutation{
 	{id: "createToken", path: "tokens", body: `{"name":"bertas","account":"berta"}`, keep: [2]string{"berta", "token"}},
 	{id: "createOwnToken", path: "me/tokens", body: `{"name":"mine"}`, as: "berta", keep: [2]string{"own", "id"}},
 	{id: "revokeOwnToken", path: "me/tokens/{own}", as: "berta"},
+	{id: "putAccessRole", path: "access-roles/reader", body: `{"spec":{"permissions":["device.read"],"holders":[{"account":"berta"}]}}`},
+	{id: "putAccessRole", path: "access-roles/reader", body: `{"spec":{"permissions":["device.read"],"holders":[]}}`},
+	{id: "deleteAccessRole", path: "access-roles/reader"},
 	{id: "takeRole", path: "bindings/{binding}"},
 	{id: "disableAccount", path: "accounts/carl/disable"},
 	{id: "enableAccount", path: "accounts/carl/enable"},
 	{id: "deleteAccount", path: "accounts/robot"},
 	{id: "createToken", path: "tokens", body: `{"name":"short"}`, keep: [2]string{"short", "id"}},
 	{id: "revokeToken", path: "tokens/{short}"},
-	{id: "putEnvironment", path: "environments/guarded", body: `{"spec":{"access":"controlled"}}`},
+	{id: "putEnvironment", path: "environments/guarded", body: `{"spec":{"access":"controlled","grants":{"breakGlass":true}}}`},
 	{id: "addAccount", path: "accounts", body: `{"id":"ada","kind":"person"}`},
-	{id: "giveRole", path: "bindings", body: `{"role":"admin","account":"ada"}`},
+	{id: "giveRole", path: "bindings", body: `{"role":"admin","account":"ada"}`, keep: [2]string{"adas", "id"}},
 	{id: "createToken", path: "tokens", body: `{"name":"adas","account":"ada"}`, keep: [2]string{"ada", "token"}},
 	{id: "addAccount", path: "accounts", body: `{"id":"bob","kind":"person"}`},
 	{id: "giveRole", path: "bindings", body: `{"role":"approver","account":"bob"}`},
@@ -143,10 +159,35 @@ var mutations = []mutation{
 	{id: "approveGrant", path: "grants/grant-4/approve", body: `{}`, as: "bob"},
 	{id: "revokeGrant", path: "grants/grant-4/revoke", body: `{"reason":"enough"}`, as: "bob"},
 	{id: "openAccessReview", path: "access-reviews", body: `{"environment":"guarded"}`, as: "bob"},
+	{id: "decideAccessReview", path: "access-reviews/review-1/decisions", body: `{"right":"{adas}","decision":"keep"}`, as: "bob"},
+	{id: "breakGlass", path: "grants/break-glass", body: `{"environment":"guarded","purpose":"hotfix","reason":"down","seconds":600,"scope":{"permissions":["stamp.write"]}}`, as: "ada", keep: [2]string{"broken", "id"}},
+	{id: "endGrant", path: "grants/{broken}/end", body: `{}`, as: "ada"},
+	{id: "reviewGrant", path: "grants/{broken}/review", body: `{"reason":"it was needed"}`, as: "bob"},
+	{id: "openShell", path: "recordings", body: `{"environment":"dev"}`, as: "ada", keep: [2]string{"shell", "id"}},
+	{id: "typeLine", path: "recordings/{shell}/lines", body: `{"line":"query SELECT * FROM devices"}`, as: "ada"},
+	{id: "closeShell", path: "recordings/{shell}", as: "ada"},
+	{id: "endSession", path: "sessions/{session}", before: signsIn("session")},
+	{id: "endOwnSession", path: "me/sessions/{session}", as: "ada", before: signsIn("session")},
+
+	{id: "setBackupSchedule", path: "backup-schedule", body: `{schedule}`, before: func(s *server, kept map[string]string) {
+		kept["schedule"] = s.must("GET", "/api/v1/backup-schedule", "")
+	}},
+	{id: "createBackups", path: "backups", body: `{"planes":["control"]}`},
+	{id: "verifyBackup", path: "backups/20260101T000000Z-control/verify", before: keepsABackup},
+	{id: "pruneBackups", path: "prune-backups", body: `{}`},
+	{id: "askDrill", path: "drills", keep: [2]string{"drill", "id"}},
+	{id: "claimDrill", path: "claim-drill", body: `{"host":"cellar"}`},
+	{id: "advanceDrill", path: "drills/{drill}/advance", body: `{"phase":"restoring"}`},
+	{id: "concludeDrill", path: "drills/{drill}/conclude", body: `{"drill":"{drill}","trigger":"demand","by":"","host":"","version":"1","begunAt":"2026-01-01T00:00:00Z","endedAt":"2026-01-01T00:01:00Z","trials":[],"negative":{"name":"a flipped byte","verdict":"pass"},"bytes":0,"bytesPerSecond":0}`},
 	{id: "setRetention", path: "retention", body: `{"everyHours":24,"days":{"uploads":30}}`},
 	{id: "runRetention", path: "retention/run", body: `{}`, away: true},
 	{id: "placeLegalHold", path: "legal-holds", body: `{"device":"acme-1","reason":"r"}`, keep: [2]string{"legal", "id"}},
 	{id: "liftLegalHold", path: "legal-holds/{legal}/lift", body: `{"reason":"r"}`},
+	{id: "startRehearsal", path: "rehearsals", body: `{"environment":"dev","release":"v1"}`, keep: [2]string{"rehearsal", "id"}},
+	{id: "cancelRehearsal", path: "rehearsals/{rehearsal}/cancel"},
+	{id: "decommissionDevice", path: "devices/acme-1/decommission", body: `{"reason":"r","wipeSeconds":0}`},
+	{id: "recommissionDevice", path: "devices/acme-1/recommission", body: `{"reason":"r"}`},
+	{id: "startErasure", path: "erasures", body: `{"kind":"device","subject":"acme-1","reason":"r"}`},
 	{id: "eraseAudit", path: "audit/erasures", body: `{"object":"device/coyote-1","reason":"r"}`},
 	{id: "signAudit", path: "audit/checkpoints"},
 }
@@ -154,36 +195,60 @@ var mutations = []mutation{
 // notHere are operations that change nothing, or that this server has no one
 // to ask for: why, and where they are looked at instead.
 var notHere = map[string]string{
-	"runQuery":           "it reads",
-	"evaluateFlag":       "it reads",
-	"tryRoute":           "it sends nothing and keeps nothing",
-	"ackConsumer":        "it is part of reading a log",
-	"join":               "all planes are in one process; see membership",
-	"newJoinToken":       "all planes are in one process; see membership",
-	"revokePeer":         "all planes are in one process; see membership",
-	"deleteStamp":        "no stamp tells that it is empty",
-	"deleteTenant":       "provisioning does not tell that it has no devices",
-	"signProposal":       "TestAPersonSignsOverTheAPI",
-	"rollback":           "nothing runs; see promotion",
-	"verifyEnvironment":  "nothing runs; see promotion",
-	"reviewWaiver":       "no waiver was used; see promotion",
-	"skipRollout":        "no rollout runs; see rollout",
-	"breakGlass":         "no environment lets the glass be broken; see grant",
-	"reviewGrant":        "no glass was broken; see grant",
-	"decideAccessReview": "the suite of grant",
-	"openShell":          "no device answers; see gateway",
-	"typeLine":           "no shell is open; see gateway",
-	"closeShell":         "no shell is open; see gateway",
-	"endSession":         "sessions are opened in the console",
-	"verifyBackup":       "the suite of backup",
-	"setBackupSchedule":  "the suite of backup",
-	"createBackups":      "the suite of backup",
-	"concludeDrill":      "the suite of backup",
-	"advanceDrill":       "the suite of backup",
-	"claimDrill":         "the suite of backup",
-	"askDrill":           "the suite of backup",
-	"pruneBackups":       "the suite of backup",
-	"endOwnSession":      "sessions are opened in the console",
+	"runQuery":              "it reads",
+	"evaluateFlag":          "it reads",
+	"tryRoute":              "it sends nothing and keeps nothing",
+	"ackConsumer":           "it is part of reading a log",
+	"join":                  "all planes are in one process; see membership",
+	"newJoinToken":          "all planes are in one process; see membership",
+	"revokePeer":            "all planes are in one process; see membership",
+	"deleteStamp":           "no stamp tells that it is empty",
+	"deleteTenant":          "provisioning does not tell that it has no devices",
+	"signProposal":          "TestAPersonSignsOverTheAPI",
+	"rollback":              "nothing runs; see promotion",
+	"verifyEnvironment":     "nothing runs; see promotion",
+	"reviewWaiver":          "no waiver was used; see promotion",
+	"skipRollout":           "no rollout runs; see rollout",
+	"advanceRehearsal":      "it is how a host is heard of",
+	"claimRehearsal":        "the suite of rehearsal",
+	"concludeRehearsal":     "the suite of rehearsal",
+	"approveConfiguration":  "no change waits; see configuration",
+	"withdrawConfiguration": "no change waits; see configuration",
+	"acceptDrift":           "nothing differs; see drift",
+	"retractAcceptance":     "nothing was accepted; see drift",
+	"acceptParity":          "nothing differs; see drift",
+}
+
+// signsIn opens a session of the console for ada and keeps its id.
+func signsIn(name string) func(s *server, kept map[string]string) {
+	return func(s *server, kept map[string]string) {
+		s.t.Helper()
+		err := s.db.Commit(s.t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+			_, err := s.people.Open(ctx, tx, access.Login{Account: "ada", Method: access.ByPasskey, MFA: true, Remote: "here"}, "ada")
+			return err
+		})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		open, err := s.people.Sessions(s.t.Context(), "ada")
+		if err != nil || len(open) == 0 {
+			s.t.Fatalf("%v, %d sessions", err, len(open))
+		}
+		kept[name] = open[0].ID
+	}
+}
+
+// keepsABackup notes a backup of which the vault has nothing.
+func keepsABackup(s *server, _ map[string]string) {
+	s.t.Helper()
+	err := s.db.Commit(s.t.Context(), func(ctx context.Context, tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO backup (id, peer, state, at, document) VALUES (?, ?, ?, ?, ?)", "20260101T000000Z-control", "control", "kept", 1,
+			`{"id":"20260101T000000Z-control","peer":"control","vault":"cellar","state":"kept","begunAt":"2026-01-01T00:00:00Z","takenAt":"2026-01-01T00:00:10Z","endedAt":"2026-01-01T00:01:00Z"}`)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // TestEveryMutationIsOneEntry sends a valid request of each operation that
@@ -207,6 +272,9 @@ func TestEveryMutationIsOneEntry(t *testing.T) {
 				text = strings.ReplaceAll(text, "{"+name+"}", value)
 			}
 			return text
+		}
+		if m.before != nil {
+			m.before(s, kept)
 		}
 		var header []string
 		if m.as != "" {

@@ -9,6 +9,9 @@ func Needs(operation string) (access.Permission, bool) {
 	return line.Needs, found
 }
 
+// Else is what lets pass as well; empty is nothing.
+func Else(operation string) access.Permission { return lines[operation].Else }
+
 // Lines names every operation that has a line.
 func Lines() (all []string) {
 	for id := range lines {

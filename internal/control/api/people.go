@@ -7,6 +7,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/resource"
 )
 
 // AccountRef is an account in the path.
@@ -112,15 +113,41 @@ func (a *api) people() {
 	a.tokens()
 }
 
+// declaredRoles registers roles as people declare them.
+func (a *api) declaredRoles() {
+	const base = "/api/v1/access-roles"
+	route(a, "GET", base, "listAccessRoles", "Roles, built in or declared, with who has them where that is declared", func(ctx context.Context, _ *nothing) (*body[list[resource.Role]], error) {
+		all, err := a.Access.Roles(ctx)
+		return listOf(all, ""), err
+	})
+	route(a, "GET", base+"/{name}", "getAccessRole", "One role", func(ctx context.Context, in *Named) (*tagged[resource.Role], error) {
+		r, err := a.Access.Role(ctx, in.Name)
+		return &tagged[resource.Role]{quote(r.Metadata.ETag), r}, err
+	})
+	route(a, "PUT", base+"/{name}", "putAccessRole", "Declare a role: what it lets be done, and who has it; nobody makes one that can more than they can", func(ctx context.Context, in *putNamed[declared[resource.RoleSpec]]) (*tagged[resource.Role], error) {
+		r, err := a.Access.PutRole(ctx, actorOf(ctx), in.Name, in.Body.Spec, in.IfMatch, in.DryRun)
+		return &tagged[resource.Role]{quote(r.Metadata.ETag), r}, err
+	})
+	route(a, "DELETE", base+"/{name}", "deleteAccessRole", "Delete a declared role that nobody has", func(ctx context.Context, in *dropNamed) (*nothing, error) {
+		return &nothing{}, a.Access.DeleteRole(ctx, actorOf(ctx), in.Name, in.IfMatch)
+	})
+}
+
 // roles registers who has which role where.
 func (a *api) roles() {
-	route(a, "GET", "/api/v1/roles", "listRoles", "The roles there are, with what each may do", func(context.Context, *nothing) (*body[list[RoleView]], error) {
+	route(a, "GET", "/api/v1/roles", "listRoles", "The roles there are, with what each may do", func(ctx context.Context, _ *nothing) (*body[list[RoleView]], error) {
 		var all []RoleView
-		for _, name := range access.BuiltIn {
-			all = append(all, RoleView{name, access.PermissionsOf(name)})
+		roles, err := a.Access.Roles(ctx)
+		for _, r := range roles {
+			view := RoleView{Name: r.Metadata.Name, Permissions: []access.Permission{}}
+			for _, p := range r.Status.Permissions {
+				view.Permissions = append(view.Permissions, access.Permission(p))
+			}
+			all = append(all, view)
 		}
-		return listOf(all, ""), nil
+		return listOf(all, ""), err
 	})
+	a.declaredRoles()
 	route(a, "GET", "/api/v1/bindings", "listBindings", "Who has which role where", func(ctx context.Context, _ *nothing) (*body[list[access.Binding]], error) {
 		all, err := a.Access.Bindings(ctx)
 		return listOf(all, ""), err

@@ -122,6 +122,10 @@ func (l *Log) List(ctx context.Context, actor string, f Filter) ([]Entry, error)
 	return found, l.Write(ctx, Entry{Actor: actor, Action: "audit.read", Object: "audit", Detail: f.describe()})
 }
 
+// Changes returns entries, newest first, for what shows no more of them than that
+// something was done: why and in detail is for whoever may read the log.
+func (l *Log) Changes(ctx context.Context, f Filter) ([]Entry, error) { return l.find(ctx, f) }
+
 // Newest finds the newest entry of an action, as evidence for control itself:
 // nobody has looked, and so it is no entry.
 func (l *Log) Newest(ctx context.Context, action string) (Entry, bool, error) {

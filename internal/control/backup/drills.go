@@ -183,9 +183,12 @@ func (b *Backups) Advance(ctx context.Context, actor access.Actor, id, phase str
 		if err != nil {
 			return err
 		}
-		now := b.Now().UTC()
+		now, before := b.Now().UTC(), r.Phase
 		r.Phase, r.HeardAt = phase, &now
-		return saveDrill(ctx, tx, r)
+		if err := saveDrill(ctx, tx, r); err != nil || phase == before {
+			return err // that it goes on is no change
+		}
+		return b.note(ctx, tx, actor, "drill.advance", id, phase)
 	})
 }
 

@@ -62,7 +62,7 @@ func named(words string) func(url.Values) string {
 }
 
 // acts are all that people can do by a dialog.
-var acts = joined(releaseActs, grantActs, flagActs)
+var acts = joined(releaseActs, grantActs, reviewActs, flagActs, driftActs, configurationActs)
 
 func joined(all ...map[string]act) map[string]act {
 	acts := map[string]act{}
@@ -185,7 +185,7 @@ func lifeOf(form url.Values) (time.Duration, error) {
 
 // about are the things an act may be about: what a link to it names, and its
 // form carries on.
-var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver", "grant", "flag", "variant"}
+var about = []string{"environment", "release", "promotion", "rollout", "stamp", "hold", "halt", "waiver", "grant", "review", "right", "flag", "variant", "difference", "from", "to", "path", "configuration"}
 
 type actView struct {
 	base
@@ -231,7 +231,9 @@ func (c *console) showAct(w http.ResponseWriter, r *http.Request, s access.Sessi
 	}
 	view.Heading = a.title(fixed)
 	nav := "pipeline"
-	if _, ofGrant := grantActs[name]; ofGrant {
+	_, ofGrant := grantActs[name]
+	_, ofReview := reviewActs[name]
+	if ofGrant || ofReview {
 		nav = "grants"
 	}
 	view.base = inside(r, s, nav, view.Heading)

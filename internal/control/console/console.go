@@ -169,26 +169,35 @@ type Gates interface {
 
 // Options are the subjects the console shows.
 type Options struct {
-	Access       Access
-	Places       *place.Finder  // where things are, to ask for rights there
-	SignIn       *signin.SignIn // nil where people come with tokens alone
-	Audit        Audit
-	Environments Environments
-	Fleet        Fleet
-	Releases     Releases
-	Signing      Signing
-	Promotions   Promotions
-	Rollouts     Rollouts
-	Gates        Gates
-	Alerts       Alerts
-	Journal      Journal
-	Metrics      Metrics
-	Backups      Backups
-	Flags        Flags
-	Grants       Grants
-	Gateway      Gateway
-	Permissions  []string // that a grant can give
-	Logger       *slog.Logger
+	Access         Access
+	Places         *place.Finder  // where things are, to ask for rights there
+	SignIn         *signin.SignIn // nil where people come with tokens alone
+	Audit          Audit
+	Environments   Environments
+	Fleet          Fleet
+	Releases       Releases
+	Signing        Signing
+	Promotions     Promotions
+	Rollouts       Rollouts
+	Gates          Gates
+	Alerts         Alerts
+	Journal        Journal
+	Incidents      Incidents
+	Metrics        Metrics
+	Backups        Backups
+	Flags          Flags
+	Drift          Drift
+	Configurations Configurations
+	Derivations    Derivations // what environments inherit
+	Grants         Grants
+	Gateway        Gateway
+	Permissions    []string // that a grant can give
+	Logger         *slog.Logger
+
+	Retention Retention
+	Erasures  Erasures
+	Retired   Decommissions
+
 	// Provisioning is the endpoint devices register at, "host:port"; empty
 	// when control does not know it.
 	Provisioning string
@@ -315,6 +324,11 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /monitor/live":                 c.monitorLive,
 		"GET /slos":                         c.slos,
 		"GET /logs":                         c.logs,
+		"GET /incidents":                    c.incidents,
+		"POST /incidents":                   c.openIncident,
+		"GET /incidents/{id}":               c.incident,
+		"POST /incidents/{id}":              c.changeIncident,
+		"GET /timeline":                     c.timeline,
 		"GET /traces":                       c.traces,
 		"GET /traces/{trace}":               c.trace,
 		"GET /slos/live":                    c.slosLive,
@@ -324,6 +338,15 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /pipeline/live":                c.pipelineLive,
 		"GET /matrix":                       c.matrix,
 		"GET /matrix/live":                  c.matrixLive,
+		"GET /care":                         c.care,
+		"POST /care/run":                    c.cleanUp,
+		"POST /care/holds":                  c.placeHold,
+		"POST /care/holds/{id}/lift":        c.liftHold,
+		"POST /care/erasures":               c.startErasure,
+		"GET /erasures/{id}":                c.erasure,
+		"GET /erasures/{id}/proof":          c.erasureProof,
+		"POST /devices/{id}/decommission":   c.decommissionDevice,
+		"POST /devices/{id}/recommission":   c.recommissionDevice,
 		"GET /backups":                      c.backups,
 		"POST /backups":                     c.createBackups,
 		"GET /backups/{id}":                 c.backup,
@@ -336,9 +359,16 @@ func (c *console) closed() map[string]sessionHandler {
 		"GET /rollouts/{id}":                c.rollout,
 		"GET /rollouts/{id}/live":           c.rolloutLive,
 		"GET /flags":                        c.flags,
+		"GET /drift":                        c.drift,
+		"GET /configurations":               c.configurations,
+		"GET /configurations/{name}":        c.configuration,
+		"GET /parity/{from}/{to}":           c.parity,
+		"GET /environments/{name}":          c.environment,
 		"GET /flags/{name}":                 c.flag,
 		"GET /releases":                     c.releases,
 		"GET /releases/{name}":              c.release,
+		"GET /access-reviews":               c.reviews,
+		"GET /access-reviews/{id}":          c.review,
 		"GET /grants":                       c.grants,
 		"GET /grants/live":                  c.grantsLive,
 		"GET /grants/new":                   c.planGrant,

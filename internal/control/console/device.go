@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/control/decommission"
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
@@ -40,6 +41,22 @@ type deviceView struct {
 	Placement    *link.Placement // nil where provisioning does not say
 	Update       *link.Update    // nil where it is to run no release
 	UpdateAway   string          // why that is not known
+	Retired      *decommission.Decommission
+}
+
+// CanRetire says whether the device may be taken out of use, and CanReturn
+// whether that may be taken back.
+func (v deviceView) CanRetire() bool {
+	return v.Retired == nil || v.Retired.State == decommission.Lifted
+}
+
+// CanReturn is whether a decommissioning may be taken back now.
+func (v deviceView) CanReturn() bool {
+	if v.Retired == nil {
+		return false
+	}
+	_, err := decommission.Lift(*v.Retired, "", "")
+	return err == nil
 }
 
 // Path is the page's address.
@@ -80,6 +97,10 @@ func (c *console) deviceView(r *http.Request, s access.Session) (deviceView, err
 	}
 	view.Twin = newTwinView(view.Detail.Twin, view.TwinETag)
 	view.Method, view.Send = newMethodView(), newSendView()
+	var err error
+	if view.Retired, err = c.retired(ctx, id); err != nil {
+		return view, err
+	}
 	if view.Stamp != "" {
 		messages, err := c.Fleet.Telemetry(ctx, "", link.ReadLog{DeviceID: id, Last: true, Limit: shownMessages})
 		events, err2 := c.Fleet.Events(ctx, "", link.ReadLog{DeviceID: id, Last: true, Limit: shownEvents})
@@ -90,7 +111,6 @@ func (c *console) deviceView(r *http.Request, s access.Session) (deviceView, err
 		}
 		view.Messages, view.Events = newestFirst(messages.Items, shownMessages), newestFirst(events.Items, shownEvents)
 	}
-	var err error
 	if view.Environments, err = c.Environments.List(ctx); err == nil && len(view.Environments) > 0 {
 		view.Next = c.nextAfter(view.Environment, view.Environments)
 	}

@@ -89,6 +89,44 @@ func (g grantsOf) Broken(context.Context) ([]grant.Grant, error) {
 	return given()[1:2], nil
 }
 
+// reviews are two of production: one that somebody has begun, one that is done.
+func reviews() []grant.AccessReview {
+	rows := []grant.ReviewRow{
+		{Holding: grant.Holding{ID: "b-1", Person: "ada", Name: "ada", Role: access.Operator, Where: "everywhere", Since: ptr(noon.Add(-2000 * time.Hour)), UsedAt: ptr(noon.Add(-26 * time.Hour)), Unused: []string{"tenant.write", "secret.write", "backup.write"}}},
+		{Holding: grant.Holding{ID: "b-2", Person: "", Name: "group <ops>", Role: access.Viewer, Where: "environment production", Since: ptr(noon.Add(-3000 * time.Hour))}, Decision: grant.Keep, DecidedBy: "bob", DecidedAt: ptr(noon)},
+		{Holding: grant.Holding{ID: "b-3", Person: "dee", Name: "dee", Role: access.Admin, Where: "everywhere", Unused: []string{"peer.write"}}, Decision: grant.Remove, Reason: "left the team", DecidedBy: "bob", DecidedAt: ptr(noon)},
+	}
+	used := []grant.GrantUsed{{ID: "grant-2", Name: "cy", Purpose: "hotfix", BreakGlass: true, State: grant.Reviewed, ActiveAt: ptr(noon.Add(-48 * time.Hour)), Uses: []grant.Used{{Permission: "device.write", Count: 12, LastAt: noon}}, Unused: []string{"stamp.write"}}}
+	begun := grant.AccessReview{ID: "review-2", Environment: "production", By: "bob", Person: "bob", OpenedAt: noon.Add(-time.Hour), Rows: rows, Grants: used}
+	done := begun
+	done.ID, done.Rows, done.OpenedAt, done.DoneAt = "review-1", rows[1:], noon.Add(-2400*time.Hour), ptr(noon.Add(-2390*time.Hour))
+	return []grant.AccessReview{begun, done}
+}
+
+func (g grantsOf) OpenReview(_ context.Context, _ access.Actor, environment string) (grant.AccessReview, error) {
+	return reviews()[0], g.say("open review", environment)
+}
+
+func (g grantsOf) Decide(_ context.Context, _ access.Actor, id, right, decision, reason string) (grant.AccessReview, error) {
+	return reviews()[0], g.say("decide", id, right, decision, reason)
+}
+
+func (g grantsOf) AccessReview(_ context.Context, id string) (grant.AccessReview, error) {
+	for _, r := range reviews() {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return grant.AccessReview{}, problem.New(problem.NotFound, "there is no access review %q", id)
+}
+
+func (g grantsOf) AccessReviews(context.Context, string) ([]grant.AccessReview, error) {
+	if len(g.levels) == 0 {
+		return nil, nil
+	}
+	return reviews(), nil
+}
+
 // recorded are two sessions: one open, one closed.
 func recorded() []gateway.Session {
 	open := gateway.Session{ID: "session-2", Environment: "production", Person: "cy", Name: "cy", Way: gateway.Shell, Grant: "grant-2", Device: "pump-0007", Reason: "INC-12", OpenedAt: noon.Add(-5 * time.Minute), LastAt: noon, Lines: 4}

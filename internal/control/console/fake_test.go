@@ -118,7 +118,7 @@ func (w *world) addDevice(d fleet.Device) {
 }
 
 func (w *world) options() Options {
-	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Alerts: alertsOf{w}, Journal: journalOf{w}, Metrics: metricsOf{w}, Backups: backupsOf{w}, Flags: flagsOf{w}, Grants: grantsOf{w}, Gateway: gatewayOf{w}, Permissions: []string{"device.write", "device.move", "stamp.write"}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
+	return Options{Access: w, Audit: auditOf{w}, Environments: environmentsOf{w}, Fleet: w, Releases: releasesOf{w}, Signing: signingOf{w}, Promotions: promotionsOf{w}, Rollouts: rolloutsOf{w}, Gates: gatesOf{w}, Alerts: alertsOf{w}, Journal: journalOf{w}, Incidents: incidentsOf{w}, Metrics: metricsOf{w}, Backups: backupsOf{w}, Retention: retentionOf{w}, Erasures: erasuresOf{w}, Retired: retiredOf{w}, Flags: flagsOf{w}, Drift: driftOf{w}, Configurations: configurationsOf{w}, Derivations: derivationsOf{w}, Grants: grantsOf{w}, Gateway: gatewayOf{w}, Permissions: []string{"device.write", "device.move", "stamp.write"}, Logger: slog.New(slog.DiscardHandler), Provisioning: "provisioning.example.net:8883", Version: "v1.4.0"}
 }
 
 func (w *world) Login(_ context.Context, token string, _ access.Login) (string, error) {

@@ -27,6 +27,10 @@ type Grants interface {
 	List(ctx context.Context, f grant.Filter) ([]grant.Grant, int64, error)
 	Uses(ctx context.Context, id string) ([]grant.Used, error)
 	Broken(ctx context.Context) ([]grant.Grant, error)
+	OpenReview(ctx context.Context, actor access.Actor, environment string) (grant.AccessReview, error)
+	Decide(ctx context.Context, actor access.Actor, id, right, decision, reason string) (grant.AccessReview, error)
+	AccessReview(ctx context.Context, id string) (grant.AccessReview, error)
+	AccessReviews(ctx context.Context, environment string) ([]grant.AccessReview, error)
 }
 
 var (

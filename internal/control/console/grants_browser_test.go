@@ -78,6 +78,10 @@ func (m *team) Decides(_ context.Context, _ sqldb.Querier, _, _, _ string) (bool
 	return true, nil
 }
 
+func (m *team) Kin(_ context.Context, _ sqldb.Querier, person, _, other string) (bool, error) {
+	return person == other, nil
+}
+
 func (m *team) Twin(context.Context, string) (link.Twin, error) { return link.Twin{}, nil }
 
 func (m *team) Whereabouts(context.Context, string) (access.Place, error) {

@@ -7,6 +7,7 @@ import (
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/place"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // lines says what every page and form for people with a session asks for, and
@@ -94,21 +95,28 @@ var lines = map[string]place.Line{
 	"GET /routes/{name}/live":          place.Asking(access.RouteRead, place.By(place.Route, "name")),
 	"POST /routes/{name}/dead-letters": place.Asking(access.RouteWrite, place.Stamp("stamp")),
 
-	"GET /pipeline":             place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /pipeline/live":        place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /matrix":               place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /matrix/live":          place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /freezes":              place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /promotions/{id}":      place.Asking(access.ReleaseRead, place.By(place.Promotion, "id")),
-	"GET /promotions/{id}/live": place.Asking(access.ReleaseRead, place.By(place.Promotion, "id")),
-	"GET /rollouts/{id}":        place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
-	"GET /rollouts/{id}/live":   place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
-	"GET /releases":             place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /releases/{name}":      place.Asking(access.ReleaseRead, place.Anywhere),
-	"GET /flags":                place.Asking(access.FlagRead, place.Anywhere),
-	"GET /flags/{name}":         place.Asking(access.FlagRead, place.Anywhere),
-	"GET /acts/{act}":           place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /pipeline":              place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /pipeline/live":         place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /matrix":                place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /matrix/live":           place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /freezes":               place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /promotions/{id}":       place.Asking(access.ReleaseRead, place.By(place.Promotion, "id")),
+	"GET /promotions/{id}/live":  place.Asking(access.ReleaseRead, place.By(place.Promotion, "id")),
+	"GET /rollouts/{id}":         place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
+	"GET /rollouts/{id}/live":    place.Asking(access.ReleaseRead, place.By(place.Rollout, "id")),
+	"GET /releases":              place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /releases/{name}":       place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /flags":                 place.Asking(access.FlagRead, place.Anywhere),
+	"GET /flags/{name}":          place.Asking(access.FlagRead, place.Anywhere),
+	"GET /drift":                 place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /parity/{from}/{to}":    place.Asking(access.EnvironmentRead, place.Anywhere),
+	"GET /environments/{name}":   place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"GET /configurations":        place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /configurations/{name}": place.Asking(access.ReleaseRead, place.Anywhere),
+	"GET /acts/{act}":            place.Asking(access.ReleaseRead, place.Anywhere),
 
+	"GET /access-reviews":         place.Asking(access.AccessRead, place.EnvironmentOrEvery("environment")).OrElse(access.GrantApprove),
+	"GET /access-reviews/{id}":    place.Asking(access.AccessRead, place.By(place.AccessReview, "id")).OrElse(access.GrantApprove),
 	"GET /grants":                 place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /grants/live":            place.Asking(access.EnvironmentRead, place.Anywhere),
 	"GET /grants/new":             place.Asking(access.Own, place.Anywhere),
@@ -120,12 +128,28 @@ var lines = map[string]place.Line{
 	"GET /recordings/{id}/live":   place.Asking(access.Own, place.Anywhere),
 	"GET /recordings/{id}/record": place.Asking(access.Own, place.Anywhere),
 
+	"GET /care":                       place.Asking(access.RetentionRead, place.Whole),
+	"POST /care/run":                  place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/holds":                place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/holds/{id}/lift":      place.Asking(access.RetentionWrite, place.Whole),
+	"POST /care/erasures":             place.Asking(access.DataErase, place.Whole),
+	"GET /erasures/{id}":              place.Asking(access.RetentionRead, place.Whole),
+	"GET /erasures/{id}/proof":        place.Asking(access.RetentionRead, place.Whole),
+	"POST /devices/{id}/decommission": place.Asking(access.DeviceRetire, place.Device("id")),
+	"POST /devices/{id}/recommission": place.Asking(access.DeviceRetire, place.Device("id")),
+
 	"GET /backups":              place.Asking(access.BackupRead, place.Whole),
 	"POST /backups":             place.Asking(access.BackupRun, place.Whole),
 	"GET /backups/{id}":         place.Asking(access.BackupRead, place.Whole),
 	"POST /backups/{id}/verify": place.Asking(access.BackupRun, place.Whole),
 	"GET /drills/{id}":          place.Asking(access.BackupRead, place.Whole),
 	"POST /drills":              place.Asking(access.BackupRun, place.Whole),
+
+	"GET /incidents":       place.Asking(access.EnvironmentRead, place.Every),
+	"POST /incidents":      place.Asking(access.IncidentWrite, place.EnvironmentOrEvery("environment")),
+	"GET /incidents/{id}":  place.Asking(access.EnvironmentRead, place.By(place.Incident, "id")),
+	"POST /incidents/{id}": place.Asking(access.IncidentWrite, place.By(place.Incident, "id")),
+	"GET /timeline":        place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
 
 	"GET /logs":           place.Asking(access.LogRead, place.Devices("environment", "stamp", "tenant")),
 	"GET /traces":         place.Asking(access.LogRead, place.Whole),
@@ -152,6 +176,9 @@ var actLines = map[string]place.Line{
 	"resume":         place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"skip":           place.Asking(access.ReleasePromote, place.By(place.Rollout, "rollout")),
 	"abort":          place.Asking(access.ReleaseStop, place.By(place.Rollout, "rollout")),
+	"open-review":    place.Asking(access.GrantApprove, place.Environment("environment")),
+	"keep-right":     place.Asking(access.GrantApprove, place.By(place.AccessReview, "review")),
+	"remove-right":   place.Asking(access.GrantApprove, place.By(place.AccessReview, "review")),
 	"submit-grant":   place.Asking(access.Own, place.Anywhere),
 	"approve-grant":  place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
 	"deny-grant":     place.Asking(access.GrantApprove, place.By(place.Grant, "grant")),
@@ -167,6 +194,11 @@ var actLines = map[string]place.Line{
 	"enable-flag":    place.Asking(access.FlagWrite, place.Environment("environment")),
 	"plain-flag":     place.Asking(access.FlagWrite, place.Environment("environment")),
 	"lift-halt":      place.Asking(access.ReleaseStop, place.By(place.Halt, "halt")),
+
+	"approve-configuration":  place.Asking(access.ReleaseApprove, place.Environment("environment")),
+	"rollback-configuration": place.Asking(access.ReleasePromote, place.Environment("environment")),
+	"accept-drift":           place.Asking(access.ReleaseApprove, place.EnvironmentOrEvery("environment")),
+	"accept-parity":          place.Asking(access.ReleaseApprove, place.Every),
 }
 
 // deriveLines are for the button that shows a device's key.
@@ -209,6 +241,7 @@ func checkLines(patterns map[string]sessionHandler) {
 // permitted lets a request pass whose sender may do what its line asks for.
 func (c *console) permitted(pattern string, h sessionHandler) sessionHandler {
 	return func(w http.ResponseWriter, r *http.Request, s access.Session) error {
+		trail.Current(r.Context()).Call(pattern)
 		line, err := lineOf(pattern, r)
 		if err != nil {
 			return err

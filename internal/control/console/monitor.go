@@ -11,6 +11,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/alert"
+	"github.com/slipway/slipway/internal/control/incident"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -232,6 +233,8 @@ type health struct {
 	Silent  int
 	Missed  []string // SLOs
 	Burning []string
+	// Incidents are those that nobody has resolved yet.
+	Incidents []incident.Incident
 }
 
 // worst are as many alerts as the first page names.
@@ -259,11 +262,16 @@ func (c *console) health(ctx context.Context) health {
 	if all, err := c.Alerts.SLOs(ctx); err == nil {
 		h.Missed, h.Burning = standing(all, "missed"), standing(all, "burning")
 	}
+	if h.Incidents, err = c.Incidents.List(ctx, incident.Filter{State: "unresolved", Limit: worst}); err != nil {
+		return health{Says: "Whether all is right is not known: " + problem.Of(err).Message, Tone: "warn"}
+	}
 	switch {
 	case pages > 0:
 		h.Tone, h.Says = "bad", fmt.Sprintf("%s to be looked at now", plural(pages, "thing", "things"))
 	case len(h.Firing) > 0:
 		h.Tone, h.Says = "warn", fmt.Sprintf("%s to be looked at in office hours", plural(len(h.Firing), "thing", "things"))
+	case len(h.Incidents) > 0:
+		h.Tone, h.Says = "warn", "No alert fires; an incident is not resolved yet"
 	case len(h.Burning)+len(h.Missed) > 0:
 		h.Tone, h.Says = "warn", "No alert fires; not every SLO is met"
 	default:

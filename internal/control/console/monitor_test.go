@@ -15,7 +15,7 @@ import (
 
 func TestTheFirstPageSaysWhetherAllIsWell(t *testing.T) {
 	body := asBrowser(t, populated()).get("/", http.StatusOK)
-	has(t, body, "1 thing to be looked at now", "Messages in production are acknowledged", "/runbooks/ingest-slow", "availability test missed", "1 silenced")
+	has(t, body, "1 thing to be looked at now", "Messages in production are acknowledged", "/runbooks/ingest-slow", "availability test missed", "1 silenced", "/incidents/i-1")
 	hasNot(t, body, "given up 12 messages") // it is silenced
 	has(t, asBrowser(t, newWorld()).get("/", http.StatusOK), "All is well")
 }

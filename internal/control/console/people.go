@@ -41,8 +41,15 @@ func (c *console) showPeople(w http.ResponseWriter, r *http.Request, s access.Se
 		return err
 	}
 	ctx := r.Context()
-	view.base, view.Roles, view.Kinds = inside(r, s, "people", "People"), access.BuiltIn, []access.Kind{access.Human, access.Service, access.Agent}
+	view.base, view.Roles, view.Kinds = inside(r, s, "people", "People"), nil, []access.Kind{access.Human, access.Service, access.Agent}
 	view.MayWrite = s.May(access.AccessAdmin, access.Place{})
+	roles, err := in.Access.Roles(ctx)
+	if err != nil {
+		return err
+	}
+	for _, role := range roles {
+		view.Roles = append(view.Roles, role.Metadata.Name)
+	}
 	if view.Accounts, err = in.Access.Accounts(ctx); err != nil {
 		return err
 	}

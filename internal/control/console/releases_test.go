@@ -53,7 +53,15 @@ var done = map[string]struct {
 	"revoke-grant":   {[]string{"grant", "grant-2", "reason", "enough"}, "revoke grant-2 enough"},
 	"end-grant":      {[]string{"grant", "grant-2", "reason", "done"}, "end grant-2 done"},
 	"review-grant":   {[]string{"grant", "grant-5", "found", "as asked"}, "review grant-5 as asked"},
+	"open-review":    {[]string{"environment", "production"}, "open review production"},
+	"keep-right":     {[]string{"review", "review-2", "right", "b-1"}, "decide review-2 b-1 keep "},
+	"remove-right":   {[]string{"review", "review-2", "right", "b-1", "reason", "left"}, "decide review-2 b-1 remove left"},
 	"lift-halt":      {[]string{"halt", "h-1", "reason", "over"}, "lift h-1 over"},
+
+	"accept-drift":           {[]string{"difference", "4f1c0a2b3c4d", "environment", "production", "reason", "a trial", "hours", "24"}, "accept production 4f1c0a2b3c4d admin a trial 24h0m0s"},
+	"accept-parity":          {[]string{"from", "test", "to", "production", "path", "limits.eu-1.connections", "reason", "smaller"}, "accept-parity test production limits.eu-1.connections admin smaller 720h0m0s"},
+	"approve-configuration":  {[]string{"configuration", "pace", "environment", "production", "reason", "right"}, "approve-configuration production pace right"},
+	"rollback-configuration": {[]string{"configuration", "pace", "environment", "production", "reason", "batteries"}, "rollback-configuration production pace batteries"},
 }
 
 func TestWhatPeopleDoIsDone(t *testing.T) {

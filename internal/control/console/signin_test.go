@@ -45,7 +45,7 @@ func withPeople(t *testing.T) (Options, *access.Access, *signin.SignIn) {
 // browser's own authenticator, and signs in with it.
 func TestAPasskeyInABrowser(t *testing.T) {
 	o, people, in := withPeople(t)
-	admin := access.Actor{Name: "admin", Kind: access.Bearer}
+	admin := access.Actor{Name: "admin", Kind: access.Bearer, Rights: access.Rights{access.RightOf(access.Admin, access.Bounds{})}}
 	for _, a := range []access.NewAccount{{ID: "ann", Name: "Ann Example", Kind: access.Human}, {ID: "ci", Kind: access.Service, Sponsor: "ann"}} {
 		if _, err := people.AddAccount(t.Context(), admin, a); err != nil {
 			t.Fatal(err)

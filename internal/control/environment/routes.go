@@ -233,38 +233,63 @@ func (e *Environments) TryRoute(ctx context.Context, req link.TryRoute) (link.Ro
 // pushRoutes tells every stamp the routes of its environment, and those that
 // its release brings.
 func (e *Environments) pushRoutes(ctx context.Context, version int64, stamps []link.Stamp) error {
-	records, err := sqldb.Rows(ctx, e.db, scanRecord, selectRoutes+" ORDER BY name")
+	documents, err := e.routesByEnvironment(ctx)
 	if err != nil {
 		return err
 	}
-	documents := map[string]*link.Routes{}
-	for _, s := range stamps {
-		documents[s.Environment] = &link.Routes{Version: version, Environment: s.Environment}
-	}
-	for _, r := range records {
-		route, err := r.route()
-		if err != nil {
-			return err
-		}
-		if route, err = e.Resolved(ctx, route); Unset(err) {
-			e.logger.Warn("a route does not go out", "route", r.name, "error", err)
-			continue
-		} else if err != nil {
-			return err
-		}
-		if document := documents[route.Spec.Environment]; document != nil {
-			document.Routes = append(document.Routes, route)
-		}
-	}
 	var failed error
 	for _, s := range stamps {
-		document, err := e.withRelease(ctx, *documents[s.Environment], s.Name)
+		document, err := e.withRelease(ctx, link.Routes{Version: version, Environment: s.Environment, Routes: documents[s.Environment]}, s.Name)
 		if err == nil {
 			_, err = bus.Ask(ctx, e.conn, link.StampPeer(s.Name), link.RoutesPut, document)
 		}
 		failed = errors.Join(failed, err)
 	}
 	return failed
+}
+
+// routesByEnvironment are the routes that can go out, with their secrets.
+func (e *Environments) routesByEnvironment(ctx context.Context) (map[string][]link.Route, error) {
+	records, err := sqldb.Rows(ctx, e.db, scanRecord, selectRoutes+" ORDER BY name")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]link.Route{}
+	for _, r := range records {
+		route, err := r.route()
+		if err != nil {
+			return nil, err
+		}
+		if route, err = e.Resolved(ctx, route); Unset(err) {
+			e.logger.Warn("a route does not go out", "route", r.name, "error", err)
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		all[route.Spec.Environment] = append(all[route.Spec.Environment], route)
+	}
+	return all, nil
+}
+
+// Wanted are the routes that a stamp is to have: those of its environment, and
+// those that its release brings. Those whose secrets are not set name them.
+func (e *Environments) Wanted(ctx context.Context, stamp string) (link.Routes, error) {
+	s, err := e.Stamp(ctx, stamp)
+	if err != nil {
+		return link.Routes{}, err
+	}
+	routes, err := e.LinkedRoutes(ctx, s.Spec.Environment)
+	if err != nil {
+		return link.Routes{}, err
+	}
+	for i := range routes {
+		if resolved, err := e.Resolved(ctx, routes[i]); err == nil {
+			routes[i] = resolved
+		} else if !Unset(err) {
+			return link.Routes{}, err
+		}
+	}
+	return e.withRelease(ctx, link.Routes{Environment: s.Spec.Environment, Routes: routes}, stamp)
 }
 
 // withRelease adds the routes of the release that a stamp runs. One that the

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/control/alert"
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/backup"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/environment"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
@@ -48,6 +49,7 @@ type Gatherer struct {
 	Monitor      *monitor.Monitor
 	Backups      *backup.Backups
 	Members      *membership.Membership // nil where all planes are in one process
+	Drift        *drift.Drift           // nil: nobody looks for it
 	Now          func() time.Time
 }
 
@@ -80,6 +82,9 @@ var parts = []part{
 	{[]string{"moves"}, (*scene).moves},
 	{[]string{"certificates"}, (*scene).expiries},
 	{[]string{"what devices run"}, (*scene).devices},
+	{[]string{"drift of devices"}, (*scene).twins},
+	{[]string{"parity with the environment before"}, (*scene).parity},
+	{[]string{"drift"}, (*scene).drift},
 	{[]string{"updates", "components"}, (*scene).updates},
 	{[]string{"processes"}, (*scene).processes},
 	{[]string{"alerts"}, (*scene).alerts},
@@ -93,6 +98,7 @@ var parts = []part{
 	{[]string{"waivers"}, (*scene).waivers},
 	{[]string{"freezes and halts"}, (*scene).stopping},
 	{[]string{"dates"}, (*scene).dates},
+	{[]string{"acceptances"}, (*scene).accepted},
 }
 
 // patience is how long one part may take: what does not answer is not known.

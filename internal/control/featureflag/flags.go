@@ -277,6 +277,22 @@ func (f *Flags) send(ctx context.Context) {
 	telling.Wait()
 }
 
+// Wanted are the versions of the flags that stamps are to have, by stamp.
+func (f *Flags) Wanted() (map[string]string, error) {
+	all := map[string]string{}
+	for scope, s := range *f.now.Load() {
+		if scope.Stamp == "" {
+			continue
+		}
+		d, err := s.forDevices()
+		if err != nil {
+			return nil, err
+		}
+		all[scope.Stamp] = d.Version
+	}
+	return all, nil
+}
+
 // sending tells stamps of changes, and all of them again now and then: one may
 // have been made anew.
 func (f *Flags) sending(ctx context.Context) error {

@@ -260,6 +260,9 @@ func (f *Fleet) MoveDevices(ctx context.Context, req link.ListMoveDevices) (link
 
 // PutEnrollment creates or replaces an enrolment. The keys are not recorded.
 func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.PutEnrollment) (stored link.Enrollment, err error) {
+	if link.IsProbe(req.Name) || link.IsProbe(req.Spec.DeviceID) {
+		return stored, problem.New(problem.Invalid, "names that begin with %s are for Slipway's own probes", link.Probe("")).At("name")
+	}
 	if _, err := f.environments.Get(ctx, req.Spec.Environment); err != nil {
 		return stored, problem.New(problem.Invalid, "%s", problem.Of(err).Message).At("spec.environment")
 	}
@@ -270,8 +273,10 @@ func (f *Fleet) PutEnrollment(ctx context.Context, actor access.Actor, req link.
 		return provisioningAsk(ctx, f, link.EnrollmentPut, req)
 	}
 	err = f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.put", Object: string(req.Kind) + "/" + req.Name, Environment: req.Spec.Environment}, func(*audit.Entry) error {
-		stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req)
-		return err
+		if stored, err = provisioningAsk(ctx, f, link.EnrollmentPut, req); err != nil {
+			return err
+		}
+		return f.Declared(ctx, req.Kind, req.Name, &stored.Spec)
 	})
 	return stored, err
 }
@@ -316,7 +321,9 @@ func (f *Fleet) Enrollments(ctx context.Context, req link.ListEnrollments) (link
 // DeleteEnrollment removes an enrolment; devices registered through it stay.
 func (f *Fleet) DeleteEnrollment(ctx context.Context, actor access.Actor, ref link.EnrollmentRef) error {
 	return f.audit.Around(ctx, audit.Entry{Actor: actor.Name, Action: "enrollment.delete", Object: string(ref.Kind) + "/" + ref.Name}, func(*audit.Entry) error {
-		_, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref)
-		return err
+		if _, err := provisioningAsk(ctx, f, link.EnrollmentDelete, ref); err != nil {
+			return err
+		}
+		return f.Declared(ctx, ref.Kind, ref.Name, nil)
 	})
 }

@@ -29,11 +29,14 @@ type Fleet struct {
 	environments *environment.Environments
 	audit        *audit.Log
 	now          func() time.Time
+	// Declared is told what an enrolment was declared as; nil is that it was
+	// deleted.
+	Declared func(ctx context.Context, kind link.EnrollmentKind, name string, spec *link.EnrollmentSpec) error
 }
 
 // New returns a fleet over the link; db keeps what people save.
 func New(db *sqldb.DB, conn *bus.Conn, environments *environment.Environments, log *audit.Log, now func() time.Time) *Fleet {
-	return &Fleet{db, conn, environments, log, now}
+	return &Fleet{db: db, conn: conn, environments: environments, audit: log, now: now, Declared: func(context.Context, link.EnrollmentKind, string, *link.EnrollmentSpec) error { return nil }}
 }
 
 // The states of a device as people see it.

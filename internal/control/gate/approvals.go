@@ -22,6 +22,7 @@ type Approval struct {
 	Reason      string     `json:"reason"`
 	At          time.Time  `json:"at"`
 	WithdrawnAt *time.Time `json:"withdrawnAt,omitempty"`
+	Maker       string     `json:"maker,omitempty" doc:"Who made the token by which they said so, if that is another person"`
 }
 
 const (
@@ -34,22 +35,46 @@ func (g *Gates) Approve(ctx context.Context, actor access.Actor, s Subject, reas
 	if actor.Who() == s.Requester {
 		return problem.New(problem.Denied, "%s asked for the promotion and cannot approve it; somebody else must", actor.Name)
 	}
-	return g.say(ctx, actor, s.Promotion, true, reason)
+	return g.say(ctx, actor, s, true, reason)
+}
+
+// independent refuses an approval by who cannot be told from who asked, or from
+// who has approved.
+func (g *Gates) independent(ctx context.Context, q sqldb.Querier, actor access.Actor, s Subject) error {
+	said, err := sqldb.Rows(ctx, q, scanApproval, selectApprovals+" AND approves = 1 AND withdrawn_at IS NULL", s.Promotion)
+	if err != nil {
+		return err
+	}
+	others := []string{s.Requester, s.Maker}
+	for _, a := range said {
+		if a.Person != actor.Who() { // whose word is given anew
+			others = append(others, a.Person, a.Maker)
+		}
+	}
+	return g.Independent(ctx, q, actor, others...)
+}
+
+// ByName tells people apart where nothing is known of accounts.
+func ByName(_ context.Context, _ sqldb.Querier, actor access.Actor, others ...string) error {
+	if slices.Contains(others, actor.Who()) {
+		return problem.New(problem.Denied, "%s counts once; somebody else must approve", actor.Name)
+	}
+	return nil
 }
 
 // Reject records that somebody is against a promotion, which fails each gate
 // of approvals that counts their word until they withdraw it. Who asked for it
 // may.
 func (g *Gates) Reject(ctx context.Context, actor access.Actor, s Subject, reason string) error {
-	return g.say(ctx, actor, s.Promotion, false, reason)
+	return g.say(ctx, actor, s, false, reason)
 }
 
 // say records the actor's word in place of one they gave before.
-func (g *Gates) say(ctx context.Context, actor access.Actor, promotion string, approves bool, reason string) error {
+func (g *Gates) say(ctx context.Context, actor access.Actor, s Subject, approves bool, reason string) error {
 	if err := checkReason(reason); err != nil {
 		return err
 	}
-	action, number := "promotion.reject", 0
+	promotion, action, number := s.Promotion, "promotion.reject", 0
 	if approves {
 		action, number = "promotion.approve", 1
 	}
@@ -61,10 +86,15 @@ func (g *Gates) say(ctx context.Context, actor access.Actor, promotion string, a
 		if err != nil {
 			return err
 		}
+		if approves {
+			if err := g.independent(ctx, tx, actor, s); err != nil {
+				return err
+			}
+		}
 		if err := g.withdraw(ctx, tx, actor, promotion); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO approval (promotion, person, approves, reason, at) VALUES (?, ?, ?, ?, ?)", promotion, actor.Who(), number, reason, sqldb.Micros(g.Now())); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO approval (promotion, person, approves, reason, at, via) VALUES (?, ?, ?, ?, ?, ?)", promotion, actor.Who(), number, reason, sqldb.Micros(g.Now()), actor.Maker); err != nil {
 			return err
 		}
 		return g.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: action, Object: "promotion/" + promotion, Outcome: audit.Done, Reason: reason})
@@ -93,12 +123,12 @@ func (g *Gates) withdraw(ctx context.Context, tx *sqldb.Tx, actor access.Actor, 
 	return err
 }
 
-const selectApprovals = "SELECT person, approves, reason, at, withdrawn_at FROM approval WHERE promotion = ?"
+const selectApprovals = "SELECT person, approves, reason, at, withdrawn_at, via FROM approval WHERE promotion = ?"
 
 func scanApproval(rows *sql.Rows) (a Approval, err error) {
 	var at int64
 	var withdrawn sql.NullInt64
-	err = rows.Scan(&a.Person, &a.Approves, &a.Reason, &at, &withdrawn)
+	err = rows.Scan(&a.Person, &a.Approves, &a.Reason, &at, &withdrawn, &a.Maker)
 	a.At, a.WithdrawnAt = sqldb.Time(at), sqldb.NullTime(withdrawn)
 	return a, err
 }

@@ -61,6 +61,7 @@ type Subject struct {
 	Release     link.Release //
 	Promotion   string       // its id; results and approvals are kept by it
 	Requester   string       // who asks, and so cannot approve
+	Maker       string       // who made the token by which that was asked, if that is another
 	Since       time.Time    // when it was asked for
 	Upstream    string       // the environment it comes from; empty for the first of a path
 	// Ran is when the release was current upstream, in stretches.

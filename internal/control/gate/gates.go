@@ -7,9 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/audit"
+	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
@@ -32,6 +35,9 @@ type Options struct {
 	// Metrics answers a call of Prometheus' HTTP API from what the installation
 	// keeps itself; nil where it keeps nothing.
 	Metrics func(ctx context.Context, path string, form url.Values) (status int, text []byte, err error)
+	// Independent lets somebody approve who can be told from others: from who
+	// asked, and from who has approved. Default is by their names.
+	Independent func(ctx context.Context, q sqldb.Querier, actor access.Actor, others ...string) error
 	// Query asks the stamps of an environment about their devices.
 	Query func(ctx context.Context, environment, stamp string, req link.RunQuery) ([]fleet.Answer, error)
 	// Environments are all there are, in order of promotion.
@@ -41,6 +47,13 @@ type Options struct {
 	// Exercised tells which variants of a release's flags an environment has
 	// given out.
 	Exercised func(ctx context.Context, environment, release string, flags map[string]flag.Flag) ([]featureflag.Exercise, error)
+	// Parity holds two environments against one another, and Drift tells where
+	// an environment is not as declared, as of the last look.
+	Parity func(ctx context.Context, from, to string) (drift.Report, error)
+	Drift  func(environment string) drift.Page
+	// Rehearsed is the newest rehearsal of a release on an environment's data, by
+	// its digest; nil where there is none.
+	Rehearsed func(ctx context.Context, environment, digest string) (*rehearsal.Rehearsal, error)
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -53,6 +66,9 @@ type Gates struct {
 
 // New returns the gates kept in a database.
 func New(o Options) *Gates {
+	if o.Independent == nil {
+		o.Independent = ByName
+	}
 	return &Gates{Options: o, prometheus: o.Guard.Client(askTimeout), webhooks: o.Guard.Client(0)}
 }
 
@@ -100,6 +116,12 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.webhook(ctx, now, *gate.Webhook, s)
 	case resource.GateFlags:
 		return g.flags(ctx, *gate.Flags, s)
+	case resource.GateParity:
+		return g.parity(ctx, now, *gate.Parity, s)
+	case resource.GateDrift:
+		return g.drift(now, *gate.Drift, s)
+	case resource.GateRehearsal:
+		return g.rehearsal(ctx, now, *gate.Rehearsal, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }

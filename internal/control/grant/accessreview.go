@@ -183,6 +183,16 @@ func (gs *Grants) usedSince(ctx context.Context, environment string, since time.
 	}
 }
 
+// Count is how many rights were decided on in one way.
+func (r AccessReview) Count(decision string) (n int) {
+	for _, row := range r.Rows {
+		if row.Decision == decision {
+			n++
+		}
+	}
+	return n
+}
+
 // settle marks a review as done when every right was decided on.
 func (r *AccessReview) settle(now time.Time) {
 	if r.DoneAt == nil && !slices.ContainsFunc(r.Rows, func(row ReviewRow) bool { return row.Decision == "" }) {
@@ -219,6 +229,11 @@ func (gs *Grants) Decide(ctx context.Context, actor access.Actor, id, right, dec
 		case r.Rows[i].Person == by.Person:
 			return problem.New(problem.Denied, "the right is %s's own; somebody else decides on it", by.Name)
 		}
+		if holder := r.Rows[i].Person; holder != "" {
+			if err := gs.independent(ctx, tx, by, holder); err != nil {
+				return err
+			}
+		}
 		now := gs.now()
 		row := &r.Rows[i]
 		row.Decision, row.Reason, row.DecidedBy, row.DecidedAt = decision, reason, by.Name, &now
@@ -238,6 +253,16 @@ func (gs *Grants) Decide(ctx context.Context, actor access.Actor, id, right, dec
 		return gs.o.Audit.Record(ctx, tx, audit.Entry{Actor: actor.Name, Action: "accessReview." + decision, Object: "access-review/" + id, Outcome: audit.Done, Detail: fmt.Sprintf("%s: %s, %s; %s", row.Name, row.Role, row.Where, reason)})
 	})
 	return r, err
+}
+
+// independent refuses to have somebody decide on the right of who cannot be
+// told from them.
+func (gs *Grants) independent(ctx context.Context, q sqldb.Querier, by Party, holder string) error {
+	kin, err := gs.o.People.Kin(ctx, q, by.Person, by.Maker, holder)
+	if err == nil && kin {
+		err = problem.New(problem.Denied, "%s cannot be told from %s, whose account they made or invited in the last %d days, or the other way round; somebody else decides on it", by.Name, holder, kinDays)
+	}
+	return err
 }
 
 func scanReview(rows *sql.Rows) (r AccessReview, err error) {

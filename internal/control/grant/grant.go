@@ -47,6 +47,7 @@ type Grant struct {
 	Name        string `json:"name" doc:"What they are called"`
 	By          string `json:"by" doc:"The person who asked, usually the same"`
 	Sponsor     string `json:"sponsor,omitempty" doc:"The human who answers for it, if it is for a program"`
+	Maker       string `json:"maker,omitempty" doc:"Who made the token by which it was asked for, if that is another person"`
 	Request
 	BreakGlass  bool        `json:"breakGlass,omitempty" doc:"It began at once, in an emergency"`
 	State       State       `json:"state" enum:"draft,pending,scheduled,active,reviewDue,denied,expired,withdrawn,reviewed"`
@@ -86,6 +87,7 @@ type Agreement struct {
 	Name   string    `json:"name"`
 	Reason string    `json:"reason,omitempty"`
 	At     time.Time `json:"at"`
+	Maker  string    `json:"maker,omitempty" doc:"Who made the token by which they said so, if that is another person"`
 }
 
 // Happened is something that happened to a grant.
@@ -137,6 +139,7 @@ type Party struct {
 	Name    string
 	Program bool   // a service account or an agent
 	Sponsor string // the human who answers for a program
+	Maker   string // who made the token they came by, if that is another person
 }
 
 // Extent says what a grant lets be done, and on what. A list that is empty

@@ -39,6 +39,9 @@ type People interface {
 	// Decides reports whether somebody may agree to grants in an environment:
 	// with the role, or whoever may there if none is named.
 	Decides(ctx context.Context, q sqldb.Querier, person, environment, role string) (bool, error)
+	// Kin reports whether somebody, by a token that maker made for them, cannot
+	// be told from another person.
+	Kin(ctx context.Context, q sqldb.Querier, person, maker, other string) (bool, error)
 }
 
 // Grants keeps grants, in control's database.
@@ -61,9 +64,9 @@ func (gs *Grants) now() time.Time { return gs.o.Now().UTC().Truncate(time.Micros
 func PartyOf(a access.Actor) Party {
 	switch a.Kind {
 	case access.Human:
-		return Party{Person: a.Person, Name: a.Name}
+		return Party{Person: a.Person, Name: a.Name, Maker: a.Maker}
 	case access.Service, access.Agent:
-		return Party{Person: a.Name, Name: a.Name, Program: true, Sponsor: a.Person}
+		return Party{Person: a.Name, Name: a.Name, Program: true, Sponsor: a.Person, Maker: a.Maker}
 	}
 	return Party{Name: a.Name}
 }
@@ -92,6 +95,11 @@ func (gs *Grants) facts(ctx context.Context, q sqldb.Querier, environment string
 			yes, err := gs.o.People.Decides(ctx, q, person, environment, policy.Approver)
 			failed.note(err)
 			return yes && err == nil
+		},
+		Kin: func(p Party, person string) bool {
+			yes, err := gs.o.People.Kin(ctx, q, p.Person, p.Maker, person)
+			failed.note(err)
+			return yes || err != nil
 		},
 		Owes: func(person string) bool {
 			return mine(person, func(g Grant) bool { return g.overdueBy(now, policy) })

@@ -36,6 +36,7 @@ var hands = []grant.Party{
 func (m *model) facts() grant.Facts {
 	return grant.Facts{
 		Now: m.now, Policy: m.policy, Eligible: func(person string) bool { return m.eligible[person] },
+		Kin:  func(p grant.Party, person string) bool { return p.Person == person },
 		Owes: func(string) bool { return false }, Broken: func(string) bool { return false },
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
 )
@@ -15,6 +16,9 @@ type Facts struct {
 	Policy resource.GrantPolicy // of its environment, now
 	// Eligible reports whether a person may agree to grants there, now.
 	Eligible func(person string) bool
+	// Kin reports whether somebody cannot be told from a person: one of the two
+	// has made the other's account, or the token that is used.
+	Kin func(p Party, person string) bool
 	// Owes reports whether a person has broken the glass before, and the review
 	// of that is overdue; Broken whether they have it broken there now.
 	Owes, Broken func(person string) bool
@@ -64,7 +68,7 @@ func Make(r Request, by, of Party, draft bool, f Facts) (Grant, error) {
 		return Grant{}, err
 	}
 	g := Grant{
-		Person: of.Person, Name: of.Name, By: by.Person, Sponsor: of.Sponsor, Request: r, Needs: f.Policy.Approvals, Approvals: []Agreement{},
+		Person: of.Person, Name: of.Name, By: by.Person, Sponsor: of.Sponsor, Maker: by.Maker, Request: r, Needs: f.Policy.Approvals, Approvals: []Agreement{},
 		CreatedAt: f.Now, DecideBy: f.Now.Add(f.Policy.Wait()),
 	}
 	if !of.Program {
@@ -110,7 +114,7 @@ func BreakGlass(r Request, by Party, f Facts) (Grant, error) {
 	if err := r.check(f, true); err != nil {
 		return Grant{}, err
 	}
-	g := Grant{Person: by.Person, Name: by.Name, By: by.Person, Request: r, BreakGlass: true, Approvals: []Agreement{}, CreatedAt: f.Now, DecideBy: f.Now}
+	g := Grant{Person: by.Person, Name: by.Name, By: by.Person, Maker: by.Maker, Request: r, BreakGlass: true, Approvals: []Agreement{}, CreatedAt: f.Now, DecideBy: f.Now}
 	g.begin(f.Now, f.Now.Add(r.Duration()), "broke the glass", by.Name, r.Reason)
 	return g, nil
 }
@@ -162,7 +166,7 @@ func (g *Grant) take(w Word, f Facts) error {
 	}
 	switch w.Verb {
 	case Approve:
-		g.Approvals = append(g.Approvals, Agreement{w.By.Person, w.By.Name, w.Reason, f.Now})
+		g.Approvals = append(g.Approvals, Agreement{w.By.Person, w.By.Name, w.Reason, f.Now, w.By.Maker})
 		g.become(Pending, "approved", w.By.Name, w.Reason, f.Now)
 	case Deny:
 		g.become(Denied, "denied", w.By.Name, w.Reason, f.Now)
@@ -231,11 +235,23 @@ func (g *Grant) checkOther(w Word, f Facts) error {
 		return problem.New(problem.Denied, "%s is not among those who decide on grants in %s", p.Name, g.Environment)
 	case w.Verb != Approve && strings.TrimSpace(w.Reason) == "":
 		return problem.New(problem.Invalid, "say why; it is kept with the grant").At("reason")
+	case w.Verb != Revoke && g.kinOf(p, f):
+		return problem.New(problem.Denied, "%s cannot be told from those whom grant %s is for: one has made the other's account or token, or invited it, in the last %d days; somebody else must %s it", p.Name, g.ID, kinDays, w.Verb)
 	case w.Verb == Approve && slices.ContainsFunc(g.Approvals, func(a Agreement) bool { return a.Person == p.Person }):
 		return problem.New(problem.Conflict, "%s has approved grant %s already, and counts once", p.Name, g.ID)
+	case w.Verb == Approve && slices.ContainsFunc(g.Approvals, func(a Agreement) bool { return f.Kin(p, a.Person) || a.Maker != "" && f.Kin(p, a.Maker) }):
+		return problem.New(problem.Denied, "%s cannot be told from somebody who has approved grant %s already; somebody else must, too", p.Name, g.ID)
 	}
 	return nil
 }
+
+// kinOf reports whether somebody cannot be told from one whom the grant is for.
+func (g *Grant) kinOf(p Party, f Facts) bool {
+	return slices.ContainsFunc([]string{g.Person, g.By, g.Sponsor, g.Maker}, func(person string) bool { return person != "" && f.Kin(p, person) })
+}
+
+// kinDays is for how long who made an account counts as one with it.
+const kinDays = int(access.Acquaintance / (24 * time.Hour))
 
 // agreed counts the people whose approval counts now: distinct, none of those
 // whom the grant is for, each still among those who decide.

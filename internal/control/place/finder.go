@@ -24,6 +24,8 @@ const (
 	Route           Thing = "route"
 	Grant           Thing = "grant"
 	AccessReview    Thing = "access review"
+	Rehearsal       Thing = "rehearsal"
+	Incident        Thing = "incident"
 	Individual      Thing = "enrolment"
 	EnrollmentGroup Thing = "enrolment group"
 )
@@ -39,6 +41,8 @@ var queries = map[Thing]string{
 	Route:        "SELECT environment FROM route WHERE name = ?",
 	Grant:        "SELECT environment FROM access_grant WHERE id = ?",
 	AccessReview: "SELECT environment FROM access_review WHERE id = ?",
+	Rehearsal:    "SELECT environment FROM rehearsal WHERE id = ?",
+	Incident:     "SELECT environment FROM incident WHERE id = ?",
 	stamp:        "SELECT environment FROM stamp WHERE name = ?",
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/slipway/slipway/internal/control/access"
+	"github.com/slipway/slipway/internal/problem"
 )
 
 // Said is what a request says in one of its fields; nothing if it has none.
@@ -31,6 +32,8 @@ type Line struct {
 	Where
 	secrets *Where            // where secret.read is asked for too, when the request wants secrets
 	trial   access.Permission // asked for instead, when the request only tries
+	// Else is a permission that lets pass, too.
+	Else access.Permission
 }
 
 // The fields that make a request ask for more, or for less.
@@ -56,6 +59,12 @@ func (l Line) OrTrial(p access.Permission) Line {
 	return l
 }
 
+// OrElse is the line of a route that another permission opens as well.
+func (l Line) OrElse(p access.Permission) Line {
+	l.Else = p
+	return l
+}
+
 // Fields are those that the line reads; a route must have them all.
 func (l Line) Fields() []string {
 	fields := append([]string(nil), l.fields...)
@@ -74,7 +83,11 @@ func (l Line) Check(ctx context.Context, people Checker, f *Finder, actor access
 	if l.trial != "" && said.one(trialField) == "true" {
 		needs = l.trial
 	}
-	if err := people.Check(ctx, actor, needs, l.in(f, said)); err != nil {
+	err := people.Check(ctx, actor, needs, l.in(f, said))
+	if problem.Is(err, problem.Denied) && l.Else != "" && people.Check(ctx, actor, l.Else, l.in(f, said)) == nil {
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 	if l.secrets != nil && said.one(secretsField) == "true" {

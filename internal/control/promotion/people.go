@@ -164,7 +164,7 @@ func (ps *Promotions) Waive(ctx context.Context, actor access.Actor, e Exception
 		now := ps.o.Now().UTC().Truncate(time.Microsecond)
 		w = Waiver{
 			ID: id, Environment: e.Environment, Release: release.Name, Digest: release.Digest, Class: e.Class, Ticket: e.Ticket, Reason: e.Reason,
-			Gates: e.Gates, By: actor.Name, Person: answering(actor), At: now, Until: now.Add(e.Life), Needs: max(policyOf(env).Waivers, 1), Approvals: []Agreed{},
+			Gates: e.Gates, By: actor.Name, Person: answering(actor), Maker: actor.Maker, At: now, Until: now.Add(e.Life), Needs: max(policyOf(env).Waivers, 1), Approvals: []Agreed{},
 		}
 		return ps.putWaiver(ctx, tx, w, actor.Name, "waiver.ask", e.Ticket+": "+e.Reason)
 	})
@@ -173,7 +173,7 @@ func (ps *Promotions) Waive(ctx context.Context, actor access.Actor, e Exception
 
 // ApproveWaiver records that somebody other than who asked agrees to a waiver.
 func (ps *Promotions) ApproveWaiver(ctx context.Context, actor access.Actor, id string) (Waiver, error) {
-	return ps.changeWaiver(ctx, id, actor, "waiver.approve", "", func(w *Waiver, now time.Time) error {
+	return ps.changeWaiver(ctx, id, actor, "waiver.approve", "", func(ctx context.Context, tx *sqldb.Tx, w *Waiver, now time.Time) error {
 		switch {
 		case w.requester() == actor.Who():
 			return problem.New(problem.Denied, "%s asked for the waiver and cannot approve it; somebody else must", actor.Name)
@@ -182,9 +182,25 @@ func (ps *Promotions) ApproveWaiver(ctx context.Context, actor access.Actor, id 
 		case slices.ContainsFunc(w.Approvals, func(a Agreed) bool { return a.By == actor.Who() }):
 			return problem.New(problem.Conflict, "%s has approved the waiver already", actor.Name)
 		}
-		w.Approvals = append(w.Approvals, Agreed{actor.Who(), now})
+		if err := ps.mayAgree(ctx, tx, actor, *w); err != nil {
+			return err
+		}
+		w.Approvals = append(w.Approvals, Agreed{actor.Who(), now, actor.Maker})
 		return nil
 	})
+}
+
+// mayAgree refuses who cannot be told from those who asked for a waiver, or
+// have agreed to it.
+func (ps *Promotions) mayAgree(ctx context.Context, tx *sqldb.Tx, actor access.Actor, w Waiver) error {
+	if err := ps.byPeople(ctx, actor, w.Environment); err != nil {
+		return err
+	}
+	others := []string{w.requester(), w.Maker}
+	for _, a := range w.Approvals {
+		others = append(others, a.By, a.Maker)
+	}
+	return ps.o.Independent(ctx, tx, actor, others...)
 }
 
 // ReviewWaiver records what somebody found who looked at a waiver after it was
@@ -193,11 +209,11 @@ func (ps *Promotions) ReviewWaiver(ctx context.Context, actor access.Actor, id, 
 	if err := checkReason(found); err != nil {
 		return Waiver{}, err
 	}
-	return ps.changeWaiver(ctx, id, actor, "waiver.review", found, func(w *Waiver, now time.Time) error {
-		switch {
-		case w.requester() == actor.Who():
-			return problem.New(problem.Denied, "%s asked for the waiver; somebody else reviews it", actor.Name)
-		case !w.Owed():
+	return ps.changeWaiver(ctx, id, actor, "waiver.review", found, func(ctx context.Context, tx *sqldb.Tx, w *Waiver, now time.Time) error {
+		if err := ps.o.Independent(ctx, tx, actor, w.requester(), w.Maker); err != nil {
+			return err
+		}
+		if !w.Owed() {
 			return problem.New(problem.Conflict, "waiver %s owes no review: it was not used, or is reviewed already", id)
 		}
 		w.Review, w.ReviewedBy, w.ReviewedAt = found, actor.Name, &now
@@ -205,7 +221,7 @@ func (ps *Promotions) ReviewWaiver(ctx context.Context, actor access.Actor, id, 
 	})
 }
 
-func (ps *Promotions) changeWaiver(ctx context.Context, id string, actor access.Actor, action, detail string, change func(*Waiver, time.Time) error) (w Waiver, err error) {
+func (ps *Promotions) changeWaiver(ctx context.Context, id string, actor access.Actor, action, detail string, change func(context.Context, *sqldb.Tx, *Waiver, time.Time) error) (w Waiver, err error) {
 	err = ps.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		var found bool
 		w, found, err = sqldb.Row(ctx, tx, scanned[Waiver], "SELECT document FROM waiver WHERE id = ?", id)
@@ -215,7 +231,7 @@ func (ps *Promotions) changeWaiver(ctx context.Context, id string, actor access.
 		if !found {
 			return problem.New(problem.NotFound, "there is no waiver %q", id)
 		}
-		if err := change(&w, ps.o.Now().UTC()); err != nil {
+		if err := change(ctx, tx, &w, ps.o.Now().UTC()); err != nil {
 			return err
 		}
 		return ps.putWaiver(ctx, tx, w, actor.Name, action, detail)

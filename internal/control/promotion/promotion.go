@@ -61,6 +61,7 @@ type Promotion struct {
 	From        string        `json:"from,omitempty" doc:"What the environment ran when it was asked for"`
 	By          string        `json:"by"`
 	Person      string        `json:"person,omitempty" doc:"Who answers for that, where a program asked"`
+	Maker       string        `json:"maker,omitempty" doc:"Who made the token by which it was asked for, if that is another person"`
 	Reason      string        `json:"reason,omitempty"`
 	RetryOf     string        `json:"retryOf,omitempty" doc:"The promotion it repeats"`
 	Waiver      string        `json:"waiver,omitempty" doc:"The waiver it used up"`
@@ -186,6 +187,7 @@ type Waiver struct {
 	Gates       []string   `json:"gates,omitempty" doc:"The gates it waives, beside the verification upstream"`
 	By          string     `json:"by"`
 	Person      string     `json:"person,omitempty" doc:"Who answers for that, where a program asked"`
+	Maker       string     `json:"maker,omitempty" doc:"Who made the token by which it was asked for, if that is another person"`
 	At          time.Time  `json:"at"`
 	Until       time.Time  `json:"until"`
 	Needs       int        `json:"needs" doc:"How many people must agree"`
@@ -199,8 +201,9 @@ type Waiver struct {
 
 // Agreed is somebody's word for a waiver.
 type Agreed struct {
-	By string    `json:"by"`
-	At time.Time `json:"at"`
+	By    string    `json:"by"`
+	At    time.Time `json:"at"`
+	Maker string    `json:"maker,omitempty" doc:"Who made the token by which they agreed, if that is another person"`
 }
 
 // Classes are what may make a waiver needed.

@@ -62,8 +62,14 @@ type Options struct {
 	Gates        Gates
 	Rollouts     *rollout.Rollouts
 	Guard        *outbound.Guard // where webhooks may be
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Evidence is what is kept with each verification beside its verdicts; it
+	// answers at once. Nil is nothing.
+	Evidence func(environment string, now time.Time) []gate.Result
+	// Independent lets somebody agree who can be told from others; default is by
+	// their names.
+	Independent func(ctx context.Context, q sqldb.Querier, actor access.Actor, others ...string) error
+	Logger      *slog.Logger
+	Now         func() time.Time
 }
 
 // Promotions are the promotions of an installation.
@@ -77,7 +83,12 @@ type Promotions struct {
 }
 
 // New returns the promotions kept in a database.
-func New(o Options) *Promotions { return &Promotions{o: o, judged: map[string]judged{}} }
+func New(o Options) *Promotions {
+	if o.Independent == nil {
+		o.Independent = gate.ByName
+	}
+	return &Promotions{o: o, judged: map[string]judged{}}
+}
 
 // The clocks of the loop.
 const (

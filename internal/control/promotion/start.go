@@ -92,7 +92,7 @@ func (ps *Promotions) start(ctx context.Context, actor access.Actor, environment
 	err = ps.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
 		p = Promotion{
 			Environment: environment, Upstream: env.Spec.PromotesFrom, Release: release.Name, Digest: release.Digest, Counter: release.Counter, Kind: kindOf(release),
-			Automatic: automatic, By: actor.Name, Person: answering(actor), Reason: reason, RetryOf: retryOf, CreatedAt: ps.o.Now().UTC().Truncate(time.Microsecond),
+			Automatic: automatic, By: actor.Name, Person: answering(actor), Maker: actor.Maker, Reason: reason, RetryOf: retryOf, CreatedAt: ps.o.Now().UTC().Truncate(time.Microsecond),
 		}
 		if p, err = ps.place(ctx, tx, p); err != nil {
 			return err
@@ -268,9 +268,25 @@ func (ps *Promotions) Approve(ctx context.Context, actor access.Actor, id, reaso
 	if !p.State.Waits() {
 		return p.Promotion, problem.New(problem.Conflict, "promotion %s is %s; only one that waits can be approved", id, p.State)
 	}
-	err = ps.o.Gates.Approve(ctx, actor, gate.Subject{Promotion: id, Requester: p.requester()}, reason)
+	if err := ps.byPeople(ctx, actor, p.Environment); err != nil {
+		return p.Promotion, err
+	}
+	err = ps.o.Gates.Approve(ctx, actor, gate.Subject{Promotion: id, Requester: p.requester(), Maker: p.Maker}, reason)
 	ps.forget(p.Promotion)
 	return p.Promotion, err
+}
+
+// byPeople refuses the word of a token that belongs to nobody where changes
+// take a grant: nobody knows who has it.
+func (ps *Promotions) byPeople(ctx context.Context, actor access.Actor, environment string) error {
+	if actor.Kind != access.Bearer {
+		return nil
+	}
+	env, err := ps.o.Environments.Get(ctx, environment)
+	if err == nil && env.Spec.Access == resource.AccessControlled {
+		err = problem.New(problem.Denied, "in %s people with accounts approve; the token %s belongs to nobody", environment, actor.Name)
+	}
+	return err
 }
 
 // Reject keeps a release out of an environment, and ends its promotion that

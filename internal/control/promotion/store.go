@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/slipway/slipway/internal/control/audit"
@@ -124,6 +125,9 @@ func verdict(ctx context.Context, q sqldb.Querier, environment, digest string) (
 
 // verify records a verdict on a release.
 func (ps *Promotions) record(ctx context.Context, tx *sqldb.Tx, v Verification) error {
+	if ps.o.Evidence != nil {
+		v.Results = append(slices.Clone(v.Results), ps.o.Evidence(v.Environment, v.At)...)
+	}
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err

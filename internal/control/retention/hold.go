@@ -90,7 +90,7 @@ func (r *Retention) Place(ctx context.Context, actor access.Actor, on link.CareH
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO legal_hold (id, number, lifted, document) VALUES (?, ?, 0, ?)", h.ID, n, string(text)); err != nil {
+		if _, err := tx.Exec(ctx, "INSERT INTO legal_hold (id, number, lifted, document, device_id) VALUES (?, ?, 0, ?, ?)", h.ID, n, string(text), on.Device); err != nil {
 			return err
 		}
 		return r.changed(ctx, tx, audit.Entry{Actor: actor.Name, Action: "hold.place", Object: subjectOf(on), Outcome: audit.Done, Reason: reason, Detail: h.ID})

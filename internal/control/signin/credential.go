@@ -106,6 +106,9 @@ func (s *SignIn) Invite(ctx context.Context, actor access.Actor, account string)
 		if err := s.insert(ctx, tx, account, invitation, "", digest(code), invitationLife); err != nil {
 			return err
 		}
+		if err := s.Access.Invited(ctx, tx, actor, account); err != nil {
+			return err
+		}
 		return s.record(ctx, tx, actor.Name, "account.invite", account, "")
 	})
 	return code, until, err

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -187,7 +188,35 @@ func (s *SignIn) claims(ctx context.Context, found *oidc.Provider, tokens *oauth
 		return c, problem.New(problem.Denied, "the identity provider's word cannot be read: %w", err)
 	}
 	c.groups = groupsOf(all[s.provider.GroupsClaim])
-	return c, nil
+	return c, s.complete(ctx, found, tokens, &c, all)
+}
+
+// complete adds what a provider tells of a person only where it is asked: the
+// ID token of a code need not have more than who it is of.
+func (s *SignIn) complete(ctx context.Context, found *oidc.Provider, tokens *oauth2.Token, c *claims, said map[string]json.RawMessage) error {
+	if c.Email != "" && said[s.provider.GroupsClaim] != nil || found.UserInfoEndpoint() == "" || tokens.AccessToken == "" {
+		return nil
+	}
+	info, err := found.UserInfo(ctx, oauth2.StaticTokenSource(tokens))
+	if err != nil {
+		return problem.New(problem.NotReady, "the identity provider %s does not tell who the person is: %w", s.provider.Name, err)
+	}
+	if info.Subject != c.Subject {
+		return problem.New(problem.Denied, "the identity provider tells of another person than its word is of")
+	}
+	var more claims
+	var all map[string]json.RawMessage
+	if err := errors.Join(info.Claims(&more), info.Claims(&all)); err != nil {
+		return problem.New(problem.Denied, "what the identity provider tells cannot be read: %w", err)
+	}
+	if c.Email == "" {
+		c.Email, c.EmailVerified = more.Email, more.EmailVerified
+	}
+	c.Name, c.PreferredUsername = cmp.Or(c.Name, more.Name), cmp.Or(c.PreferredUsername, more.PreferredUsername)
+	if said[s.provider.GroupsClaim] == nil {
+		c.groups = groupsOf(all[s.provider.GroupsClaim])
+	}
+	return nil
 }
 
 // groupsOf reads a claim of groups: a list of texts, or one text.

@@ -48,7 +48,7 @@ func newDoor(t *testing.T, p *Provider) *door {
 }
 
 var (
-	boss = access.Actor{Name: "admin", Kind: access.Bearer}
+	boss = access.Actor{Name: "admin", Kind: access.Bearer, Rights: access.Rights{access.RightOf(access.Admin, access.Bounds{})}}
 	here = access.Login{Remote: "192.0.2.1", Agent: "a test"}
 )
 

@@ -41,6 +41,15 @@ func scanText(r *sql.Rows) (text string, err error) { return text, r.Scan(&text)
 // Current is the newest directory; it is empty before control has sent one.
 func (s *Store) Current() *Directory { return s.current.Load() }
 
+// Held is the directory as it is stored.
+func (s *Store) Held(ctx context.Context) (document link.Directory, err error) {
+	text, found, err := sqldb.Row(ctx, s.db, scanText, "SELECT document FROM directory WHERE id = 1")
+	if err != nil || !found {
+		return document, err
+	}
+	return document, json.Unmarshal([]byte(text), &document)
+}
+
 // Put keeps the document when it is newer than the one at hand; documents may
 // come late, twice or out of order.
 func (s *Store) Put(ctx context.Context, document link.Directory) error {

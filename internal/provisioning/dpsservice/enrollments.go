@@ -59,6 +59,9 @@ func (e *Edge) put(c *call, name string, sent enrolment, ifMatch string) (link.E
 		}
 		before = &found.Spec
 	}
+	if link.IsProbe(name) {
+		return link.Enrollment{}, problem.New(problem.Invalid, "the name %s is for Slipway's own probes", name).At("name")
+	}
 	spec, err := sent.spec(before, e.Directory.Current())
 	if err != nil {
 		return link.Enrollment{}, err

@@ -60,8 +60,8 @@ func Add(ctx context.Context, tx *sqldb.Tx, e link.Enrollment, now time.Time) er
 }
 
 func list(ctx context.Context, q sqldb.Querier, kind link.EnrollmentKind, after string, limit int) ([]stored, error) {
-	return sqldb.Rows(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key > ? ORDER BY name_key LIMIT ?",
-		string(kind), Key(after), limit)
+	return sqldb.Rows(ctx, q, scan, "SELECT "+columns+" FROM enrollment WHERE kind = ? AND name_key > ? AND substr(name_key, 1, ?) <> ? ORDER BY name_key LIMIT ?",
+		string(kind), Key(after), len(link.Probe("")), link.Probe(""), limit) // those of probes are nobody's to declare
 }
 
 func save(ctx context.Context, tx *sqldb.Tx, e stored) error {

@@ -1,13 +1,16 @@
 package registration
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/metrics"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // meters count what becomes of registrations.
@@ -17,7 +20,13 @@ type meters struct {
 	assigning       prometheus.Histogram
 
 	mu    sync.Mutex
-	asked map[string]time.Time // by registration, since when its device waits
+	asked map[string]asking // by registration, what its device waits for
+}
+
+// asking is since when a device waits, and the trace of its request.
+type asking struct {
+	since time.Time
+	trail.Parent
 }
 
 // newMeters registers the meters; nil registers them nowhere.
@@ -30,7 +39,7 @@ func newMeters(r prometheus.Registerer) *meters {
 		assigning: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "slipway_provisioning_seconds", Help: "How long devices waited from their request until their stamp had them.", Buckets: append(metrics.Seconds[3:len(metrics.Seconds):len(metrics.Seconds)], 30, 60),
 		}),
-		asked: map[string]time.Time{},
+		asked: map[string]asking{},
 	}
 	for _, result := range []string{metrics.OK, metrics.Refused, metrics.Throttled, metrics.Failed} {
 		m.requests.WithLabelValues(result)
@@ -40,7 +49,7 @@ func newMeters(r prometheus.Registerer) *meters {
 }
 
 // request counts a device that asked.
-func (m *meters) request(key string, err error) {
+func (m *meters) request(ctx context.Context, key string, err error) {
 	m.requests.WithLabelValues(metrics.Result(err)).Inc()
 	if err != nil {
 		return
@@ -48,18 +57,26 @@ func (m *meters) request(key string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, waits := m.asked[key]; !waits && len(m.asked) < maxDue {
-		m.asked[key] = time.Now()
+		m.asked[key] = asking{time.Now(), trail.Here(ctx)}
 	}
 }
 
+// of makes a context a part of the request that a device waits for.
+func (m *meters) of(ctx context.Context, key string) context.Context {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked[key].In(ctx)
+}
+
 // settled counts a device that has its stamp.
-func (m *meters) settled(key string) {
+func (m *meters) settled(ctx context.Context, key string) {
 	m.mu.Lock()
 	asked, waited := m.asked[key]
 	delete(m.asked, key)
 	m.mu.Unlock()
-	if waited {
+	if waited && !link.IsProbe(key) {
+		trace, _ := trail.Of(ctx)
 		m.assigned.Inc()
-		m.assigning.Observe(time.Since(asked).Seconds())
+		metrics.Observe(m.assigning, time.Since(asked.since), trace)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -95,6 +96,9 @@ func (s *Service) checkMove(req *link.StartMove) error {
 	}
 	if req.PerSecond < 0 || req.PerSecond > maxPace || req.PerSecond > 0 && req.PerSecond < minPace {
 		return problem.New(problem.Invalid, "a pace is %g to %d devices a second, not %g", minPace, maxPace, req.PerSecond).At("perSecond")
+	}
+	if slices.ContainsFunc(req.Devices, link.IsProbe) {
+		return problem.New(problem.Invalid, "a probe belongs to its stamp and cannot be moved").At("devices")
 	}
 	if len(req.Devices) > maxMove {
 		return problem.New(problem.Invalid, "at most %d devices can be named, not %d; select more by a condition", maxMove, len(req.Devices)).At("devices")

@@ -26,6 +26,7 @@ import (
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
 	"github.com/slipway/slipway/internal/provisioning/issuing"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Stamps is what registrations ask of stamps, by name.
@@ -122,7 +123,12 @@ const (
 
 // Register takes up a device's wish to be assigned. The proof has been checked.
 func (s *Service) Register(ctx context.Context, registrationID string, proof attestation.Proof, ask Ask) (_ Operation, err error) {
-	defer func() { s.meters.request(strings.ToLower(registrationID), err) }()
+	ctx, work := trail.Seldom(ctx, "register")
+	work.Say("plane", link.ProvisioningPeer).Say("registration", registrationID)
+	defer func() { s.meters.request(ctx, strings.ToLower(registrationID), err); work.End(err) }()
+	if err := checkProbe(registrationID, proof.Enrollment); err != nil {
+		return Operation{}, err
+	}
 	if !s.admission.Allow() {
 		return Operation{}, problem.New(problem.Busy, "more registrations arrive than are admitted; try again later").After(time.Second)
 	}
@@ -168,6 +174,19 @@ func (s *Service) Register(ctx context.Context, registrationID string, proof att
 	s.queue.took()
 	s.work(r.Key)
 	return s.operation(r), nil
+}
+
+// checkProbe refuses devices that are called like probes. A probe has an
+// enrolment of its own, for its own stamp alone, which only control makes.
+func checkProbe(registrationID string, e link.Enrollment) error {
+	id := cmp.Or(e.Spec.DeviceID, registrationID)
+	if !link.IsProbe(id) {
+		return nil
+	}
+	if a := e.Spec.Allocation; e.Kind == link.Individual && e.Name == registrationID && a != nil && len(a.Stamps) == 1 && id == link.Probe(a.Stamps[0]) {
+		return nil
+	}
+	return problem.New(problem.Denied, "the name %s is for Slipway's own probes", id)
 }
 
 // kept is a key sealed just now, or else the one sealed before: a device that

@@ -164,6 +164,9 @@ func history(ctx context.Context, q sqldb.Querier, key string) ([]link.Transitio
 
 // take adds places taken on the record's stamp, or frees them.
 func (r *Record) take(ctx context.Context, tx *sqldb.Tx, places int) error {
+	if link.IsProbe(r.DeviceID) {
+		return nil // it takes no place
+	}
 	_, err := tx.Exec(ctx, `INSERT INTO registration_place (stamp, taken) VALUES (?, ?)
 		ON CONFLICT (stamp) DO UPDATE SET taken = registration_place.taken + excluded.taken`, r.Stamp, places)
 	if err != nil {
@@ -213,7 +216,7 @@ func (s *Service) List(ctx context.Context, req link.ListRegistrations) (link.Re
 	if limit <= 0 || limit > link.MaxPage {
 		limit = link.MaxPage
 	}
-	where, args := []string{"device_id > ?"}, []any{req.After}
+	where, args := []string{"device_id > ?", "substr(device_id, 1, ?) <> ?"}, []any{req.After, len(link.Probe("")), link.Probe("")}
 	for _, c := range []struct{ column, value string }{{"environment", req.Environment}, {"tenant", req.Tenant}, {"stamp", req.Stamp}, {"phase", string(req.Phase)}} {
 		if c.value != "" {
 			where, args = append(where, c.column+" = ?"), append(args, c.value)
@@ -262,11 +265,11 @@ func (s *Service) Count(ctx context.Context) (counts link.RegistrationCounts, er
 		return counts, err
 	}
 	counts.Waiting, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.EnvCount, err error) { return c, rows.Scan(&c.Environment, &c.Count) },
-		"SELECT environment, count(*) FROM registration WHERE phase = 'waiting' GROUP BY environment")
+		"SELECT environment, count(*) FROM registration WHERE phase = 'waiting' AND substr(device_id, 1, ?) <> ? GROUP BY environment", len(link.Probe("")), link.Probe(""))
 	if err != nil {
 		return counts, err
 	}
 	counts.LastWeek, err = sqldb.Rows(ctx, s.db, func(rows *sql.Rows) (c link.EnvCount, err error) { return c, rows.Scan(&c.Environment, &c.Count) },
-		"SELECT environment, count(*) FROM registration WHERE created_at > ? GROUP BY environment", sqldb.Micros(s.clock().AddDate(0, 0, -7)))
+		"SELECT environment, count(*) FROM registration WHERE created_at > ? AND substr(device_id, 1, ?) <> ? GROUP BY environment", sqldb.Micros(s.clock().AddDate(0, 0, -7)), len(link.Probe("")), link.Probe(""))
 	return counts, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/provisioning/enrollment"
 	"github.com/slipway/slipway/internal/sqldb"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 const (
@@ -84,7 +85,7 @@ func (s *Service) drive(ctx context.Context, key string) error {
 		if r.Due.After(s.now()) {
 			return nil
 		}
-		err = s.step(ctx, r)
+		err = s.traced(ctx, r)
 		if errors.Is(err, errChanged) {
 			continue
 		}
@@ -99,6 +100,15 @@ func (s *Service) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
+}
+
+// traced takes a step as a part of the request that its device waits for.
+func (s *Service) traced(ctx context.Context, r Record) error {
+	ctx, work := trail.Under(s.meters.of(ctx, r.Key), "step "+string(r.Phase))
+	work.Say("plane", link.ProvisioningPeer).Say("device", r.DeviceID).Say("stamp", r.Stamp)
+	err := s.step(ctx, r)
+	work.End(err)
+	return err
 }
 
 // step takes the one step that a registration's phase calls for.
@@ -184,7 +194,7 @@ func (s *Service) stepPut(ctx context.Context, r Record, spec link.EnrollmentSpe
 		return arrived(ctx, tx, r)
 	})
 	if err == nil {
-		s.meters.settled(r.Key)
+		s.meters.settled(ctx, r.Key)
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func (g *Groups) fill(ctx context.Context, req link.ReadConsumer, limit int, pag
 	err = reader.Follow(waited, page.Position, func(r link.LogRecord) error {
 		page.Lost += r.Sequence - page.Position - 1
 		page.Position = r.Sequence
-		if telemetry.Of(req.Source, r) && (req.Partition == nil || telemetry.Partition(r.DeviceID) == *req.Partition) {
+		if telemetry.Of(req.Source, r) && !link.IsProbe(r.DeviceID) && (req.Partition == nil || telemetry.Partition(r.DeviceID) == *req.Partition) {
 			page.Items = append(page.Items, r)
 			size += len(r.Body) + 2*len(r.BodyBase64) + 512
 		}

@@ -230,6 +230,44 @@ func (e *Engine) fault(name string) error {
 	return e.faults[name]
 }
 
+// Held are the routes as they are stored, with digests in the places of their
+// secrets.
+func (e *Engine) Held(ctx context.Context, digest func(secret string) string) ([]link.Route, error) {
+	rows, err := e.store.all(ctx)
+	held := make([]link.Route, len(rows))
+	for i, r := range rows {
+		held[i] = link.Route{Name: r.name, Spec: r.spec}
+		for _, secret := range secretsOf(&held[i].Spec) {
+			if *secret != "" {
+				*secret = digest(*secret)
+			}
+		}
+		if hook := held[i].Spec.Endpoint.Webhook; hook != nil {
+			for name, value := range hook.Headers {
+				hook.Headers[name] = digest(value)
+			}
+		}
+	}
+	return held, err
+}
+
+// secretsOf are the places of a route that hold secrets.
+func secretsOf(s *link.RouteSpec) []*string {
+	switch e := s.Endpoint; {
+	case e.Webhook != nil:
+		return []*string{&e.Webhook.Secret}
+	case e.NATS != nil:
+		return []*string{&e.NATS.Password}
+	case e.Kafka != nil:
+		return []*string{&e.Kafka.Password}
+	case e.PostgreSQL != nil:
+		return []*string{&e.PostgreSQL.Password}
+	case e.Archive != nil && e.Archive.S3 != nil:
+		return []*string{&e.Archive.S3.SecretKey}
+	}
+	return nil
+}
+
 // States returns how every route is.
 func (e *Engine) States(ctx context.Context, _ link.None) (link.RouteStates, error) {
 	rows, err := e.store.all(ctx)

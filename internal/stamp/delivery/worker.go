@@ -179,7 +179,7 @@ func (w *worker) add(ctx context.Context, b *batch, r link.LogRecord) (taken boo
 	b.lost += r.Sequence - b.upTo - 1
 	b.upTo = r.Sequence
 	out, taken := w.rule.Take(r, func() (any, bool) { return w.engine.Twin(ctx, r.DeviceID) })
-	if !taken {
+	if !taken || link.IsProbe(r.DeviceID) {
 		b.passed++
 		return false, nil
 	}

@@ -228,7 +228,7 @@ func (ds *Devices) from(s *query.Statement) (selection, query.Columns) {
 	if modules {
 		sel.add("d.module_of IS NOT NULL")
 	} else {
-		sel.add("d.module_of IS NULL")
+		sel.add("d.module_of IS NULL AND d.device_id <> ?", ds.Probe)
 	}
 	return sel, columnsOf(sel.dialect, modules)
 }

@@ -258,7 +258,7 @@ func (ds *Devices) Rotate(ctx context.Context, id, which string) (e Entry, err e
 
 // Totals counts devices by status.
 func (ds *Devices) Totals(ctx context.Context) (enabled, disabled int64, err error) {
-	enabled, _, err = sqldb.Row(ctx, ds.db, scanInt, "SELECT count(*) FROM device WHERE module_of IS NULL AND status = ?", Enabled)
+	enabled, _, err = sqldb.Row(ctx, ds.db, scanInt, "SELECT count(*) FROM device WHERE module_of IS NULL AND status = ? AND device_id <> ?", Enabled, ds.Probe)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -62,6 +62,8 @@ func (s Spec) check() error {
 		return err
 	}
 	switch {
+	case link.IsProbe(s.ID):
+		return problem.New(problem.Invalid, "the name %s is for Slipway's own probes", s.ID).At("deviceId")
 	case s.Status != Enabled && s.Status != Disabled:
 		return problem.New(problem.Invalid, "a status is %s or %s, not %q", Enabled, Disabled, s.Status).At("status")
 	case len(s.StatusReason) > maxStatusReason:

@@ -83,6 +83,13 @@ func (e *Engine) Put(ctx context.Context, flags link.Flags) (link.None, error) {
 	return link.None{}, err
 }
 
+// Held is the version of the flags as they are stored; empty where there are
+// none.
+func (e *Engine) Held(ctx context.Context) (string, error) {
+	version, _, err := sqldb.Row(ctx, e.db, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT version FROM flags WHERE id = 1")
+	return version, err
+}
+
 // Load reads what control said last, which another process may have heard.
 func (e *Engine) Load(ctx context.Context) error {
 	type stored struct {

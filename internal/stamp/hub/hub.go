@@ -23,6 +23,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/tenant"
 	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Limits bound what a hub takes on.
@@ -188,7 +189,9 @@ type Arrival struct {
 // later", anything else "not here".
 func (h *Hub) Connect(ctx context.Context, a Arrival, downlink Downlink) (_ *Session, err error) {
 	began := time.Now()
-	defer func() { h.meters.connect(a.Protocol, began, time.Now(), err) }()
+	ctx, work := trail.Seldom(ctx, "connect")
+	work.Say("plane", "stamp").Say("stamp", h.Stamp).Say("device", a.DeviceID)
+	defer func() { h.meters.connect(a.Protocol, time.Since(began), work.Trace(), err); work.End(err) }()
 	if in, after := h.admission.Arrive(a.DeviceID, h.isFresh(a.DeviceID), h.Now()); !in {
 		h.throttled.Add(1)
 		return nil, problem.New(problem.Busy, "the stamp admits %g connections a second; come back in %s", h.Limits.ConnectRate, after.Round(time.Second)).After(after)
@@ -372,10 +375,18 @@ func (h *Hub) Overlay(d *link.Device) {
 	d.ConnectedAt, d.LastActivity = &since, &last
 }
 
-// connections is how many there are.
+// connections is how many there are, of devices that count.
 func (h *Hub) connections() int {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	return h.counted()
+}
+
+// counted is connections for a caller that holds mu.
+func (h *Hub) counted() int {
+	if h.sessions[link.Probe(h.Stamp)] != nil {
+		return len(h.sessions) - 1
+	}
 	return len(h.sessions)
 }
 
@@ -390,7 +401,7 @@ type Counts struct {
 func (h *Hub) Counts() Counts {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return Counts{int64(len(h.sessions)), h.accepted.Load(), h.refused.Load(), h.throttled.Load(), h.admission.Counts()}
+	return Counts{int64(h.counted()), h.accepted.Load(), h.refused.Load(), h.throttled.Load(), h.admission.Counts()}
 }
 
 // CutAll drops every connection, as a network fault would, and returns how many.

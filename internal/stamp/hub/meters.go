@@ -60,32 +60,36 @@ func newMeters(r prometheus.Registerer, connections func() float64) *meters {
 }
 
 // connect counts a connection that asked to be let in.
-func (m *meters) connect(protocol string, began, now time.Time, err error) {
+func (m *meters) connect(protocol string, took time.Duration, trace string, err error) {
 	m.connects.WithLabelValues(protocol, metrics.Result(err)).Inc()
-	m.connecting.Observe(now.Sub(began).Seconds())
+	metrics.Observe(m.connecting, took, trace)
 }
 
-// message counts a telemetry message that the log has answered.
-func (m *meters) message(size int, took time.Duration, err error) {
+// message counts a telemetry message that the log has answered; without meters
+// nobody does.
+func (m *meters) message(size int, took time.Duration, trace string, err error) {
+	if m == nil {
+		return
+	}
 	m.messages[metrics.Result(err)].Inc()
 	if err == nil {
 		m.bytes.Add(float64(size))
-		m.acknowledging.Observe(took.Seconds())
+		metrics.Observe(m.acknowledging, took, trace)
 	}
 }
 
 // twin counts a request about a twin.
-func (m *meters) twin(operation string, took time.Duration, err error) {
+func (m *meters) twin(operation string, took time.Duration, trace string, err error) {
 	m.twins.WithLabelValues(operation, metrics.Result(err)).Inc()
 	if operation != "get" {
-		m.twinning.Observe(took.Seconds())
+		metrics.Observe(m.twinning, took, trace)
 	}
 }
 
 // method counts a method that a connected device was asked to run.
-func (m *meters) method(took time.Duration, err error) {
+func (m *meters) method(took time.Duration, trace string, err error) {
 	m.methods.WithLabelValues(metrics.Result(err)).Inc()
 	if err == nil {
-		m.answering.Observe(took.Seconds())
+		metrics.Observe(m.answering, took, trace)
 	}
 }

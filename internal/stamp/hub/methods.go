@@ -8,6 +8,7 @@ import (
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // The limits of direct methods.
@@ -75,7 +76,9 @@ func (h *Hub) InvokeHere(ctx context.Context, req link.InvokeMethod) (_ Invoked,
 	defer s.unexpect(rid)
 	h.invoking.Add(1)
 	began := time.Now()
-	defer func() { h.invoking.Add(-1); h.meters.method(time.Since(began), err) }()
+	_, work := trail.Under(ctx, "device answers "+req.Method)
+	s.about(work)
+	defer func() { h.invoking.Add(-1); h.meters.method(time.Since(began), work.Trace(), err); work.End(err) }()
 	s.downlink.Method(rid, req.Method, req.Payload, qos)
 	timeout := time.NewTimer(req.ResponseTimeout)
 	defer timeout.Stop()

@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Sender is a device that makes one request without keeping a connection.
@@ -90,8 +91,9 @@ func (h *Hub) Accept(ctx context.Context, s Sender, all []Telemetry) (err error)
 	began, sizes := time.Now(), 0
 	defer func() {
 		took := time.Since(began)
+		trace, _ := trail.Of(ctx)
 		for range all {
-			h.meters.message(sizes, took, err)
+			h.meters.message(sizes, took, trace, err)
 			sizes = 0
 		}
 	}()

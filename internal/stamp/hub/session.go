@@ -11,6 +11,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/command"
 	"github.com/slipway/slipway/internal/stamp/device"
 	"github.com/slipway/slipway/internal/stamp/telemetry"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // Downlink is a connection as the hub sees it. Its methods do not block.
@@ -183,11 +184,11 @@ func (s *Session) Alive(now time.Time) { s.last.Store(now.UnixMicro()) }
 // device down to what the log bears. body is not used after Publish returns.
 func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 	if err := telemetry.Check(bag, body); err != nil {
-		s.hub.meters.message(0, 0, err)
+		s.hub.meters.message(0, 0, "", err)
 		return err
 	}
 	if err := s.await(); err != nil {
-		s.hub.meters.message(0, 0, err)
+		s.hub.meters.message(0, 0, "", err)
 		return err
 	}
 	select {
@@ -199,10 +200,13 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 		<-s.window
 		return errOver
 	}
+	_, work := trail.Seldom(context.Background(), "telemetry")
+	s.about(work)
 	began, size := time.Now(), len(body)
 	s.hub.Logs.Append(s.origin, bag, body, func(_ uint64, err error) {
 		<-s.window
-		s.hub.meters.message(size, time.Since(began), err)
+		s.hub.meters.message(size, time.Since(began), work.Trace(), err)
+		work.End(err)
 		if err == nil {
 			s.messages.Add(1)
 			s.hub.accepted.Add(1)
@@ -210,6 +214,11 @@ func (s *Session) Publish(bag string, body []byte, done func(err error)) error {
 		done(err)
 	})
 	return nil
+}
+
+// about says of a piece of work whose session it is for.
+func (s *Session) about(work *trail.Work) {
+	work.Say("plane", "stamp").Say("stamp", s.hub.Stamp).Say("device", s.DeviceID).Say("tenant", s.tenant)
 }
 
 // await waits until the tenant's quota and then the stamp have a place for a

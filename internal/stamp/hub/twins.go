@@ -12,6 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/stamp/telemetry"
 	"github.com/slipway/slipway/internal/stamp/throttle"
 	"github.com/slipway/slipway/internal/stamp/twin"
+	"github.com/slipway/slipway/internal/trail"
 )
 
 // errOver tells a request that its session was cut meanwhile; nobody reads it.
@@ -19,7 +20,9 @@ var errOver = problem.New(problem.NotReady, "the session is over")
 
 // DeviceTwin returns the twin as its device sees it.
 func (h *Hub) DeviceTwin(ctx context.Context, s *Session) (_ []byte, err error) {
-	defer func() { h.meters.twin("get", 0, err) }()
+	_, work := trail.Seldom(ctx, "twin read")
+	s.about(work)
+	defer func() { h.meters.twin("get", 0, work.Trace(), err); work.End(err) }()
 	if err := h.Operations.Allow(throttle.TwinReads, 1, h.Now()); err != nil {
 		return nil, err
 	}
@@ -34,7 +37,9 @@ func (h *Hub) DeviceTwin(ctx context.Context, s *Session) (_ []byte, err error) 
 // version. A session that was cut reports nothing any more.
 func (h *Hub) Report(ctx context.Context, s *Session, patch []byte) (version int64, err error) {
 	began := time.Now()
-	defer func() { h.meters.twin("report", time.Since(began), err) }()
+	_, work := trail.Seldom(ctx, "twin report")
+	s.about(work)
+	defer func() { h.meters.twin("report", time.Since(began), work.Trace(), err); work.End(err) }()
 	now := h.Now()
 	if err := h.Operations.Allow(throttle.TwinUpdates, 1, now); err != nil {
 		return 0, err
@@ -97,7 +102,9 @@ func (h *Hub) ReplaceTwin(ctx context.Context, req link.PatchTwin) (link.Twin, e
 // notifications leave in the order of the versions they carry.
 func (h *Hub) change(ctx context.Context, req link.PatchTwin, apply twin.Change, also func(context.Context, *sqldb.Tx) error) (_ link.Twin, err error) {
 	began := time.Now()
-	defer func() { h.meters.twin("desire", time.Since(began), err) }()
+	_, work := trail.Under(ctx, "twin change")
+	work.Say("plane", "stamp").Say("stamp", h.Stamp).Say("device", req.DeviceID)
+	defer func() { h.meters.twin("desire", time.Since(began), work.Trace(), err); work.End(err) }()
 	defer h.lock(req.DeviceID)()
 	now := h.Now()
 	var notice []byte

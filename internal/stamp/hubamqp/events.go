@@ -192,7 +192,7 @@ func (e *Edge) sendEvents(ctx context.Context, s *amqp.Sender, partition int, fr
 	}
 	settled := s.Attach().Settled
 	err = log.Follow(ctx, after, func(r link.LogRecord) error {
-		if r.DeviceID == "" || telemetry.Partition(r.DeviceID) != partition {
+		if r.DeviceID == "" || link.IsProbe(r.DeviceID) || telemetry.Partition(r.DeviceID) != partition {
 			return nil
 		}
 		_, err := s.Send(ctx, event(r), settled)

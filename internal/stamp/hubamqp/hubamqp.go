@@ -50,7 +50,9 @@ const claimsWithin = 30 * time.Second
 
 // Serve speaks with one client until its connection ends.
 func (e *Edge) Serve(ctx context.Context, conn *amqp.Conn) {
-	c := &client{edge: e, conn: conn, repliers: map[string][]*amqp.Sender{}}
+	ctx, over := context.WithCancel(ctx)
+	defer over()
+	c := &client{edge: e, ctx: ctx, conn: conn, repliers: map[string][]*amqp.Sender{}}
 	if conn.User != "" && conn.Password != "" {
 		// Whoever gives a token or a key at once is told at once; others bring a
 		// token later.
@@ -72,10 +74,12 @@ func (e *Edge) Serve(ctx context.Context, conn *amqp.Conn) {
 // client is one connection with what it has proven.
 type client struct {
 	edge *Edge
+	ctx  context.Context // of the connection
 	conn *amqp.Conn
 
 	mu       sync.Mutex
 	claims   []claim
+	bearer   string // the last token of a person that was put
 	timer    *time.Timer
 	repliers map[string][]*amqp.Sender // links on which answers go out, by node
 }
@@ -146,6 +150,7 @@ func (c *client) claim(kind, audience, token string) error {
 			return problem.New(problem.Denied, "%s may not use the service API", who)
 		}
 		fresh.expires = c.edge.Now().Add(time.Hour)
+		c.hold(token)
 	default:
 		return problem.New(problem.Invalid, "a token is of type %s or %s, not %q", sastokenType, bearerType, kind)
 	}
@@ -162,6 +167,45 @@ func (c *client) claim(kind, audience, token string) error {
 	}
 	c.claims = append(c.claims, fresh)
 	return nil
+}
+
+// askEvery is how often control is asked whether a person's token holds still.
+const askEvery = 500 * time.Millisecond
+
+// hold has the connection end when a person's token is void, or lets nothing be
+// changed any more. While control is away it goes on, as devices do.
+func (c *client) hold(token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.bearer == ""
+	if c.bearer = token; !first {
+		return
+	}
+	go func() {
+		tick := time.NewTicker(askEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-tick.C:
+				if !c.holds() {
+					c.conn.Shut(&amqp.Error{Condition: amqp.Unauthorized, Description: "the token that was put holds no longer"})
+					return
+				}
+			}
+		}
+	}()
+}
+
+func (c *client) holds() bool {
+	c.mu.Lock()
+	token := c.bearer
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(c.ctx, 10*time.Second)
+	defer cancel()
+	_, write, err := c.edge.People(ctx, strings.TrimPrefix(token, "Bearer "))
+	return err == nil && write || err != nil && !problem.Is(err, problem.Unauthenticated) && !problem.Is(err, problem.Denied)
 }
 
 func (c *client) verify(text string) (claim, error) {

@@ -207,6 +207,26 @@ func (e *Engine) Load(ctx context.Context) error {
 	return nil
 }
 
+// Held names the releases that are to run, as is stored: the base, and the one
+// that a rollout brings.
+func (e *Engine) Held(ctx context.Context) (base, rollout string, err error) {
+	text, found, err := sqldb.Row(ctx, e.db, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT document FROM releases WHERE id = 1")
+	if err != nil || !found {
+		return "", "", err
+	}
+	var document link.Releases
+	if err := json.Unmarshal([]byte(text), &document); err != nil {
+		return "", "", err
+	}
+	if document.Base != nil {
+		base = document.Base.Name
+	}
+	if document.Rollout != nil {
+		rollout = document.Rollout.Release.Name
+	}
+	return base, rollout, nil
+}
+
 // take puts a plan into force, unless a newer one is.
 func (e *Engine) take(p *plan) {
 	e.mu.Lock()

@@ -153,7 +153,7 @@ func (e *Engine) views(ctx context.Context, ids []string) ([]view, error) {
 	}
 	all, err := sqldb.Rows(ctx, e.db, scanView, `SELECT d.device_id, d.connected, t.desired, t.reported, s.edition
 		FROM device d JOIN twin t ON t.device_id = d.device_id LEFT JOIN software s ON s.device_id = d.device_id
-		WHERE d.module_of IS NULL AND d.device_id IN (`+e.among()+") ORDER BY d.device_id", string(list))
+		WHERE d.module_of IS NULL AND d.device_id <> ? AND d.device_id IN (`+e.among()+") ORDER BY d.device_id", link.Probe(e.Stamp), string(list))
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (e *Engine) enrol(ctx context.Context, ids []string, now time.Time) error {
 // strangers are devices that have no place yet, with ids above after.
 func (e *Engine) strangers(ctx context.Context, after string, limit int) ([]string, error) {
 	return sqldb.Rows(ctx, e.db, scanText, `SELECT d.device_id FROM device d WHERE d.module_of IS NULL AND d.device_id > ?
-		AND NOT EXISTS (SELECT 1 FROM software s WHERE s.device_id = d.device_id) ORDER BY d.device_id LIMIT ?`, after, limit)
+		AND d.device_id <> ? AND NOT EXISTS (SELECT 1 FROM software s WHERE s.device_id = d.device_id) ORDER BY d.device_id LIMIT ?`, after, link.Probe(e.Stamp), limit)
 }
 
 // nth returns the device that is the nth from a place on, counted from 1; found

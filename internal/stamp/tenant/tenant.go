@@ -51,6 +51,17 @@ func (q *Quotas) Load(ctx context.Context) error {
 	return nil
 }
 
+// Held are the tenants as they are stored.
+func (q *Quotas) Held(ctx context.Context) ([]link.Tenant, error) {
+	text, found, err := sqldb.Row(ctx, q.db, func(rows *sql.Rows) (s string, err error) { return s, rows.Scan(&s) }, "SELECT document FROM tenants WHERE id = 1")
+	if err != nil || !found {
+		return nil, err
+	}
+	var kept link.Tenants
+	err = json.Unmarshal([]byte(text), &kept)
+	return kept.Items, err
+}
+
 // Divide has the quotas hold for so many processes together, each taking its
 // share.
 func (q *Quotas) Divide(processes int) {
