@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -64,6 +65,10 @@ const (
 	parityKept  = 400 * 24 * time.Hour
 )
 
+// nearly is how far a score may be from one that was kept and be the same: not
+// every database keeps all of its digits.
+const nearly = 1e-6
+
 // Score is how alike two environments were at a time.
 type Score struct {
 	From        string    `json:"from"`
@@ -102,7 +107,7 @@ func (d *Drift) keepParity(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if known && last.Score == r.Score && last.Compared == r.Compared() && now.Sub(last.At) < parityEvery {
+		if known && math.Abs(last.Score-r.Score) < nearly && last.Compared == r.Compared() && now.Sub(last.At) < parityEvery {
 			continue
 		}
 		err = d.o.DB.Commit(ctx, func(ctx context.Context, tx *sqldb.Tx) error {
