@@ -125,7 +125,7 @@ func (ds *Devices) Query(ctx context.Context, req link.QueryDevices) (page link.
 		limit = link.MaxPage
 	}
 	s := selection{dialect: ds.db.Dialect()}
-	s.add("d.module_of IS NULL AND d.device_id > ?", req.After)
+	s.add("d.module_of IS NULL AND d.device_id <> ? AND d.device_id > ?", ds.Probe, req.After)
 	if req.Tenant != "" {
 		s.add("d.tenant = ?", req.Tenant)
 	}

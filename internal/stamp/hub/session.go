@@ -118,7 +118,9 @@ func (s *Session) End(reason string) {
 			s.expiry.Stop()
 		}
 		s.hub.forget(s)
-		s.hub.meters.disconnects.WithLabelValues().Inc()
+		if !link.IsProbe(s.DeviceID) {
+			s.hub.meters.disconnects.WithLabelValues().Inc()
+		}
 		s.hub.Logs.Note(telemetry.Event{DeviceID: s.DeviceID, Kind: "disconnected", Details: map[string]string{"reason": reason}})
 	})
 }
