@@ -58,7 +58,7 @@ PROVIDER_VERSION ?= $(shell git describe --tags --abbrev=0 2>/dev/null | sed 's/
 terraform-provider:
 	CGO_ENABLED=0 $(GO) build -C $(PROVIDER) -mod=mod -trimpath -ldflags '-s -w -X main.version=$(PROVIDER_VERSION)' \
 	  -o $(CURDIR)/dist/terraform/registry.terraform.io/slipway/slipway/$(PROVIDER_VERSION)/$$($(GO) env GOOS)_$$($(GO) env GOARCH)/terraform-provider-slipway_v$(PROVIDER_VERSION) .
-	ln -sfn registry.terraform.io dist/terraform/registry.opentofu.org
+	mkdir -p dist/terraform/registry.opentofu.org && cp -r dist/terraform/registry.terraform.io/slipway dist/terraform/registry.opentofu.org/
 
 # dist/release: programs, packages, image, bills of materials, checksums,
 # provenance; signed with RELEASE_KEY, if that names a key.

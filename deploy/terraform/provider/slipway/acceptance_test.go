@@ -40,13 +40,17 @@ func newSite(t *testing.T) *site {
 	if err := os.MkdirAll(plugin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// OpenTofu looks under the name of another registry.
-	if err := os.Symlink("registry.terraform.io", filepath.Join(mirror, "registry.opentofu.org")); err != nil {
-		t.Fatal(err)
-	}
 	build := exec.Command("go", "build", "-o", filepath.Join(plugin, "terraform-provider-slipway_v0.0.1"), "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the provider: %v\n%s", err, out)
+	}
+	// OpenTofu looks under the name of another registry.
+	other := filepath.Join(mirror, "registry.opentofu.org/slipway/slipway/0.0.1")
+	if err := os.MkdirAll(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(plugin, filepath.Join(other, filepath.Base(plugin))); err != nil {
+		t.Fatal(err)
 	}
 	settings := filepath.Join(s.dir, "cli.tfrc")
 	s.file("cli.tfrc", fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\ndisable_checkpoint = true\n", mirror))
