@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(),
-		a.readiness(), a.calendar(),
+		a.readiness(), a.calendar(), a.insight(),
 		a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.logs(), a.trace(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),
 		a.grant(), a.session(), a.accessReview(),

@@ -36,6 +36,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/insight"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
@@ -177,6 +178,7 @@ type Plane struct {
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
 	readiness    *readiness.Readiness
+	insight      *insight.Insight
 	monitor      *monitor.Monitor
 	journal      *journal.Journal
 	trail        *trail.Trail
@@ -264,8 +266,8 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
-		Readiness: p.readiness,
-		Members:   p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
+		Readiness: p.readiness, Insight: p.insight,
+		Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Journal: p.journal, Backups: p.backups, Flags: p.flags, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Releases: p.releases, Signing: p.signing, Promotions: p.promotions, Rollouts: p.rollouts, Gates: p.gates, Alerts: p.alerts, Journal: p.journal, Metrics: p.monitor, Backups: p.backups, Flags: p.flags, Grants: p.grants, Gateway: p.gateway, Permissions: offered(),
 		Logger: o.Logger, Provisioning: o.Provisioning, Version: o.Version})
 	p.api, p.console = p.gateway.Wrap(gateway.API, p.api), p.gateway.Wrap(gateway.Console, p.console)

@@ -27,6 +27,7 @@ type Gate struct {
 	SBOM      *SBOMGate      `json:"sbom,omitempty" doc:"No component with a known vulnerability beyond its deadline"`
 	Webhook   *WebhookGate   `json:"webhook,omitempty" doc:"A program of yours that decides"`
 	Flags     *FlagsGate     `json:"flags,omitempty" doc:"The release's feature flags, each exercised with every variant"`
+	Readiness *ReadinessGate `json:"readiness,omitempty" doc:"An environment that is ready for production"`
 }
 
 // The kinds of gates.
@@ -40,6 +41,7 @@ const (
 	GateSBOM      = "sbom"
 	GateWebhook   = "webhook"
 	GateFlags     = "flags"
+	GateReadiness = "readiness"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -142,6 +144,16 @@ type FlagsGate struct {
 	Required    bool     `json:"required,omitempty" doc:"A feature release without any flag fails"`
 }
 
+// ReadinessGate wants an environment to be ready: every check that blocks passes.
+type ReadinessGate struct {
+	Environment string   `json:"environment,omitempty" maxLength:"63" doc:"Which; default the one the release is to enter"`
+	Minimum     int      `json:"minimum,omitempty" minimum:"0" maximum:"100" doc:"The least score of the checks that count"`
+	Topics      []string `json:"topics,omitempty" maxItems:"20" doc:"Only the checks of these topics; default all"`
+	Except      []string `json:"except,omitempty" maxItems:"60" doc:"Checks that do not count here, such as E3 where another gate asks the same of the release that enters"`
+	MaxAge      Span     `json:"maxAge,omitempty" doc:"How old the facts may be; default 5m"`
+	OnNoData    NoData   `json:"onNoData,omitempty" enum:"inconclusive,fail,pass-with-reason" doc:"What it means where there is no evidence, or only old; default inconclusive"`
+}
+
 // DevicesGate wants a condition to hold for devices.
 type DevicesGate struct {
 	Environment string  `json:"environment,omitempty" doc:"Whose devices; default the environment the release comes from"`
@@ -179,7 +191,7 @@ func (g Gate) kinds() (all []string) {
 		set  bool
 	}{
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
-		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
+		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil}, {GateReadiness, g.Readiness != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -193,7 +205,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook and flags").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags and readiness").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -214,6 +226,8 @@ func (g Gate) Check() error {
 		return g.SBOM.check()
 	case g.Flags != nil:
 		return g.Flags.check()
+	case g.Readiness != nil:
+		return g.Readiness.check()
 	}
 	return g.Webhook.check()
 }
@@ -393,6 +407,16 @@ func (f FlagsGate) check() error {
 		return problem.New(problem.Invalid, "a number of evaluations is not negative").At("flags.minSamples")
 	}
 	return nil
+}
+
+func (r ReadinessGate) check() error {
+	switch {
+	case r.Minimum < 0 || r.Minimum > 100:
+		return problem.New(problem.Invalid, "a score is 0 to 100, not %d", r.Minimum).At("readiness.minimum")
+	case !slices.Contains([]NoData{"", NoDataInconclusive, NoDataFail, NoDataPass}, r.OnNoData):
+		return problem.New(problem.Invalid, "must be %s, %s or %s, not %q", NoDataInconclusive, NoDataFail, NoDataPass, r.OnNoData).At("readiness.onNoData")
+	}
+	return r.MaxAge.check("readiness.maxAge", time.Second, 24*time.Hour)
 }
 
 func (w WebhookGate) check() error {

@@ -28,6 +28,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/insight"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -201,6 +202,7 @@ func newServer(t *testing.T) *server {
 	})
 	handler := api.New(api.Options{
 		Readiness: ready,
+		Insight:   &insight.Insight{Environments: environments.List, Promotions: promotions.List, Rollouts: rollouts.List, Verifications: promotions.Verifications, Release: releases.Get, Now: time.Now},
 
 		Alerts:  alerts,
 		Journal: kept,

@@ -10,6 +10,7 @@ import (
 	"github.com/slipway/slipway/internal/control/audit"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/flag"
 	"github.com/slipway/slipway/internal/link"
@@ -41,6 +42,9 @@ type Options struct {
 	// Exercised tells which variants of a release's flags an environment has
 	// given out.
 	Exercised func(ctx context.Context, environment, release string, flags map[string]flag.Flag) ([]featureflag.Exercise, error)
+	// Ready tells how ready an environment is, by facts that are no older than
+	// most.
+	Ready func(ctx context.Context, environment string, most time.Duration) (readiness.Verdict, error)
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -100,6 +104,8 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.webhook(ctx, now, *gate.Webhook, s)
 	case resource.GateFlags:
 		return g.flags(ctx, *gate.Flags, s)
+	case resource.GateReadiness:
+		return g.readiness(ctx, *gate.Readiness, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }
