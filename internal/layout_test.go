@@ -30,8 +30,8 @@ const imports = `
 /device/retry:
 /device/update: /device/retry
 
-cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness care control/retention seal fleetfile rehearse control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
-client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure
+cli: client control/access control/artifact control/fleet control/gate control/promotion control/release control/rollout control/signing datadir link problem resource retrylint serve simfleet simscale sqldb up control/audit control/gateway control/grant control/featureflag flag control/backup drill recovery vault control/journal trail control/readiness control/insight care control/retention seal fleetfile rehearse control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
+client: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/promotion control/release control/rollout control/signing link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/journal control/readiness control/insight control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure
 up: bus ca control control/access datadir entrance link mqtt outbound problem provisioning resource simfleet sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry tasks stamp/ddi metrics vault trail httpserve inbound seal
 serve: blob bus ca client control datadir entrance link mqtt outbound peer problem provisioning resource sqldb stamp stamp/hub stamp/hubmqtt stamp/telemetry stamp/throttle tasks stamp/ddi metrics vault trail httpserve inbound seal
 fleetfile: link problem
@@ -39,9 +39,9 @@ simfleet: /device /device/retry /device/update
 agent: /device /device/retry /device/update datadir problem resource
 simscale: control/rollout link problem provisioning/allocation resource stamp/software
 
-control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence care control/retention control/rehearsal control/drift control/configuration control/incident control/probe control/decommission control/erasure control/dossier
+control: blob bus control/access control/api control/artifact control/audit control/console control/environment control/fleet control/gate control/membership control/migrations control/place control/promotion control/release control/rollout control/signin control/signing link outbound problem resource sqldb tasks control/monitor metrics seal control/gateway control/grant control/featureflag control/ofrep flag backup control/backup vault control/alert control/journal trail control/readiness control/evidence control/insight care control/retention control/rehearsal control/drift control/configuration control/incident control/probe control/decommission control/erasure control/dossier
 control/access: control/audit problem sqldb tasks resource
-control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
+control/api: control/access control/artifact control/audit control/environment control/fleet control/gate control/membership control/place control/promotion control/release control/rollout control/signin control/signing link problem resource control/gateway control/grant control/featureflag control/ofrep flag control/backup control/alert control/journal trail control/readiness control/insight control/retention control/rehearsal control/drift control/configuration control/incident control/decommission control/erasure control/dossier
 control/artifact: blob control/access control/audit link problem sqldb
 control/audit: problem sqldb blob seal
 control/console: control/access control/audit control/environment control/fleet control/gate control/place control/promotion control/release control/rollout control/signin link problem resource control/gateway control/grant control/featureflag flag control/backup control/alert control/monitor /docs/runbooks control/journal control/rehearsal control/configuration control/drift trail control/incident control/decommission control/erasure control/retention
@@ -64,10 +64,11 @@ control/membership: control/access control/audit link problem sqldb
 control/place: control/access link problem sqldb
 control/promotion: control/access control/audit control/gate control/rollout link outbound problem resource sqldb tasks
 control/rollout: control/access control/audit control/gate link problem resource sqldb tasks
-control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag control/rehearsal control/drift
+control/gate: control/access control/audit control/fleet control/release link outbound problem resource sqldb control/featureflag flag control/readiness control/rehearsal control/drift
 control/gateway: control/access control/audit control/fleet control/grant link problem sqldb tasks
 control/grant: control/access control/audit problem resource sqldb tasks
-control/evidence: control/drift control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb
+control/evidence: control/access control/alert control/audit control/backup control/environment control/featureflag control/fleet control/gate control/grant control/membership control/monitor control/promotion control/readiness control/release control/rollout control/signing link problem resource sqldb control/journal control/drift
+control/insight: control/promotion control/rollout link problem resource
 control/readiness: control/access control/audit problem resource sqldb tasks vault
 control/featureflag: control/access control/audit flag link problem resource sqldb tasks
 control/ofrep: control/featureflag flag problem tasks
@@ -199,6 +200,7 @@ github.com/mochi-mqtt/server/v2/listeners: /bench
 github.com/teambition/rrule-go: resource
 github.com/tetratelabs/wazero: stamp/processor
 github.com/twmb/franz-go: stamp/endpoint
+github.com/arran4/golang-ical: control/readiness
 go.yaml.in/yaml/v3: control/alert control/readiness control/evidence
 google.golang.org/protobuf: control/alert
 golang.org/x/mod/semver: control/gate flag
@@ -212,7 +214,7 @@ go.opentelemetry.io/: trail
 golang.org/x/crypto/argon2: control/signin
 golang.org/x/oauth2: control/signin
 golang.org/x/time/rate: control/access provisioning/registration stamp/hub stamp/tenant stamp/throttle provisioning/dpsservice vault trail
-html/template: control/console
+html/template: control/console control/readiness
 modernc.org/sqlite: sqldb
 `
 

@@ -71,7 +71,7 @@ func (a *app) root() *cobra.Command {
 		a.release(), a.artifact(), a.signing(),
 		a.promotion(), a.rollout(), a.rollback(), a.update(),
 		a.backup(), a.restore(), a.drill(), a.rehearsal(),
-		a.readiness(), a.calendar(),
+		a.readiness(), a.calendar(), a.insight(),
 		a.retention(), a.legalHold(), a.erasure(), a.dossier(),
 		a.drift(), a.parity(), a.flag(), a.gate(), a.testResults(), a.vulnerability(), a.freeze(), a.halt(),
 		a.metrics(), a.logs(), a.trace(), a.incident(), a.timeline(), a.alert(), a.slo(), a.alertRule(), a.receiver(), a.onCall(),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +44,8 @@ func (a *app) readiness() *cobra.Command {
 	cmd.Flags().StringVar(&environment, "environment", "", "the environment, as an alternative to the argument")
 	cmd.Flags().BoolVar(&all, "all", false, "checks that pass, too, with their evidence")
 	a.complete(cmd, "environment", environments)
-	cmd.AddCommand(a.readinessExplain(), a.readinessAnswer(), a.readinessWithdraw(), a.readinessOwn(), a.readinessHistory())
+	cmd.AddCommand(a.readinessExplain(), a.readinessAnswer(), a.readinessWithdraw(), a.readinessOwn(), a.readinessHistory(),
+		a.readinessCompliance(), a.readinessReport(), a.readinessVerify())
 	return cmd
 }
 
@@ -308,13 +310,16 @@ func (a *app) readinessHistory() *cobra.Command {
 }
 
 func (a *app) calendar() *cobra.Command {
-	var environment string
+	var environment, feed string
 	var days int
 	cmd := a.read(&cobra.Command{
 		Use: "calendar", Short: "Tell what will run out: certificates, grants, answers, drills, room…", Args: cobra.NoArgs,
 		Long:    "Tell what is known to run out or to come, and what was missed: certificates and signed\nmetadata, tokens, grants and reviews, answers and evidence of readiness, drills, waivers,\nfreezes, flags that are to go, room for devices, and the end of support.\n\nExit codes: 0 nothing was missed, 3 something was.",
-		Example: "  slipway calendar\n  slipway calendar --environment production --days 30",
+		Example: "  slipway calendar\n  slipway calendar --environment production --days 30\n  slipway calendar --ics slipway.ics",
 		RunE: a.call(func(ctx context.Context, c *client.Client, _ []string) error {
+			if feed != "" {
+				return a.written(feed, func(to io.Writer) error { return c.CalendarFeed(ctx, environment, days, to) })
+			}
 			all, err := c.Calendar(ctx, environment, days)
 			if err != nil {
 				return err
@@ -324,6 +329,7 @@ func (a *app) calendar() *cobra.Command {
 	})
 	cmd.Flags().StringVar(&environment, "environment", "", "only what is about this environment, or about all")
 	cmd.Flags().IntVar(&days, "days", 180, "how far ahead")
+	cmd.Flags().StringVar(&feed, "ics", "", "write it to this file as iCalendar, for calendar programs")
 	a.complete(cmd, "environment", environments)
 	return cmd
 }

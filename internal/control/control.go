@@ -44,6 +44,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/incident"
+	"github.com/slipway/slipway/internal/control/insight"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/migrations"
@@ -203,6 +204,7 @@ type Plane struct {
 	grants       *grant.Grants
 	gateway      *gateway.Gateway
 	readiness    *readiness.Readiness
+	insight      *insight.Insight
 	monitor      *monitor.Monitor
 	journal      *journal.Journal
 	trail        *trail.Trail
@@ -316,7 +318,7 @@ func New(ctx context.Context, o Options) (*Plane, error) {
 	p.monitoring = monitorHandler(people, p.registry, p.monitor)
 	places := &place.Finder{DB: db, Device: p.fleet.Whereabouts, Enrollment: p.fleet.Enrollment}
 	p.api = api.New(api.Options{
-		Readiness: p.readiness, Rehearsals: p.rehearsals,
+		Readiness: p.readiness, Insight: p.insight, Rehearsals: p.rehearsals,
 		Retention: p.retention, Decommissions: p.decommissions, Erasures: p.erasures, Dossiers: p.dossiers,
 		Members: p.members, Access: people, Places: places, SignIn: p.signIn, Audit: log, Environments: p.environments, Fleet: p.fleet, Artifacts: p.artifacts, Releases: p.releases, Signing: p.signing, Gates: p.gates, Rollouts: p.rollouts, Promotions: p.promotions, Alerts: p.alerts, Incidents: p.incidents, Journal: p.journal, Backups: p.backups, Flags: p.flags, Drift: p.drift, Configurations: p.configurations, OFREP: evaluation, Grants: p.grants, Gateway: p.gateway, Logger: o.Logger, Version: o.Version, Provisioning: bareHost(o.Provisioning), Registering: o.Provisioning})
 	p.console = console.New(console.Options{

@@ -95,7 +95,7 @@ func (p *Plane) say(ctx context.Context) error {
 
 // collect looks up what control does not count as it happens.
 func (p *Plane) collect(ctx context.Context, add func(metrics.Sample)) error {
-	return errors.Join(p.collectStamps(ctx, add), p.collectExpiry(ctx, add), p.collectStates(ctx, add), p.collectDrift(ctx, add))
+	return errors.Join(p.collectStamps(ctx, add), p.collectExpiry(ctx, add), p.collectStates(ctx, add), p.collectDrift(ctx, add), p.collectReadiness(ctx, add))
 }
 
 func gauge(name, help string, value float64, labels map[string]string) metrics.Sample {

@@ -30,6 +30,7 @@ type Gate struct {
 	Parity    *ParityGate    `json:"parity,omitempty" doc:"How alike two environments are"`
 	Drift     *DriftGate     `json:"drift,omitempty" doc:"Nothing is other than declared"`
 	Rehearsal *RehearsalGate `json:"rehearsal,omitempty" doc:"Its migrations, rehearsed on a masked copy of the environment's data"`
+	Readiness *ReadinessGate `json:"readiness,omitempty" doc:"An environment that is ready for production"`
 }
 
 // The kinds of gates.
@@ -46,6 +47,7 @@ const (
 	GateParity    = "parity"
 	GateDrift     = "drift"
 	GateRehearsal = "rehearsal"
+	GateReadiness = "readiness"
 )
 
 // Span is a length of time as people write it: 90s, 30m, 24h, 14d.
@@ -182,6 +184,16 @@ func (d DriftGate) check() error {
 	return d.MaxAge.check("drift.maxAge", time.Minute, maxSpan)
 }
 
+// ReadinessGate wants an environment to be ready: every check that blocks passes.
+type ReadinessGate struct {
+	Environment string   `json:"environment,omitempty" maxLength:"63" doc:"Which; default the one the release is to enter"`
+	Minimum     int      `json:"minimum,omitempty" minimum:"0" maximum:"100" doc:"The least score of the checks that count"`
+	Topics      []string `json:"topics,omitempty" maxItems:"20" doc:"Only the checks of these topics; default all"`
+	Except      []string `json:"except,omitempty" maxItems:"60" doc:"Checks that do not count here, such as E3 where another gate asks the same of the release that enters"`
+	MaxAge      Span     `json:"maxAge,omitempty" doc:"How old the facts may be; default 5m"`
+	OnNoData    NoData   `json:"onNoData,omitempty" enum:"inconclusive,fail,pass-with-reason" doc:"What it means where there is no evidence, or only old; default inconclusive"`
+}
+
 // DevicesGate wants a condition to hold for devices.
 type DevicesGate struct {
 	Environment string  `json:"environment,omitempty" doc:"Whose devices; default the environment the release comes from"`
@@ -221,7 +233,7 @@ func (g Gate) kinds() (all []string) {
 		{GateTests, g.Tests != nil}, {GatePromQL, g.PromQL != nil}, {GateSLO, g.SLO != nil}, {GateApprovals, g.Approvals != nil},
 		{GateSoak, g.Soak != nil}, {GateDevices, g.Devices != nil}, {GateSBOM, g.SBOM != nil}, {GateWebhook, g.Webhook != nil}, {GateFlags, g.Flags != nil},
 		{GateParity, g.Parity != nil}, {GateDrift, g.Drift != nil},
-		{GateRehearsal, g.Rehearsal != nil},
+		{GateRehearsal, g.Rehearsal != nil}, {GateReadiness, g.Readiness != nil},
 	} {
 		if one.set {
 			all = append(all, one.kind)
@@ -235,7 +247,7 @@ func (g Gate) kinds() (all []string) {
 func (g Gate) Check() error {
 	switch kinds := g.kinds(); {
 	case len(kinds) == 0:
-		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags, parity, drift and rehearsal").At("name")
+		return problem.New(problem.Invalid, "a gate has one of tests, promql, slo, approvals, soak, devices, sbom, webhook, flags, parity, drift, rehearsal and readiness").At("name")
 	case len(kinds) > 1:
 		return problem.New(problem.Invalid, "a gate has one kind, not %s; make several gates", strings.Join(kinds, " and ")).At(kinds[1])
 	}
@@ -262,6 +274,8 @@ func (g Gate) Check() error {
 		return g.Drift.check()
 	case g.Rehearsal != nil:
 		return g.Rehearsal.check()
+	case g.Readiness != nil:
+		return g.Readiness.check()
 	}
 	return g.Webhook.check()
 }
@@ -441,6 +455,16 @@ func (f FlagsGate) check() error {
 		return problem.New(problem.Invalid, "a number of evaluations is not negative").At("flags.minSamples")
 	}
 	return nil
+}
+
+func (r ReadinessGate) check() error {
+	switch {
+	case r.Minimum < 0 || r.Minimum > 100:
+		return problem.New(problem.Invalid, "a score is 0 to 100, not %d", r.Minimum).At("readiness.minimum")
+	case !slices.Contains([]NoData{"", NoDataInconclusive, NoDataFail, NoDataPass}, r.OnNoData):
+		return problem.New(problem.Invalid, "must be %s, %s or %s, not %q", NoDataInconclusive, NoDataFail, NoDataPass, r.OnNoData).At("readiness.onNoData")
+	}
+	return r.MaxAge.check("readiness.maxAge", time.Second, 24*time.Hour)
 }
 
 func (w WebhookGate) check() error {

@@ -35,6 +35,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/incident"
+	"github.com/slipway/slipway/internal/control/insight"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/ofrep"
@@ -77,6 +78,7 @@ type Options struct {
 	Grants       *grant.Grants
 	Gateway      *gateway.Gateway
 	Readiness    *readiness.Readiness
+	Insight      *insight.Insight
 	Logger       *slog.Logger
 	Version      string
 	Provisioning string // the host back ends reach provisioning by
@@ -153,6 +155,8 @@ func New(o Options) http.Handler {
 	a.grants()
 	a.recordings()
 	a.readiness()
+	a.readinessReports()
+	a.insight()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { reply(w, r, "ok\n") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -33,6 +33,7 @@ import (
 	"github.com/slipway/slipway/internal/control/gateway"
 	"github.com/slipway/slipway/internal/control/grant"
 	"github.com/slipway/slipway/internal/control/incident"
+	"github.com/slipway/slipway/internal/control/insight"
 	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/migrations"
 	"github.com/slipway/slipway/internal/control/monitor"
@@ -242,6 +243,7 @@ func newServer(t *testing.T) *server {
 			Put: func(context.Context, string, link.WantedConfigurations) error { return nil },
 		}),
 		Readiness: ready,
+		Insight:   &insight.Insight{Environments: environments.List, Promotions: promotions.List, Rollouts: rollouts.List, Verifications: promotions.Verifications, Release: releases.Get, Now: time.Now},
 
 		Alerts:  alerts,
 		Journal: kept,

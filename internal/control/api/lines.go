@@ -256,14 +256,20 @@ var lines = map[string]place.Line{
 	"castRecording":      place.Asking(access.Own, place.Anywhere),
 
 	// Readiness.
-	"listReadiness":       place.Asking(access.EnvironmentRead, place.Whole),
-	"getReadiness":        place.Asking(access.EnvironmentRead, place.Environment("name")),
-	"getReadinessHistory": place.Asking(access.EnvironmentRead, place.Environment("name")),
-	"listReadinessChecks": place.Asking(access.EnvironmentRead, place.Anywhere),
-	"answerReadiness":     place.Asking(access.ReleaseApprove, place.Environment("name")),
-	"withdrawReadiness":   place.Asking(access.ReleaseApprove, place.Environment("name")),
-	"ownReadiness":        place.Asking(access.ReleaseApprove, place.Whole),
-	"getCalendar":         place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+	"listReadiness":          place.Asking(access.EnvironmentRead, place.Whole),
+	"getReadiness":           place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"getReadinessHistory":    place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"listReadinessChecks":    place.Asking(access.EnvironmentRead, place.Anywhere),
+	"answerReadiness":        place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"withdrawReadiness":      place.Asking(access.ReleaseApprove, place.Environment("name")),
+	"ownReadiness":           place.Asking(access.ReleaseApprove, place.Whole),
+	"getCalendar":            place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+	"getCalendarFeed":        place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
+	"getReadinessReport":     place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"getReadinessReportPage": place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"listFrameworks":         place.Asking(access.EnvironmentRead, place.Anywhere),
+	"assessFramework":        place.Asking(access.EnvironmentRead, place.Environment("name")),
+	"getInsight":             place.Asking(access.EnvironmentRead, place.EnvironmentOrEvery("environment")),
 
 	// The installation.
 	"listTokens":               place.Asking(access.AccessRead, place.Whole),

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway/slipway/internal/control/fleet"
 	"github.com/slipway/slipway/internal/control/gate"
 	"github.com/slipway/slipway/internal/control/grant"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/membership"
 	"github.com/slipway/slipway/internal/control/monitor"
 	"github.com/slipway/slipway/internal/control/promotion"
@@ -47,6 +48,7 @@ type Gatherer struct {
 	Audit        *audit.Log
 	Alerts       *alert.Alerts
 	Monitor      *monitor.Monitor
+	Journal      *journal.Journal // nil where nobody keeps one
 	Backups      *backup.Backups
 	Members      *membership.Membership // nil where all planes are in one process
 	Drift        *drift.Drift           // nil: nobody looks for it
@@ -73,7 +75,9 @@ type part struct {
 
 var parts = []part{
 	{[]string{"the graph of environments"}, (*scene).graph},
+	{[]string{"the template"}, (*scene).template},
 	{[]string{"the release that runs"}, (*scene).current},
+	{[]string{"logs"}, (*scene).logs},
 	{[]string{"tests"}, (*scene).tests},
 	{[]string{"shared credentials", "enrolments"}, (*scene).enrolments},
 	{[]string{"feature flags"}, (*scene).flags},

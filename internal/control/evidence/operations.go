@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/slipway/slipway/internal/control/access"
 	"github.com/slipway/slipway/internal/control/alert"
+	"github.com/slipway/slipway/internal/control/journal"
 	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/problem"
 	"github.com/slipway/slipway/internal/resource"
@@ -287,5 +289,47 @@ func (s *scene) dates(ctx context.Context) error {
 		}
 		s.facts.Dates = append(s.facts.Dates, readiness.Date{Kind: readiness.DateFlag, Name: f.Key, At: at, What: "flag " + f.Key + " is to be gone", Owner: f.Owner})
 	}
+	return nil
+}
+
+// logs looks for a line of the last day about what runs here, as somebody would
+// who searches for it.
+func (s *scene) logs(ctx context.Context) error {
+	if s.Journal == nil {
+		return problem.New(problem.NotReady, "nobody keeps what processes say")
+	}
+	found, err := s.Journal.Search(ctx, journal.Filter{Plane: "control", From: s.facts.At.Add(-searchedBack), Limit: 1})
+	if err != nil {
+		return err
+	}
+	l := readiness.Logs{Retention: cmp.Or(s.Journal.Age, journal.DefaultAge), Wanted: wantedLogs, Searchable: []string{"device", "release", "time"}, Proven: len(found) > 0, At: s.facts.At}
+	if len(found) == 0 {
+		s.facts.Missing["logs"] = "no line of the last day was found"
+		return nil
+	}
+	s.facts.Logs = &l
+	return nil
+}
+
+// How far back a line is searched for, and how long lines are to be kept: as long
+// as it may take until somebody asks.
+const (
+	searchedBack = 24 * time.Hour
+	wantedLogs   = 14 * 24 * time.Hour
+)
+
+// template looks up what the environment was made from.
+func (s *scene) template(ctx context.Context) error {
+	d, err := s.Environments.Derivation(ctx, s.name)
+	if err != nil {
+		return err
+	}
+	t := readiness.Template{Name: d.Blueprint, Differs: len(d.Differs)}
+	for _, one := range d.Differs {
+		if strings.TrimSpace(one.Reason) == "" {
+			t.Unexplained++
+		}
+	}
+	s.facts.Template = &t
 	return nil
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"time"
 
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/resource"
 )
 
@@ -68,4 +69,9 @@ func Clean(now time.Time, components int64, nameless []string, due ...time.Time)
 func Alarms(policy resource.Comparison, c Comparison) bool {
 	_, found := c.worst()
 	return found > alarm(policy)
+}
+
+// Readied is the verdict on results of readiness.
+func Readied(g resource.ReadinessGate, results []readiness.Result) Result {
+	return settled(readied(Result{}, g, "production", results))
 }

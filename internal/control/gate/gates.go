@@ -12,6 +12,7 @@ import (
 	"github.com/slipway/slipway/internal/control/drift"
 	"github.com/slipway/slipway/internal/control/featureflag"
 	"github.com/slipway/slipway/internal/control/fleet"
+	"github.com/slipway/slipway/internal/control/readiness"
 	"github.com/slipway/slipway/internal/control/rehearsal"
 	"github.com/slipway/slipway/internal/control/release"
 	"github.com/slipway/slipway/internal/flag"
@@ -54,6 +55,9 @@ type Options struct {
 	// Rehearsed is the newest rehearsal of a release on an environment's data, by
 	// its digest; nil where there is none.
 	Rehearsed func(ctx context.Context, environment, digest string) (*rehearsal.Rehearsal, error)
+	// Ready tells how ready an environment is, by facts that are no older than
+	// most.
+	Ready func(ctx context.Context, environment string, most time.Duration) (readiness.Verdict, error)
 	// Components reads what a release is made of from its bills of materials.
 	Components func(ctx context.Context, release string) ([]release.Component, error)
 }
@@ -122,6 +126,8 @@ func (g *Gates) evaluate(ctx context.Context, now time.Time, gate resource.Gate,
 		return g.drift(now, *gate.Drift, s)
 	case resource.GateRehearsal:
 		return g.rehearsal(ctx, now, *gate.Rehearsal, s)
+	case resource.GateReadiness:
+		return g.readiness(ctx, *gate.Readiness, s)
 	}
 	return Result{Verdict: Error, Reason: "this version of Slipway knows no such kind of gate"}
 }

@@ -2,6 +2,7 @@ package readiness
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -136,4 +137,14 @@ func coveredBy(now time.Time, results []Result) Covered {
 		}
 	}
 	return c
+}
+
+// Assess tells how an environment stands with what a framework asks for.
+func (r *Readiness) Assess(ctx context.Context, environment, framework string) (Assessment, error) {
+	f, err := FrameworkNamed(framework)
+	if err != nil {
+		return Assessment{}, err
+	}
+	v, err := r.Environment(ctx, environment)
+	return Assess(f, v.Results), err
 }

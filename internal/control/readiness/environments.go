@@ -11,7 +11,7 @@ var ofEnvironments = []Check{
 		"Declare a staging environment, and have production promote from it", "how-to/declare.md", "/pipeline",
 		about("the graph of environments", func(f Facts) *Graph { return f.Graph }, judgeGraph)},
 	{"E2", Environments, Warns, "The environment is made from the template that all share", live,
-		"Derive the environment from the blueprint, and say why it differs where it does", "how-to/declare.md", "",
+		"Make the environment from a blueprint, and say why it differs where it does", "how-to/environments.md", "",
 		about("the template", func(f Facts) *Template { return f.Template }, judgeTemplate)},
 	{"E3", Environments, Blocks, "What runs was verified in every environment before, or somebody answers for the exception", live,
 		"Promote a release through every environment before this one", "how-to/promote-a-release.md", "/pipeline",
@@ -54,12 +54,12 @@ func judgeGraph(g Graph, f Facts) Finding {
 
 func judgeTemplate(t Template, f Facts) Finding {
 	switch {
-	case t.Workflows > 0:
-		return red(f.At, "%s has %s of its own", f.Environment, counted(t.Workflows, "step", "steps")).fact("template", "%s", t.Name)
+	case t.Name == "":
+		return red(f.At, "%s was made by hand, from no blueprint", f.Environment).fact("blueprint", "none")
 	case t.Unexplained > 0:
 		return red(f.At, "it differs from %s in %s that nobody explains", t.Name, counted(t.Unexplained, "place", "places")).fact("template", "%s", t.Name)
 	}
-	return green(f.At, "it is made from %s, and every difference is explained", t.Name).fact("template", "%s", t.Name)
+	return green(f.At, "it is made from %s, and all of %s are explained", t.Name, counted(t.Differs, "difference", "differences")).fact("blueprint", "%s", t.Name)
 }
 
 func judgeVerified(c Current, f Facts) Finding {

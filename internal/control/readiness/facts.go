@@ -57,9 +57,9 @@ type Graph struct {
 
 // Template is what an environment was made from.
 type Template struct {
-	Name        string
-	Unexplained int // differences that nobody has explained
-	Workflows   int // steps that only this environment has
+	Name        string // empty: it was made by hand
+	Differs     int    // places in which it is not as the template
+	Unexplained int    // those that nobody has explained
 }
 
 // Current is the release an environment runs.

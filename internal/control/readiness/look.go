@@ -3,6 +3,8 @@ package readiness
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,12 +58,24 @@ func (r *Readiness) Run(ctx context.Context) error {
 // Look looks at every environment once, and keeps how ready it is.
 func (r *Readiness) Look(ctx context.Context) error {
 	all, err := r.All(ctx)
+	if err == nil {
+		r.forget(all)
+	}
 	for _, v := range all {
 		if err == nil {
 			err = r.keep(ctx, v)
 		}
 	}
 	return err
+}
+
+// forget lets go of the facts of environments that are no more.
+func (r *Readiness) forget(there []Verdict) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.facts, func(name string, _ Facts) bool {
+		return !slices.ContainsFunc(there, func(v Verdict) bool { return v.Environment == name })
+	})
 }
 
 // All are the verdicts on all environments as they are now, in order of
@@ -120,6 +134,22 @@ func (r *Readiness) Recent(ctx context.Context, name string, most time.Duration)
 		return r.judge(ctx, facts)
 	}
 	return r.Environment(ctx, name)
+}
+
+// Known are the verdicts by the facts that were gathered last, as old as they may
+// be; environments that were never looked at are not among them.
+func (r *Readiness) Known(ctx context.Context) (all []Verdict, err error) {
+	r.mu.Lock()
+	facts := slices.Collect(maps.Values(r.facts))
+	r.mu.Unlock()
+	for _, f := range facts {
+		v, err := r.judge(ctx, f)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
 }
 
 // judge holds facts against every check. What is said of the calendar and of

@@ -16,7 +16,7 @@ var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 // sound are facts by which every check is green: the remedy of everything that
 // the matrix plants.
 func sound() readiness.Facts {
-	lately, days := now.Add(-time.Minute), 400.0
+	lately, days := now.Add(-2*time.Minute), 400.0
 	drifting, budget := int64(0), 0.8
 	f := readiness.Facts{
 		Environment: "production", At: now,
@@ -76,7 +76,7 @@ var exercises = map[string]string{
 // plants are the failures, by the check that must see each.
 var plants = map[string][]func(*readiness.Facts){
 	"E1": {func(f *readiness.Facts) { f.Graph.Upstream = nil }},
-	"E2": {func(f *readiness.Facts) { f.Template.Workflows = 1 }, func(f *readiness.Facts) { f.Template.Unexplained = 2 }},
+	"E2": {func(f *readiness.Facts) { f.Template.Name = "" }, func(f *readiness.Facts) { f.Template.Unexplained = 2 }},
 	"E3": {
 		func(f *readiness.Facts) { f.Current.Verified[0].Digest = "d1" },
 		func(f *readiness.Facts) { f.Current.Verified[1].Passed = false },
