@@ -14,7 +14,7 @@ import (
 var capabilities = []int{39, 46, 55, 89, 70}
 
 var (
-	aTest    = regexp.MustCompile("(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\\(")
+	aTest    = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 	aPage    = regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
 	aShowing = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
 )

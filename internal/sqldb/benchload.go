@@ -58,11 +58,14 @@ func (b *Bench) fillPostgres(ctx context.Context, t Table, columns []string, row
 }
 
 // copyLine writes a row as COPY reads it.
-func copyLine(out *bufio.Writer, row []any) (err error) {
+func copyLine(out *bufio.Writer, row []any) error {
 	for i, value := range row {
 		if i > 0 {
-			err = out.WriteByte('\t')
+			if err := out.WriteByte('\t'); err != nil {
+				return err
+			}
 		}
+		var err error
 		switch value := value.(type) {
 		case nil:
 			_, err = out.WriteString(`\N`)

@@ -217,7 +217,7 @@ func (k keeper) OnEnd(s sdktrace.ReadOnlySpan) {
 		case a.Key == "stamp":
 			one.Stamp = a.Value.AsString()
 		case len(one.More) < maxMore:
-			one.More[string(a.Key)] = a.Value.Emit()
+			one.More[string(a.Key)] = a.Value.String()
 		}
 	}
 	k.store.span(one)

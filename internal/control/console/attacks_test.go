@@ -298,10 +298,10 @@ func leaveDirectories(*testing.T) string {
 }
 
 // soon calls something that has to end soon.
-func soon(fn func() error) (err error, took time.Duration) {
+func soon(fn func() error) (took time.Duration, err error) {
 	begun := time.Now()
 	err = fn()
-	return err, time.Since(begun)
+	return time.Since(begun), err
 }
 
 // inTime is what "within a second" allows on a machine that does much besides.
@@ -313,7 +313,7 @@ func bombYAML(*testing.T) string {
 		laughs += fmt.Sprintf("%c: &%c [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", i-1), 9), ", "))
 	}
 	for name, text := range map[string]string{"aliases": laughs, "nesting": "kind: " + strings.Repeat("[", 10_000), "mappings": strings.Repeat("{a: ", 10_000)} {
-		err, took := soon(func() error { _, err := resource.Decode(name, []byte(text)); return err })
+		took, err := soon(func() error { _, err := resource.Decode(name, []byte(text)); return err })
 		if err == nil || took > inTime {
 			return fmt.Sprintf("%s: %v after %s", name, err, took)
 		}
@@ -327,7 +327,7 @@ func bombTwin(*testing.T) string {
 		fmt.Fprintf(&wide, `,"p%d":%d`, i, i)
 	}
 	for name, desired := range map[string]string{"wide": `{"p":1` + wide.String() + "}", "deep": strings.Repeat(`{"a":`, 100_000) + "1" + strings.Repeat("}", 100_000)} {
-		err, took := soon(func() error {
+		took, err := soon(func() error {
 			_, err := twin.New("d", &link.TwinContent{Desired: json.RawMessage(desired)}, time.Now())
 			return err
 		})
