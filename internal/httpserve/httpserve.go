@@ -63,6 +63,9 @@ func Filter(handler http.Handler) http.Handler {
 			return
 		}
 		if r.Body != nil && r.Body != http.NoBody {
+			// The server looks at the body of its own request whether all of it was
+			// read: what was not must never be taken for the next request.
+			r = r.WithContext(r.Context())
 			r.Body = &body{ReadCloser: r.Body, control: http.NewResponseController(w), begun: time.Now()}
 		}
 		handler.ServeHTTP(w, r)

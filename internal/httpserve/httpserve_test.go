@@ -183,3 +183,26 @@ type noting struct {
 
 // SetReadDeadline is what http.ResponseController calls.
 func (n *noting) SetReadDeadline(at time.Time) error { *n.due = append(*n.due, at); return nil }
+
+// TestWhatIsLeftOfABodyIsNoRequest gives a body up before its end, as handlers do
+// that refuse it: the connection is closed after the answer.
+func TestWhatIsLeftOfABodyIsNoRequest(t *testing.T) {
+	server := httptest.NewServer(httpserve.Filter(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.Body.Read(make([]byte, 10)); err != nil {
+			t.Error(err)
+		}
+		if err := r.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	})))
+	defer server.Close()
+	resp, err := server.Client().Post(server.URL, "text/plain", strings.NewReader(strings.Repeat("x", 2<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if !resp.Close {
+		t.Error("the rest of the body would be read as a request")
+	}
+}

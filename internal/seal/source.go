@@ -164,6 +164,9 @@ func (s Source) Write(r Ring) error {
 
 // draft writes a ring to a file beside its own.
 func (s Source) draft(r Ring) (string, error) {
+	if err := os.MkdirAll(filepath.Dir(s.File), 0o700); err != nil {
+		return "", err
+	}
 	draft, err := os.CreateTemp(filepath.Dir(s.File), ".sealing-*") // 0600
 	if err != nil {
 		return "", err

@@ -134,7 +134,9 @@ func (b *Backups) Verify(ctx context.Context, actor access.Actor, id string) (Ba
 		return b.note(ctx, tx, actor, "backup.verify", id, "")
 	})
 	if err == nil {
+		verified := *one.Verified // the caller's own
 		go b.verify(context.WithoutCancel(ctx), one)
+		one.Verified = &verified
 	}
 	return one, err
 }

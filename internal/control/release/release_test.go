@@ -40,7 +40,7 @@ func TestDiffSpeaksInSentences(t *testing.T) {
 		"configuration":{"reportEvery":10,"led":{"on":true,"color":"red"},"gone":1},
 		"routes":[{"name":"alerts","spec":{"endpoint":{"webhook":{"url":"https://a.example/x"}}}},{"name":"raw","spec":{"endpoint":{"archive":{"directory":"raw"}}}}],
 		"flags":{"flags":{"fast":{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"off"},"same":{"state":"ENABLED","variants":{"a":1}},"out":{"state":"DISABLED","variants":{"a":1}}}},
-		"migrations":[{"name":"one","kind":"sql","up":"x"}]}`),
+		"migrations":[{"name":"one","kind":"sql","up":"CREATE TABLE x (a int)"}]}`),
 		Components: []release.Component{{Name: "openssl", Version: "3.0.1"}, {Name: "zlib", Version: "1"}, {Name: "dup", Version: "1"}, {Name: "dup", Version: "2"}}}
 	after := release.Side{Spec: specOf(t, `{"type":"security","rollback":"forward-only","software":[
 		{"name":"firmware","version":"1.4","hardware":["b1","b2"],"artifacts":[{"file":"f","sha256":`+digestB+`}]},
@@ -49,7 +49,7 @@ func TestDiffSpeaksInSentences(t *testing.T) {
 		"configuration":{"reportEvery":30,"led":{"on":true,"color":"red"},"here":"x"},
 		"routes":[{"name":"alerts","spec":{"endpoint":{"webhook":{"url":"https://b.example/x"}}}},{"name":"more","spec":{"endpoint":{"archive":{"directory":"more"}}}}],
 		"flags":{"flags":{"fast":{"state":"DISABLED","variants":{"on":true,"off":false},"defaultVariant":"on"},"same":{"state":"ENABLED","variants":{"a":1.0}},"in":{"state":"ENABLED","variants":{"a":1}}}},
-		"migrations":[{"name":"one","kind":"sql","up":"x"},{"name":"two","kind":"twin","up":"y"}]}`),
+		"migrations":[{"name":"one","kind":"sql","up":"CREATE TABLE x (a int)"},{"name":"two","kind":"twin","up":".desired.y = 1"}]}`),
 		Components: []release.Component{{Name: "openssl", Version: "3.0.2"}, {Name: "musl", Version: "1.2"}, {Name: "dup", Version: "1"}}}
 	var got []string
 	for _, c := range release.Diff(before, after) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/slipway/slipway/internal/bus"
 	"github.com/slipway/slipway/internal/link"
 	"github.com/slipway/slipway/internal/problem"
+	"github.com/slipway/slipway/internal/seal"
 	"github.com/slipway/slipway/internal/sqldb"
 	"github.com/slipway/slipway/internal/sqldb/sqldbtest"
 	"github.com/slipway/slipway/internal/stamp/endpoint"
@@ -98,6 +100,10 @@ func newWorld(t *testing.T, keep telemetry.Retention) *world {
 		t.Fatal(err)
 	}
 	if w.db, err = sqldb.Open(t.Context(), sqldbtest.At(t), migrations.FS); err != nil {
+		t.Fatal(err)
+	}
+	// As in a stamp: what is sealed is never the same text twice.
+	if err := w.db.KeepSealed(t.Context(), seal.Source{File: filepath.Join(t.TempDir(), seal.FileName)}, Sealed, time.Now); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -151,14 +151,16 @@ func (s store) settle(ctx context.Context, name, text string, o outcome, now tim
 		if o.delivered > 0 {
 			at = sqldb.Micros(now)
 		}
-		n, err := tx.Exec(ctx, `UPDATE route SET position = ?, passed = passed + ?, delivered = delivered + ?, dead = dead + ?, lost = lost + ?,
-			kept = kept + ?, kept_bytes = kept_bytes + ?, delivered_at = COALESCE(?, delivered_at) WHERE name = ? AND spec = ?`,
-			o.position, o.passed, o.delivered, o.dead, o.lost, len(o.letters), bytes, at, name, text)
+		if stands, err := standing(ctx, tx, name, text); err != nil {
+			return err
+		} else if !stands {
+			return problem.New(problem.Stale, "the route was changed meanwhile")
+		}
+		_, err := tx.Exec(ctx, `UPDATE route SET position = ?, passed = passed + ?, delivered = delivered + ?, dead = dead + ?, lost = lost + ?,
+			kept = kept + ?, kept_bytes = kept_bytes + ?, delivered_at = COALESCE(?, delivered_at) WHERE name = ?`,
+			o.position, o.passed, o.delivered, o.dead, o.lost, len(o.letters), bytes, at, name)
 		if err != nil {
 			return err
-		}
-		if n == 0 {
-			return problem.New(problem.Stale, "the route was changed meanwhile")
 		}
 		for _, l := range o.letters {
 			if _, err := tx.Exec(ctx, "INSERT INTO dead_letter (route, message, sequence, reason, attempts, at, device_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -171,6 +173,13 @@ func (s store) settle(ctx context.Context, name, text string, o outcome, now tim
 		}
 		return nil
 	})
+}
+
+// standing reports whether a route is still declared so. What is sealed is other
+// each time, so it is compared in the clear.
+func standing(ctx context.Context, tx *sqldb.Tx, name, text string) (bool, error) {
+	now, found, err := sqldb.Row(ctx, tx, func(rows *sql.Rows) (now string, err error) { return now, rows.Scan(keptSpec.Into(&now, &name)) }, "SELECT spec FROM route WHERE name = ?", name)
+	return found && now == text, err
 }
 
 // makeRoom drops the oldest dead letters of a route that has too many.
